@@ -1,0 +1,51 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/unique_fd.h"
+
+namespace chainpump {
+
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  // O_NONBLOCK: opening a FIFO must not wait for a writer.
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd.valid())
+    return make_error(ErrorCode::not_found, "{}: cannot open: {}", path.string(),
+                      std::strerror(errno));
+  struct stat st;
+  if (::fstat(fd.get(), &st) != 0)
+    return make_error(ErrorCode::bad_file, "{}: cannot stat: {}", path.string(),
+                      std::strerror(errno));
+  if (!S_ISREG(st.st_mode))
+    return make_error(ErrorCode::bad_file, "{}: not a regular file", path.string());
+  if (st.st_size == 0) return make_error(ErrorCode::bad_file, "{}: empty file", path.string());
+  const auto size = static_cast<size_t>(st.st_size);
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (data == MAP_FAILED)
+    return make_error(ErrorCode::bad_file, "{}: cannot map {} bytes: {}", path.string(), size,
+                      std::strerror(errno));
+  return MappedFile(path, static_cast<const std::byte*>(data), size);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+}  // namespace chainpump

@@ -1,0 +1,11 @@
+# CAF 0.17 as Debian packages it: no CMake config, headers under caf/. Target: caf::core.
+find_path(CAF_INCLUDE_DIR caf/all.hpp)
+find_library(CAF_CORE_LIBRARY caf_core)
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(CAF REQUIRED_VARS CAF_CORE_LIBRARY CAF_INCLUDE_DIR)
+if(CAF_FOUND AND NOT TARGET caf::core)
+  add_library(caf::core UNKNOWN IMPORTED)
+  set_target_properties(caf::core PROPERTIES IMPORTED_LOCATION ${CAF_CORE_LIBRARY})
+  target_include_directories(caf::core SYSTEM INTERFACE ${CAF_INCLUDE_DIR})
+  target_link_libraries(caf::core INTERFACE Threads::Threads)
+endif()

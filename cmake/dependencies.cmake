@@ -1,0 +1,27 @@
+# Every outside library, found once, as an imported target. Which folder may link which stands in
+# the walls (docs and tests/tidy).
+
+find_package(Threads REQUIRED)
+find_package(fmt 9 REQUIRED)
+find_package(Boost 1.74 REQUIRED COMPONENTS unit_test_framework)
+find_package(PkgConfig REQUIRED)
+find_package(CAF REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+pkg_check_modules(FYAML REQUIRED IMPORTED_TARGET libfyaml)
+pkg_check_modules(CAPNP_RPC REQUIRED IMPORTED_TARGET capnp-rpc)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+if(DEFINED ENV{UCX_ROOT})
+  find_path(UCX_INCLUDE_DIR ucp/api/ucp.h HINTS $ENV{UCX_ROOT}/include NO_DEFAULT_PATH REQUIRED)
+  find_library(UCX_UCP ucp HINTS $ENV{UCX_ROOT}/lib NO_DEFAULT_PATH REQUIRED)
+  find_library(UCX_UCS ucs HINTS $ENV{UCX_ROOT}/lib NO_DEFAULT_PATH REQUIRED)
+  add_library(chainpump_ucx_lib INTERFACE)
+  target_include_directories(chainpump_ucx_lib SYSTEM INTERFACE ${UCX_INCLUDE_DIR})
+  target_link_libraries(chainpump_ucx_lib INTERFACE ${UCX_UCP} ${UCX_UCS})
+  # Its own folder first on the loader path, or the system's older UCX is picked up.
+  target_link_options(chainpump_ucx_lib INTERFACE -Wl,--disable-new-dtags,-rpath,$ENV{UCX_ROOT}/lib)
+else()
+  pkg_check_modules(UCX REQUIRED IMPORTED_TARGET ucx)
+  add_library(chainpump_ucx_lib INTERFACE)
+  target_link_libraries(chainpump_ucx_lib INTERFACE PkgConfig::UCX)
+endif()

@@ -1,0 +1,108 @@
+// The microbatch and its result, and their byte form in a frame's metadata section: all that a
+// stage needs travels in-band and in order. Pure; any thread.
+//
+// Block ids are the lane's: every stage of a lane uses the same id for the same positions, so one
+// table serves all. A stage builds each sequence's table from the frames it sees.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "graph/sampling_params.h"
+
+namespace chainpump::graph {
+
+/// Teacher forcing: log-probabilities of given tokens instead of sampling.
+struct ScoreParams {
+  int32_t first_position = -1;  // the first whose next token is scored; -1: no scoring
+  std::string full_path;        // .npy file to write all log-probabilities to, or empty
+  bool operator==(const ScoreParams&) const = default;
+};
+
+/// Goes with a sequence's first frame on each link incarnation; the last stage rebuilds penalty and
+/// stop state from it.
+struct SequenceDescriptor {
+  SequenceId id;
+  uint32_t sequence_index = 0;  // within its request, for n > 1
+  SamplingParams sampling;
+  ScoreParams score;
+  std::vector<TokenId> prompt;
+  std::vector<TokenId> generated;  // produced before this incarnation
+  bool operator==(const SequenceDescriptor&) const = default;
+};
+
+/// One sequence's consecutive tokens in a microbatch.
+struct SequenceSlice {
+  SequenceId id;
+  int32_t first_position = 0;
+  std::vector<TokenId> tokens;
+  int32_t table_offset = 0;           // blocks the stage must already have for this sequence
+  std::vector<KvBlockId> new_blocks;  // appended to its table
+  bool sample = false;                // sample after the slice's last token
+  bool operator==(const SequenceSlice&) const = default;
+};
+
+struct Microbatch {
+  MicrobatchId id;
+  std::vector<SequenceId> released;  // forgotten before anything else is done
+  std::vector<SequenceDescriptor> descriptors;
+  std::vector<SequenceSlice> slices;
+  bool operator==(const Microbatch&) const = default;
+
+  int32_t num_tokens() const;
+};
+
+enum class FinishReason : uint8_t { none = 0, stop = 1, length = 2, cancelled = 3, failed = 4 };
+std::string_view to_string(FinishReason reason);
+
+struct TokenResult {
+  SequenceId id;
+  int32_t position = 0;  // of the new token
+  TokenId token = 0;
+  float logprob = 0.0f;  // of `token` in the unmodified distribution; valid if asked for
+  std::vector<std::pair<TokenId, float>> top_logprobs;
+  FinishReason finish = FinishReason::none;
+  /// With finish == stop by a stop string: how many bytes of the generated text remain; else -1.
+  int64_t text_bytes = -1;
+  bool operator==(const TokenResult&) const = default;
+};
+
+struct ScoreResult {
+  SequenceId id;
+  int32_t position = 0;  // of the token whose successor is scored
+  float logprob = 0.0f;
+  TokenId argmax = 0;
+  bool operator==(const ScoreResult&) const = default;
+};
+
+struct StepResult {
+  MicrobatchId id;
+  std::vector<TokenResult> tokens;
+  std::vector<ScoreResult> scores;
+  bool operator==(const StepResult&) const = default;
+};
+
+/// What a decoder accepts; from the plan.
+struct MicrobatchLimits {
+  int32_t max_tokens = 0;
+  int32_t max_sequences = 0;
+  int32_t context_tokens = 0;
+  int32_t num_kv_blocks = 0;
+  int32_t vocabulary_size = 0;
+};
+
+void encode(const Microbatch& microbatch, std::vector<std::byte>& out);
+void encode(const StepResult& result, std::vector<std::byte>& out);
+/// invalid_argument naming the field; every count is checked against the bytes that are there.
+Result<Microbatch> decode_microbatch(std::span<const std::byte> bytes,
+                                     const MicrobatchLimits& limits);
+Result<StepResult> decode_step_result(std::span<const std::byte> bytes,
+                                      const MicrobatchLimits& limits);
+
+}  // namespace chainpump::graph

@@ -1,0 +1,75 @@
+// The plan: an immutable assignment of a model's layers to stages, devices and links, made from a
+// graph file, a model profile and a machine profile before any weight is read. Plain data; what
+// ranks are told (schemas/control.capnp carries it).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/dtype.h"
+#include "base/ids.h"
+
+namespace chainpump::graph {
+
+enum class TransportKind : uint8_t { automatic, tcp, shared_memory, loopback };
+enum class SpinPolicy : uint8_t { automatic, always, never };  // automatic: brief spin, then sleep
+enum class ChecksumPolicy : uint8_t { automatic, on, off };    // automatic: payload CRC on TCP
+
+struct DevicePlan {
+  std::string kind = "cpu";  // "cpu"; "cuda" later
+  std::vector<int> cores;    // logical CPUs; threads are pinned to them in order
+};
+
+struct StagePlan {
+  StageIndex index;
+  std::string name;
+  int32_t layer_begin = 0;
+  int32_t layer_end = 0;
+  bool has_embedding = false;
+  bool has_head = false;
+  DevicePlan device;
+  int32_t num_threads = 1;
+  int64_t weight_bytes = 0;        // in the file; what this rank may touch
+  int64_t kv_bytes = 0;            // its whole block pool
+  int64_t slot_bytes = 0;          // all receive and send slots
+  double predicted_decode_s = 0;   // one token through this stage
+  double predicted_prefill_s = 0;  // one prefill chunk
+};
+
+/// A link from one stage to the next, or the return edge from the last to the first.
+struct EdgePlan {
+  EdgeId id;
+  StageIndex from;
+  StageIndex to;
+  bool is_return = false;
+  TransportKind transport = TransportKind::automatic;
+  SpinPolicy spin = SpinPolicy::automatic;
+  ChecksumPolicy checksum = ChecksumPolicy::automatic;
+  int32_t credits = 0;
+  int64_t slot_payload_bytes = 0;
+  int64_t slot_metadata_bytes = 0;
+};
+
+struct KvPlan {
+  DType type = DType::f32;
+  int32_t block_tokens = 0;
+  int32_t num_blocks = 0;  // the same on every stage of the lane
+};
+
+struct Plan {
+  PlanEpoch epoch{1};
+  std::string model_path;
+  int32_t context_tokens = 0;  // longest sequence admitted
+  int32_t prefill_chunk_tokens = 0;
+  int32_t max_microbatch_tokens = 0;
+  int32_t max_sequences = 0;       // running at once
+  int32_t max_microbatches = 0;    // in flight
+  bool exact_activations = false;  // `activations: f32`
+  KvPlan kv;
+  std::vector<StagePlan> stages;  // in chain order
+  std::vector<EdgePlan> edges;    // edges[i] from stage i to i + 1; the last is the return edge
+};
+
+}  // namespace chainpump::graph

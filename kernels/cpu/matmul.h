@@ -1,0 +1,90 @@
+// Products of activations with weights: y[n, rows] = x[n, cols] * W[rows, cols]^T, f32 in and out.
+//
+// The one law: for each output element the order of additions depends only on its row and on cols;
+// never on n, the team's size or the neighbours. So a token's result is the same bits alone, in a
+// batch, and in any prefill chunk.
+//
+// Weights are repacked once at load (pack) for the instruction set; activations are converted once
+// per input (ActivationBuffer::prepare) and read by every product that shares the input.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/dtype.h"
+#include "base/result.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/team.h"
+
+namespace chainpump::kernels::cpu {
+
+/// How activations enter a product.
+enum class ActivationForm : uint8_t {
+  f32,   // as they are: F32 and F16 weights, and every type with `activations: f32`
+  int8,  // rounded to int8 with one f32 scale per 32 columns: all quantised types by default
+  bf16,  // rounded to bf16: BF16 weights by default
+};
+
+/// The form a product with weights of this type uses; `exact` is the graph key `activations: f32`.
+ActivationForm activation_form(DType weights, bool exact);
+
+/// A weight matrix [rows, cols] in the layout of one instruction set. Immutable; any thread.
+class PackedMatrix {
+ public:
+  /// `raw`: rows * row_bytes(type, cols) bytes in GGUF's layout, only read during the call; the
+  /// caller checks its size. Any rows >= 1; cols a multiple of the type's block.
+  /// unimplemented if the shape cannot be packed.
+  static Result<PackedMatrix> pack(Isa isa, DType type, bool exact, int64_t rows, int64_t cols,
+                                   std::span<const std::byte> raw, Team& team);
+  PackedMatrix(PackedMatrix&&) noexcept;
+  PackedMatrix& operator=(PackedMatrix&&) noexcept;
+  ~PackedMatrix();
+
+  int64_t rows() const;
+  int64_t cols() const;
+  ActivationForm form() const;
+  int64_t bytes() const;  // memory held, read once per product
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  explicit PackedMatrix(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Converted activations of up to max_tokens rows of up to max_cols. Owned by the executor.
+class ActivationBuffer {
+ public:
+  ActivationBuffer(Isa isa, int64_t max_tokens, int64_t max_cols);
+  ~ActivationBuffer();
+  ActivationBuffer(const ActivationBuffer&) = delete;
+  ActivationBuffer& operator=(const ActivationBuffer&) = delete;
+
+  /// x: [num_tokens, cols] f32 with row stride x_stride (elements). Every member calls it with the
+  /// same arguments; a barrier must follow before a product reads it. x must stay unchanged until
+  /// the last product with it (form f32 keeps a pointer). Calling it for several forms in turn
+  /// keeps all of them.
+  void prepare(TeamMember& member, ActivationForm form, const float* x, int64_t num_tokens,
+               int64_t cols, int64_t x_stride);
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+enum class Store : uint8_t { assign, add };  // y = xW or y += xW (one addition at the end)
+
+/// y: [num_tokens, rows] f32, row stride y_stride. Every member calls it; each computes its own row
+/// panels. The buffer must have been prepared in w.form(). No barrier inside.
+void matmul(TeamMember& member, const PackedMatrix& w, const ActivationBuffer& x,
+            int64_t num_tokens, float* y, int64_t y_stride, Store store);
+
+/// out[cols] = row `row` of a raw GGUF matrix, dequantised exactly to f32. Any ISA gives equal
+/// bits.
+void dequantize_row(DType type, std::span<const std::byte> raw_row, std::span<float> out);
+
+}  // namespace chainpump::kernels::cpu

@@ -1,0 +1,69 @@
+// GGUF v2/v3 files: metadata and tensor table, every size checked against the file before use.
+// Opening reads the header only; weights stay untouched until somebody takes their bytes.
+// Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Immutable; any thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/mapped_file.h"
+#include "base/result.h"
+
+namespace chainpump::models {
+
+/// Arrays are kept as vectors of the widest fitting kind; strings as views into the file.
+using GgufValue =
+    std::variant<uint64_t, int64_t, double, bool, std::string_view, std::vector<int64_t>,
+                 std::vector<double>, std::vector<std::string_view>>;
+
+struct GgufTensor {
+  std::string_view name;
+  DType type = DType::f32;
+  std::vector<int64_t> dims;  // as in the file: dims[0] is the row length (cols), dims[1] rows
+  std::span<const std::byte> bytes;  // within the mapping
+  int64_t cols() const { return dims.empty() ? 0 : dims[0]; }
+  int64_t rows() const;  // product of the dimensions past the first; 1 for a vector
+};
+
+class GgufFile {
+ public:
+  /// not_found or bad_file (names the key or tensor and the offset).
+  static Result<GgufFile> open(const std::filesystem::path& path);
+  /// The same over bytes that the caller keeps alive; for tests and fuzzing.
+  static Result<GgufFile> parse(std::span<const std::byte> bytes, std::string_view name);
+
+  uint32_t version() const { return version_; }
+  const std::filesystem::path& path() const { return path_; }
+  const std::map<std::string_view, GgufValue>& metadata() const { return metadata_; }
+  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+
+  const GgufTensor* find_tensor(std::string_view name) const;
+  std::optional<std::string_view> find_string(std::string_view key) const;
+  std::optional<int64_t> find_int(std::string_view key) const;   // any integer kind that fits
+  std::optional<double> find_float(std::string_view key) const;  // integers too
+  std::optional<bool> find_bool(std::string_view key) const;
+  const std::vector<std::string_view>* find_strings(std::string_view key) const;
+  const std::vector<int64_t>* find_ints(std::string_view key) const;
+  const std::vector<double>* find_floats(std::string_view key) const;
+
+ private:
+  GgufFile() = default;
+
+  std::filesystem::path path_;
+  std::optional<MappedFile> file_;
+  uint32_t version_ = 0;
+  std::map<std::string_view, GgufValue> metadata_;
+  std::vector<GgufTensor> tensors_;
+  std::map<std::string_view, size_t> tensor_index_;
+};
+
+}  // namespace chainpump::models

@@ -1,0 +1,52 @@
+// How an idle rank waits: it spins for a moment (a frame that comes soon costs no wake-up), then
+// sleeps on the event descriptors of its links. Any thread may wake it; everything else belongs to
+// one thread. With spin never, or where ranks outnumber cores, it sleeps at once.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/unique_fd.h"
+
+namespace chainpump::transport {
+
+/// Something that can make progress and be slept on; both kinds of link are.
+struct Pollable {
+  std::function<bool()> progress;
+  std::function<bool()> arm;
+  int event_fd = -1;
+};
+
+struct WaiterOptions {
+  bool spin_always = false;
+  Duration spin_max{0};  // adaptive up to this; 0: never spin
+};
+
+class Waiter {
+ public:
+  explicit Waiter(const WaiterOptions& options);
+
+  void add(Pollable pollable);
+  void remove(int event_fd);
+
+  /// Returns when something made progress, wake() was called, or `deadline` has passed.
+  /// True unless it was the deadline.
+  bool wait_until(TimePoint deadline);
+
+  /// Ends the present or the next wait. Any thread; async-signal-safe.
+  void wake();
+
+ private:
+  bool poll_once();
+
+  WaiterOptions options_;
+  std::vector<Pollable> pollables_;
+  UniqueFd wake_fd_;
+  UniqueFd epoll_fd_;
+  std::atomic<bool> woken_{false};
+  Duration spin_{0};
+};
+
+}  // namespace chainpump::transport
