@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -97,9 +98,12 @@ struct MicrobatchLimits {
   int32_t vocabulary_size = 0;
 };
 
+/// Both append to `out`; the byte table stands in microbatch.cc.
 void encode(const Microbatch& microbatch, std::vector<std::byte>& out);
 void encode(const StepResult& result, std::vector<std::byte>& out);
-/// invalid_argument naming the field; every count is checked against the bytes that are there.
+/// invalid_argument naming the field. Every count is checked against the bytes that are there and
+/// against `limits` before anything is allocated; sampling parameters are validated; nothing may
+/// follow the last field. Not checked here: whether it fits what a stage holds.
 Result<Microbatch> decode_microbatch(std::span<const std::byte> bytes,
                                      const MicrobatchLimits& limits);
 Result<StepResult> decode_step_result(std::span<const std::byte> bytes,
