@@ -42,8 +42,10 @@ function(chainpump_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
 endfunction()
 
-# chainpump_test(NAME SOURCES a_test.cc ... DEPS x y ... [LABELS long ...]): one Boost.Test program,
-# one ctest entry. Sources use BOOST_AUTO_TEST_CASE and do not define main.
+# chainpump_test(NAME SOURCES a_test.cc ... DEPS x y ... [LABELS long ...] [TIMEOUT s]): one Boost.Test
+# program, one ctest entry. Sources use BOOST_AUTO_TEST_CASE and do not define main.
+# Labels with a meaning: `long` runs only in `make test-long`; `timing` runs alone and never under a
+# sanitizer; `tsan` (given by itself to our own cores, kernels and loopback) also runs in `make tsan`.
 function(chainpump_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
@@ -52,5 +54,40 @@ function(chainpump_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+  file(RELATIVE_PATH folder ${CMAKE_SOURCE_DIR}/tests ${CMAKE_CURRENT_SOURCE_DIR})
+  if(folder MATCHES "^(base|graph|kernels|sim)" OR name MATCHES "loopback")
+    list(APPEND ARG_LABELS tsan)
+    set_property(GLOBAL APPEND PROPERTY CHAINPUMP_TSAN_TESTS ${name})
+  endif()
+  chainpump_test_settings(${name} ${ARG_TIMEOUT} "${ARG_LABELS}")
+endfunction()
+
+# chainpump_script_test(NAME COMMAND program args... [LABELS ...] [TIMEOUT s]): a test that is not a
+# Boost.Test program (Python, shell), with the same environment and labels.
+function(chainpump_script_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  add_test(NAME ${name} COMMAND ${ARG_COMMAND} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  chainpump_test_settings(${name} ${ARG_TIMEOUT} "${ARG_LABELS}")
+endfunction()
+
+# What tools/setup.sh provides, by fixed names; a test that needs a missing one says so and fails.
+set(CHAINPUMP_TEST_PYTHON ${CMAKE_SOURCE_DIR}/.venv/bin/python)
+set(CHAINPUMP_TEST_ENVIRONMENT
+  CHAINPUMP_TEST_MODEL=${CMAKE_SOURCE_DIR}/.venv/model.gguf
+  CHAINPUMP_TEST_PYTHON=${CHAINPUMP_TEST_PYTHON}
+  CHAINPUMP_TEST_LLAMA_CPP=${CMAKE_SOURCE_DIR}/.cache/peers/llama_cpp_python-0.3.36/vendor/llama.cpp
+  CHAINPUMP_TEST_PROGRAM=${CMAKE_BINARY_DIR}/chainpump)
+
+function(chainpump_test_settings name timeout_s labels)
+  if(CHAINPUMP_SANITIZE)
+    math(EXPR timeout_s "${timeout_s} * 4")
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout_s} LABELS "${labels}"
+                       ENVIRONMENT "${CHAINPUMP_TEST_ENVIRONMENT}")
+  if("timing" IN_LIST labels)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE)
+  endif()
 endfunction()
