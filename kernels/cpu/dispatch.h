@@ -1,0 +1,46 @@
+// The kernels of one instruction set as a table of plain functions over raw views. The public entry
+// points share out the work, then call through it; tests call variants directly. A table lives as
+// long as the program. Any thread.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/layout.h"
+
+namespace chainpump::kernels::cpu {
+
+struct KernelTable {
+  /// One row of `num_blocks` blocks of 32; block b goes to quants + b * step * 32, metas + b *
+  /// step.
+  void (*quantize_row)(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                       ActivationMeta* metas);
+  /// cols values to bf16, zero-padded to an even count.
+  void (*round_row_bf16)(const float* x, int64_t cols, uint16_t* out);
+
+  /// Panels [first, last) of w times all tokens of x.
+  void (*matmul_int8)(const PanelView& w, const Int8View& x, int64_t first, int64_t last,
+                      const Output& y);
+  void (*matmul_f32)(const PanelView& w, const F32View& x, int64_t first, int64_t last,
+                     const Output& y);
+  void (*matmul_bf16)(const PanelView& w, const Bf16View& x, int64_t first, int64_t last,
+                      const Output& y);
+
+  void (*attention_tile)(const AttentionTile& tile);
+
+  void (*rms_norm_row)(const float* x, const float* weight, float eps, int64_t cols, float* out);
+  void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
+  int64_t (*argmax)(const float* values, int64_t count);
+  /// sum(exp(values - largest)) in 16 lanes by index modulo 16, then a fixed tree.
+  float (*sum_exp)(const float* values, int64_t count, float largest);
+};
+
+const KernelTable& kernel_table(Isa isa);
+
+/// One per instruction set, each in its own files.
+const KernelTable& reference_table();
+const KernelTable& avx2_table();
+const KernelTable& avx512_table();
+
+}  // namespace chainpump::kernels::cpu

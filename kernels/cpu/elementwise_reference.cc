@@ -1,0 +1,35 @@
+// Row-wise operations in plain C++. Sums over a row run in 16 lanes (column modulo 16), joined by a
+// fixed tree, so that vectors of 8 or 16 give the same bits.
+#include <cmath>
+
+#include "kernels/cpu/math_scalar.h"
+#include "kernels/cpu/reference.h"
+
+namespace chainpump::kernels::cpu::reference {
+
+void rms_norm_row(const float* x, const float* weight, float eps, int64_t cols, float* out) {
+  float lanes[16] = {};
+  for (int64_t c = 0; c < cols; ++c) lanes[c % 16] = std::fma(x[c], x[c], lanes[c % 16]);
+  const float mean = tree_sum_16(lanes) / static_cast<float>(cols);
+  const float inverse = 1.0f / std::sqrt(mean + eps);
+  for (int64_t c = 0; c < cols; ++c) out[c] = x[c] * inverse * weight[c];
+}
+
+void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = gate[i] / (1.0f + exp_scalar(-gate[i])) * up[i];
+}
+
+int64_t argmax(const float* values, int64_t count) {
+  int64_t best = 0;
+  for (int64_t i = 1; i < count; ++i)
+    if (values[i] > values[best] || (std::isnan(values[best]) && !std::isnan(values[i]))) best = i;
+  return best;
+}
+
+float sum_exp(const float* values, int64_t count, float largest) {
+  float lanes[16] = {};
+  for (int64_t i = 0; i < count; ++i) lanes[i % 16] += exp_scalar(values[i] - largest);
+  return tree_sum_16(lanes);
+}
+
+}  // namespace chainpump::kernels::cpu::reference

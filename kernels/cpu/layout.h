@@ -1,0 +1,86 @@
+// How packed weights and converted activations lie in memory, shared by packing, activation
+// conversion and every variant of the products. Plain data, no functions that do arithmetic, so
+// that files compiled for different instruction sets may all include it.
+//
+// Weights: panels of 16 rows, rows past the end zero. A panel is one run of memory:
+//   int8 form   blocks of 32 columns: quants (QuantBits * 64 bytes), then after the last block the
+//               scales of all blocks. Group g is columns 4g .. 4g+3 of the block; a 64-byte vector
+//               holds [row][4 columns], so that 4 activation bytes broadcast meet it in vpdpbusd.
+//               4 bits: vector p: group p in the low nibbles, group p + 4 in the high ones.
+//               5 bits: the 4 nibble vectors, then one whose byte has bit g = bit 4 of group g.
+//               6 bits: the nibble vectors, then two with bits 4..5 of groups 0..3 and 4..7, two
+//               bits each. 8 bits: eight vectors, group g in vector g.
+//   f32 form    [cols][16] of f32, f16 or bf16
+//   bf16 form   [cols / 2 rounded up][16][2] bf16
+// Scales per panel, rows innermost (16 of each):
+//   scale       [block] f16 d                              q4_0 q5_0 q8_0: w = d (q - offset)
+//   scale_min   [block] f16 d, f16 m                       q4_1 q5_1:      w = d q + m
+//   k_min       [256 columns] f16 d, f16 dmin, 8 x (u8 sc, u8 mn)  q4_k q5_k: w = d sc q - dmin mn
+//   k6          [256 columns] f16 d, 16 x (s8 sc)          q6_k: w = d sc (q - 32), sc per 16
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace chainpump::kernels::cpu {
+
+inline constexpr int kPanelRows = 16;
+inline constexpr int kBlockCols = 32;
+inline constexpr int kGroups = 8;  // of 4 columns in a block
+
+enum class QuantBits : uint8_t { b4 = 4, b5 = 5, b6 = 6, b8 = 8 };
+enum class ScaleKind : uint8_t { scale, scale_min, k_min, k6 };
+enum class PanelKind : uint8_t { quantised, f32, f16, bf16, bf16_pairs };
+
+/// A packed matrix as the kernels see it.
+struct PanelView {
+  const std::byte* data;
+  int64_t panel_bytes;   // from one panel to the next, a multiple of 64
+  int64_t scale_offset;  // of the scales inside a panel
+  int64_t rows;
+  int64_t cols;
+  PanelKind kind;
+  QuantBits bits;
+  ScaleKind scale_kind;
+  int32_t offset_shift;  // offset = 1 << shift for `scale` and `k6`
+};
+
+/// Int8 activations: tiles of 16 tokens; a tile of t tokens is [block][t][32] bytes, its metas
+/// [block][t]. So one token alone is contiguous, and a full tile is read in one sweep.
+inline constexpr int kTileTokens = 16;
+
+struct alignas(16) ActivationMeta {
+  float scale;         // x = scale * q
+  float scaled_sum;    // scale * (sum of the block's q)
+  int32_t neg_sum;     // -(sum of the block's q)
+  int32_t neg_sum_lo;  // -(sum of its first 16)
+};
+
+struct Int8View {
+  const int8_t* quants;
+  const ActivationMeta* metas;
+  int64_t num_tokens;
+  int64_t num_blocks;
+};
+
+struct F32View {
+  const float* data;
+  int64_t num_tokens;
+  int64_t stride;
+};
+
+/// bf16 activations: [token][pairs][2].
+struct Bf16View {
+  const uint16_t* data;
+  int64_t num_tokens;
+  int64_t num_pairs;
+};
+
+/// Where a product goes.
+struct Output {
+  float* data;
+  int64_t stride;
+  bool add;
+};
+
+}  // namespace chainpump::kernels::cpu

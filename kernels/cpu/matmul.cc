@@ -1,0 +1,112 @@
+// The walls of the products: conversion of activations shared by blocks, then each member its own
+// row panels, through the table of the weights' instruction set.
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/packed_matrix.h"
+
+namespace chainpump::kernels::cpu {
+namespace {
+
+int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+void prepare_int8(TeamMember& member, ActivationBuffer::Impl& impl, const float* x,
+                  int64_t num_tokens, int64_t cols, int64_t x_stride) {
+  CHECK_EQ(cols % kBlockCols, 0);
+  const int64_t num_blocks = cols / kBlockCols;
+  const KernelTable& table = kernel_table(impl.isa);
+  auto* quants = reinterpret_cast<int8_t*>(impl.quants.data());
+  auto* metas = reinterpret_cast<ActivationMeta*>(impl.metas.data());
+  // Few tokens are shared by blocks, many by rows.
+  const bool by_rows = num_tokens >= member.size();
+  const Range rows = by_rows ? share_of(member, num_tokens, 1) : Range{0, num_tokens};
+  const Range blocks = by_rows ? Range{0, num_blocks} : share_of(member, num_blocks, 1);
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    const int64_t tile = t / kTileTokens * kTileTokens;
+    const int64_t step = std::min<int64_t>(kTileTokens, num_tokens - tile);
+    const int64_t at = tile * num_blocks + blocks.begin * step + (t - tile);
+    table.quantize_row(x + t * x_stride + blocks.begin * kBlockCols, blocks.end - blocks.begin,
+                       step, quants + at * kBlockCols, metas + at);
+  }
+}
+
+}  // namespace
+
+ActivationBuffer::ActivationBuffer(Isa isa, int64_t max_tokens, int64_t max_cols)
+    : impl_(std::make_unique<Impl>()) {
+  CHECK_GE(max_tokens, 1);
+  CHECK_GE(max_cols, 1);
+  const int64_t cols = round_up(max_cols, kBlockCols);
+  impl_->isa = isa;
+  impl_->max_tokens = max_tokens;
+  impl_->max_cols = max_cols;
+  impl_->quants = AlignedBuffer(static_cast<size_t>(max_tokens * cols));
+  impl_->metas =
+      AlignedBuffer(static_cast<size_t>(max_tokens * cols / kBlockCols) * sizeof(ActivationMeta));
+  impl_->halves = AlignedBuffer(static_cast<size_t>(max_tokens * cols * 2));
+}
+
+ActivationBuffer::~ActivationBuffer() = default;
+
+void ActivationBuffer::prepare(TeamMember& member, ActivationForm form, const float* x,
+                               int64_t num_tokens, int64_t cols, int64_t x_stride) {
+  Impl& impl = *impl_;
+  CHECK_LE(num_tokens, impl.max_tokens);
+  CHECK_LE(cols, impl.max_cols);
+  if (member.index() == 0) {
+    impl.cols[static_cast<size_t>(form)] = cols;
+    if (form == ActivationForm::f32) {
+      impl.f32_data = x;
+      impl.f32_stride = x_stride;
+    }
+  }
+  switch (form) {
+    case ActivationForm::f32:
+      return;
+    case ActivationForm::int8:
+      return prepare_int8(member, impl, x, num_tokens, cols, x_stride);
+    case ActivationForm::bf16: {
+      auto* halves = reinterpret_cast<uint16_t*>(impl.halves.data());
+      const Range rows = share_of(member, num_tokens, 1);
+      for (int64_t t = rows.begin; t < rows.end; ++t)
+        kernel_table(impl.isa).round_row_bf16(x + t * x_stride, cols,
+                                              halves + t * round_up(cols, 2));
+      return;
+    }
+  }
+}
+
+void matmul(TeamMember& member, const PackedMatrix& w, const ActivationBuffer& x,
+            int64_t num_tokens, float* y, int64_t y_stride, Store store) {
+  const PackedMatrix::Impl& impl = w.impl();
+  const ActivationBuffer::Impl& in = x.impl();
+  CHECK_EQ(in.cols[static_cast<size_t>(impl.form)], impl.view.cols);
+  CHECK_LE(num_tokens, in.max_tokens);
+  if (num_tokens == 0) return;
+  const int64_t num_panels = (impl.view.rows + kPanelRows - 1) / kPanelRows;
+  const Range mine = share_of(member, num_panels, 1);
+  if (mine.begin == mine.end) return;
+  const KernelTable& table = kernel_table(impl.isa);
+  const Output out{y, y_stride, store == Store::add};
+  switch (impl.form) {
+    case ActivationForm::f32:
+      return table.matmul_f32(impl.view, {in.f32_data, num_tokens, in.f32_stride}, mine.begin,
+                              mine.end, out);
+    case ActivationForm::int8:
+      return table.matmul_int8(impl.view,
+                               {reinterpret_cast<const int8_t*>(in.quants.data()),
+                                reinterpret_cast<const ActivationMeta*>(in.metas.data()),
+                                num_tokens, impl.view.cols / kBlockCols},
+                               mine.begin, mine.end, out);
+    case ActivationForm::bf16:
+      return table.matmul_bf16(impl.view,
+                               {reinterpret_cast<const uint16_t*>(in.halves.data()), num_tokens,
+                                (impl.view.cols + 1) / 2},
+                               mine.begin, mine.end, out);
+  }
+}
+
+}  // namespace chainpump::kernels::cpu

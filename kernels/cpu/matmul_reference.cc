@@ -1,0 +1,204 @@
+// The products in plain C++: the meaning of correct for every variant. One element at a time; a
+// quantised element adds its blocks in ascending column order, each by
+//   acc = fma(float(I), d * s, acc)         I = exact integer sum of q * a (offset already taken)
+//   acc = fma(m, s * sum(a), acc)           where the type has a minimum
+// with d the weight block's scale and s the activation block's. The vector forms do the same
+// operations, 16 rows at a time, so their bits are equal. f32 is one fma per column, ascending;
+// bf16 adds the products of each pair of columns, see matmul_bf16 below.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/half.h"
+#include "kernels/cpu/reference.h"
+
+namespace chainpump::kernels::cpu::reference {
+namespace {
+
+template <typename T>
+T load(const std::byte* at) {
+  T value;
+  std::memcpy(&value, at, sizeof(T));
+  return value;
+}
+
+uint8_t quant_at(const std::byte* block, QuantBits bits, int lane, int c) {
+  const int g = c / 4;
+  const std::byte* at = block + lane * 4 + c % 4;
+  if (bits == QuantBits::b8) return load<uint8_t>(at + 64 * g);
+  const int nibble = load<uint8_t>(at + 64 * (g % 4)) >> (g < 4 ? 0 : 4) & 0xf;
+  int high = 0;
+  if (bits == QuantBits::b5) high = load<uint8_t>(at + 64 * 4) >> g & 1;
+  if (bits == QuantBits::b6) high = load<uint8_t>(at + 64 * (4 + g / 4)) >> (2 * (g % 4)) & 3;
+  return static_cast<uint8_t>(nibble | high << 4);
+}
+
+struct BlockScales {
+  float scale[2];  // of columns 0..15 and 16..31; equal but for k6
+  float minimum;
+};
+
+BlockScales scales_at(const PanelView& w, const std::byte* panel, int64_t b, int lane) {
+  const std::byte* scales = panel + w.scale_offset;
+  const auto half = [](const std::byte* at) { return f16_to_float(load<uint16_t>(at)); };
+  switch (w.scale_kind) {
+    case ScaleKind::scale: {
+      const float d = half(scales + (b * 16 + lane) * 2);
+      return {{d, d}, 0};
+    }
+    case ScaleKind::scale_min: {
+      const float d = half(scales + (b * 32 + lane) * 2);
+      return {{d, d}, half(scales + (b * 32 + 16 + lane) * 2)};
+    }
+    case ScaleKind::k_min: {
+      const std::byte* super = scales + b / 8 * 320;
+      const std::byte* small = super + 64 + b % 8 * 32;
+      const float d = half(super + lane * 2) * static_cast<float>(load<uint8_t>(small + lane));
+      const float m =
+          half(super + 32 + lane * 2) * static_cast<float>(load<uint8_t>(small + 16 + lane));
+      return {{d, d}, -m};
+    }
+    case ScaleKind::k6: {
+      const std::byte* super = scales + b / 8 * 288;
+      const std::byte* small = super + 32 + b % 8 * 32;
+      const float d = half(super + lane * 2);
+      return {{d * static_cast<float>(load<int8_t>(small + lane)),
+               d * static_cast<float>(load<int8_t>(small + 16 + lane))},
+              0};
+    }
+  }
+  return {};
+}
+
+float element_int8(const PanelView& w, const std::byte* panel, int lane, const int8_t* quants,
+                   const ActivationMeta* metas, int64_t num_blocks, int64_t step) {
+  const int64_t quant_bytes = static_cast<int64_t>(w.bits) * 64;
+  const bool has_offset = w.scale_kind == ScaleKind::scale || w.scale_kind == ScaleKind::k6;
+  float acc = 0;
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const std::byte* block = panel + b * quant_bytes;
+    const int8_t* a = quants + b * step * kBlockCols;
+    const ActivationMeta& meta = metas[b * step];
+    int32_t sums[2] = {0, 0};
+    for (int c = 0; c < kBlockCols; ++c)
+      sums[c / 16] += int32_t{quant_at(block, w.bits, lane, c)} * a[c];
+    if (has_offset) {
+      sums[0] += meta.neg_sum_lo * (1 << w.offset_shift);
+      sums[1] += (meta.neg_sum - meta.neg_sum_lo) * (1 << w.offset_shift);
+    }
+    const BlockScales scales = scales_at(w, panel, b, lane);
+    if (w.scale_kind == ScaleKind::k6) {
+      acc = std::fma(static_cast<float>(sums[0]), scales.scale[0] * meta.scale, acc);
+      acc = std::fma(static_cast<float>(sums[1]), scales.scale[1] * meta.scale, acc);
+    } else {
+      acc = std::fma(static_cast<float>(sums[0] + sums[1]), scales.scale[0] * meta.scale, acc);
+      if (!has_offset) acc = std::fma(scales.minimum, meta.scaled_sum, acc);
+    }
+  }
+  return acc;
+}
+
+float element_f32(const PanelView& w, const std::byte* panel, int lane, const float* x) {
+  float acc = 0;
+  for (int64_t c = 0; c < w.cols; ++c) {
+    const int64_t at = c * kPanelRows + lane;
+    float weight = 0;
+    if (w.kind == PanelKind::f32)
+      weight = load<float>(panel + at * 4);
+    else if (w.kind == PanelKind::f16)
+      weight = f16_to_float(load<uint16_t>(panel + at * 2));
+    else
+      weight = bf16_to_float(load<uint16_t>(panel + at * 2));
+    acc = std::fma(weight, x[c], acc);
+  }
+  return acc;
+}
+
+float element_bf16(const std::byte* panel, int64_t num_pairs, int lane, const uint16_t* x) {
+  float acc = 0;
+  for (int64_t p = 0; p < num_pairs; ++p) {
+    const std::byte* at = panel + (p * kPanelRows + lane) * 4;
+    acc = std::fma(bf16_to_float(load<uint16_t>(at + 2)), bf16_to_float(x[2 * p + 1]), acc);
+    acc = std::fma(bf16_to_float(load<uint16_t>(at)), bf16_to_float(x[2 * p]), acc);
+  }
+  return acc;
+}
+
+// Calls element(panel, lane, token) for every output of the panels.
+template <typename Element>
+void for_each_output(const PanelView& w, int64_t num_tokens, int64_t first, int64_t last,
+                     const Output& y, Element element) {
+  const int64_t end = std::min(last * kPanelRows, w.rows);
+  for (int64_t row = first * kPanelRows; row < end; ++row) {
+    const std::byte* panel = w.data + row / kPanelRows * w.panel_bytes;
+    for (int64_t t = 0; t < num_tokens; ++t) {
+      const float value = element(panel, static_cast<int>(row % kPanelRows), t);
+      float& out = y.data[t * y.stride + row];
+      out = y.add ? out + value : value;
+    }
+  }
+}
+
+}  // namespace
+
+void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                  ActivationMeta* metas) {
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const float* in = x + b * kBlockCols;
+    int8_t* out = quants + b * step * kBlockCols;
+    uint32_t largest = 0;  // of the magnitudes, as bits: NaN is larger than everything
+    for (int c = 0; c < kBlockCols; ++c)
+      largest = std::max(largest, std::bit_cast<uint32_t>(in[c]) & 0x7fffffff);
+    const float magnitude = std::bit_cast<float>(largest);
+    // Not a number stays one through the scale; values under 1e-30 are zero.
+    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
+    const float inverse = usable ? 127.0f / magnitude : 0.0f;
+    int32_t sums[2] = {0, 0};
+    for (int c = 0; c < kBlockCols; ++c) {
+      out[c] = usable ? static_cast<int8_t>(std::nearbyintf(in[c] * inverse)) : int8_t{0};
+      sums[c / 16] += out[c];
+    }
+    float scale = magnitude / 127.0f;
+    if (magnitude < 1e-30f) scale = 0;
+    ActivationMeta& meta = metas[b * step];
+    meta.scale = scale;
+    meta.scaled_sum = scale * static_cast<float>(sums[0] + sums[1]);
+    meta.neg_sum = -(sums[0] + sums[1]);
+    meta.neg_sum_lo = -sums[0];
+  }
+}
+
+void round_row_bf16(const float* x, int64_t cols, uint16_t* out) {
+  for (int64_t c = 0; c < cols; ++c) out[c] = float_to_bf16(x[c]);
+  if (cols % 2 != 0) out[cols] = 0;
+}
+
+void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t last,
+                 const Output& y) {
+  for_each_output(w, x.num_tokens, first, last, y,
+                  [&](const std::byte* panel, int lane, int64_t t) {
+                    const int64_t tile = t / kTileTokens * kTileTokens;
+                    const int64_t step = std::min<int64_t>(kTileTokens, x.num_tokens - tile);
+                    const int64_t at = tile * x.num_blocks + (t - tile);
+                    return element_int8(w, panel, lane, x.quants + at * kBlockCols, x.metas + at,
+                                        x.num_blocks, step);
+                  });
+}
+
+void matmul_f32(const PanelView& w, const F32View& x, int64_t first, int64_t last,
+                const Output& y) {
+  for_each_output(w, x.num_tokens, first, last, y,
+                  [&](const std::byte* panel, int lane, int64_t t) {
+                    return element_f32(w, panel, lane, x.data + t * x.stride);
+                  });
+}
+
+void matmul_bf16(const PanelView& w, const Bf16View& x, int64_t first, int64_t last,
+                 const Output& y) {
+  for_each_output(w, x.num_tokens, first, last, y,
+                  [&](const std::byte* panel, int lane, int64_t t) {
+                    return element_bf16(panel, x.num_pairs, lane, x.data + t * x.num_pairs * 2);
+                  });
+}
+
+}  // namespace chainpump::kernels::cpu::reference

@@ -1,0 +1,29 @@
+// Inside of PackedMatrix and ActivationBuffer, for the files of this folder only.
+#pragma once
+
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/layout.h"
+#include "kernels/cpu/matmul.h"
+
+namespace chainpump::kernels::cpu {
+
+struct PackedMatrix::Impl {
+  Isa isa;
+  ActivationForm form;
+  PanelView view;
+  AlignedBuffer memory;
+};
+
+struct ActivationBuffer::Impl {
+  Isa isa;
+  int64_t max_tokens;
+  int64_t max_cols;
+  AlignedBuffer quants;
+  AlignedBuffer metas;
+  AlignedBuffer halves;  // bf16
+  const float* f32_data = nullptr;
+  int64_t f32_stride = 0;
+  int64_t cols[3] = {0, 0, 0};  // last prepared, by form
+};
+
+}  // namespace chainpump::kernels::cpu
