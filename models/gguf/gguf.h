@@ -90,4 +90,8 @@ class GgufFile {
   std::map<std::string_view, size_t> tensor_index_;
 };
 
+/// `text` from a file, cut to a sensible length, with everything that is not printable ASCII
+/// escaped: fit for messages and terminals.
+std::string printable(std::string_view text);
+
 }  // namespace chainpump::models

@@ -45,7 +45,4 @@ class GgufParser {
   GgufFile file_;
 };
 
-/// `text` cut to a sensible length, with everything that is not printable ASCII escaped.
-std::string printable(std::string_view text);
-
 }  // namespace chainpump::models
