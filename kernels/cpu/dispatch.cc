@@ -1,15 +1,26 @@
 #include "kernels/cpu/dispatch.h"
 
+#include "kernels/cpu/avx512.h"
 #include "kernels/cpu/reference.h"
 
 namespace chainpump::kernels::cpu {
 
 const KernelTable& reference_table() {
-  static constexpr KernelTable kTable = {reference::quantize_row, reference::round_row_bf16,
-                                         reference::matmul_int8,  reference::matmul_f32,
-                                         reference::matmul_bf16,  reference::attention_tile,
-                                         reference::rms_norm_row, reference::silu_mul,
-                                         reference::argmax,       reference::sum_exp};
+  static constexpr KernelTable kTable = {
+      reference::quantize_row,   reference::spread_row_f32, reference::round_row_bf16,
+      reference::matmul_int8,    reference::matmul_f32,     reference::matmul_bf16,
+      reference::attention_tile, reference::rms_norm_row,   reference::silu_mul,
+      reference::argmax,         reference::sum_exp};
+  return kTable;
+}
+
+const KernelTable& avx512_table() {
+  static constexpr KernelTable kTable = {avx512::quantize_row,   reference::spread_row_f32,
+                                         avx512::round_row_bf16, avx512::matmul_int8,
+                                         avx512::matmul_f32,     avx512::matmul_bf16,
+                                         avx512::attention_tile, avx512::rms_norm_row,
+                                         avx512::silu_mul,       avx512::argmax,
+                                         avx512::sum_exp};
   return kTable;
 }
 
@@ -17,8 +28,9 @@ const KernelTable& kernel_table(Isa isa) {
   switch (isa) {
     case Isa::reference:
     case Isa::avx2:
+      return reference_table();
     case Isa::avx512:
-      break;
+      return avx512_table();
   }
   return reference_table();
 }

@@ -16,8 +16,9 @@ struct KernelTable {
   /// step.
   void (*quantize_row)(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
                        ActivationMeta* metas);
-  /// cols values to bf16, zero-padded to an even count.
-  void (*round_row_bf16)(const float* x, int64_t cols, uint16_t* out);
+  /// One row of `cols` values to out[c * step], and to bf16 pairs (odd cols: padded with zero).
+  void (*spread_row_f32)(const float* x, int64_t cols, int64_t step, float* out);
+  void (*round_row_bf16)(const float* x, int64_t cols, int64_t step, uint16_t* out);
 
   /// Panels [first, last) of w times all tokens of x.
   void (*matmul_int8)(const PanelView& w, const Int8View& x, int64_t first, int64_t last,

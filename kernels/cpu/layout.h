@@ -45,8 +45,9 @@ struct PanelView {
   int32_t offset_shift;  // offset = 1 << shift for `scale` and `k6`
 };
 
-/// Int8 activations: tiles of 16 tokens; a tile of t tokens is [block][t][32] bytes, its metas
-/// [block][t]. So one token alone is contiguous, and a full tile is read in one sweep.
+/// Activations of every form lie in tiles of 16 tokens: what is one run of columns of a token (a
+/// block of 32 int8, one f32, a pair of bf16) comes [run][token of the tile], so that a full tile
+/// is read in one sweep; a tile of t < 16 tokens is [run][t], so that a token alone is contiguous.
 inline constexpr int kTileTokens = 16;
 
 struct alignas(16) ActivationMeta {
@@ -57,21 +58,20 @@ struct alignas(16) ActivationMeta {
 };
 
 struct Int8View {
-  const int8_t* quants;
-  const ActivationMeta* metas;
+  const int8_t* quants;         // [tile][block][t][32]
+  const ActivationMeta* metas;  // [tile][block][t]
   int64_t num_tokens;
   int64_t num_blocks;
 };
 
 struct F32View {
-  const float* data;
+  const float* data;  // [tile][col][t]
   int64_t num_tokens;
-  int64_t stride;
+  int64_t cols;
 };
 
-/// bf16 activations: [token][pairs][2].
 struct Bf16View {
-  const uint16_t* data;
+  const uint16_t* data;  // [tile][pair][t][2]
   int64_t num_tokens;
   int64_t num_pairs;
 };

@@ -13,23 +13,30 @@ namespace {
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
-void prepare_int8(TeamMember& member, ActivationBuffer::Impl& impl, const float* x,
-                  int64_t num_tokens, int64_t cols, int64_t x_stride) {
-  CHECK_EQ(cols % kBlockCols, 0);
-  const int64_t num_blocks = cols / kBlockCols;
+// Converts columns [begin, end) of token t; `step` tokens share its tile, which begins at `tile`.
+void convert(ActivationBuffer::Impl& impl, ActivationForm form, const float* row, int64_t tile,
+             int64_t in_tile, int64_t step, int64_t cols, Range part) {
   const KernelTable& table = kernel_table(impl.isa);
-  auto* quants = reinterpret_cast<int8_t*>(impl.quants.data());
-  auto* metas = reinterpret_cast<ActivationMeta*>(impl.metas.data());
-  // Few tokens are shared by blocks, many by rows.
-  const bool by_rows = num_tokens >= member.size();
-  const Range rows = by_rows ? share_of(member, num_tokens, 1) : Range{0, num_tokens};
-  const Range blocks = by_rows ? Range{0, num_blocks} : share_of(member, num_blocks, 1);
-  for (int64_t t = rows.begin; t < rows.end; ++t) {
-    const int64_t tile = t / kTileTokens * kTileTokens;
-    const int64_t step = std::min<int64_t>(kTileTokens, num_tokens - tile);
-    const int64_t at = tile * num_blocks + blocks.begin * step + (t - tile);
-    table.quantize_row(x + t * x_stride + blocks.begin * kBlockCols, blocks.end - blocks.begin,
-                       step, quants + at * kBlockCols, metas + at);
+  const float* x = row + part.begin;
+  const int64_t count = part.end - part.begin;
+  switch (form) {
+    case ActivationForm::f32:
+      table.spread_row_f32(
+          x, count, step,
+          reinterpret_cast<float*>(impl.floats.data()) + tile * cols + part.begin * step + in_tile);
+      return;
+    case ActivationForm::int8: {
+      const int64_t run = (tile * cols + part.begin * step) / kBlockCols + in_tile;
+      table.quantize_row(x, count / kBlockCols, step,
+                         reinterpret_cast<int8_t*>(impl.quants.data()) + run * kBlockCols,
+                         reinterpret_cast<ActivationMeta*>(impl.metas.data()) + run);
+      return;
+    }
+    case ActivationForm::bf16:
+      table.round_row_bf16(x, count, step,
+                           reinterpret_cast<uint16_t*>(impl.halves.data()) +
+                               tile * round_up(cols, 2) + part.begin * step + in_tile * 2);
+      return;
   }
 }
 
@@ -47,6 +54,7 @@ ActivationBuffer::ActivationBuffer(Isa isa, int64_t max_tokens, int64_t max_cols
   impl_->metas =
       AlignedBuffer(static_cast<size_t>(max_tokens * cols / kBlockCols) * sizeof(ActivationMeta));
   impl_->halves = AlignedBuffer(static_cast<size_t>(max_tokens * cols * 2));
+  impl_->floats = AlignedBuffer(static_cast<size_t>(max_tokens * cols * 4));
 }
 
 ActivationBuffer::~ActivationBuffer() = default;
@@ -56,26 +64,17 @@ void ActivationBuffer::prepare(TeamMember& member, ActivationForm form, const fl
   Impl& impl = *impl_;
   CHECK_LE(num_tokens, impl.max_tokens);
   CHECK_LE(cols, impl.max_cols);
-  if (member.index() == 0) {
-    impl.cols[static_cast<size_t>(form)] = cols;
-    if (form == ActivationForm::f32) {
-      impl.f32_data = x;
-      impl.f32_stride = x_stride;
-    }
-  }
-  switch (form) {
-    case ActivationForm::f32:
-      return;
-    case ActivationForm::int8:
-      return prepare_int8(member, impl, x, num_tokens, cols, x_stride);
-    case ActivationForm::bf16: {
-      auto* halves = reinterpret_cast<uint16_t*>(impl.halves.data());
-      const Range rows = share_of(member, num_tokens, 1);
-      for (int64_t t = rows.begin; t < rows.end; ++t)
-        kernel_table(impl.isa).round_row_bf16(x + t * x_stride, cols,
-                                              halves + t * round_up(cols, 2));
-      return;
-    }
+  if (form == ActivationForm::int8) CHECK_EQ(cols % kBlockCols, 0);
+  if (member.index() == 0) impl.cols[static_cast<size_t>(form)] = cols;
+  // Few tokens are shared by blocks of columns, many by rows.
+  const bool by_rows = num_tokens >= member.size();
+  const Range rows = by_rows ? share_of(member, num_tokens, 1) : Range{0, num_tokens};
+  const Range part = by_rows ? Range{0, cols} : share_of(member, cols, kBlockCols);
+  if (part.begin == part.end) return;
+  for (int64_t t = rows.begin; t < rows.end; ++t) {
+    const int64_t tile = t / kTileTokens * kTileTokens;
+    const int64_t step = std::min<int64_t>(kTileTokens, num_tokens - tile);
+    convert(impl, form, x + t * x_stride, tile, t - tile, step, cols, part);
   }
 }
 
@@ -93,8 +92,9 @@ void matmul(TeamMember& member, const PackedMatrix& w, const ActivationBuffer& x
   const Output out{y, y_stride, store == Store::add};
   switch (impl.form) {
     case ActivationForm::f32:
-      return table.matmul_f32(impl.view, {in.f32_data, num_tokens, in.f32_stride}, mine.begin,
-                              mine.end, out);
+      return table.matmul_f32(
+          impl.view, {reinterpret_cast<const float*>(in.floats.data()), num_tokens, impl.view.cols},
+          mine.begin, mine.end, out);
     case ActivationForm::int8:
       return table.matmul_int8(impl.view,
                                {reinterpret_cast<const int8_t*>(in.quants.data()),

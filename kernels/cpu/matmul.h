@@ -63,9 +63,8 @@ class ActivationBuffer {
   ActivationBuffer& operator=(const ActivationBuffer&) = delete;
 
   /// x: [num_tokens, cols] f32 with row stride x_stride (elements). Every member calls it with the
-  /// same arguments; a barrier must follow before a product reads it. x must stay unchanged until
-  /// the last product with it (form f32 keeps a pointer). Calling it for several forms in turn
-  /// keeps all of them.
+  /// same arguments; a barrier must follow before a product reads it. Everything is copied. Calling
+  /// it for several forms in turn keeps all of them. Products must be given the same num_tokens.
   void prepare(TeamMember& member, ActivationForm form, const float* x, int64_t num_tokens,
                int64_t cols, int64_t x_stride);
 

@@ -98,7 +98,8 @@ float element_int8(const PanelView& w, const std::byte* panel, int lane, const i
   return acc;
 }
 
-float element_f32(const PanelView& w, const std::byte* panel, int lane, const float* x) {
+float element_f32(const PanelView& w, const std::byte* panel, int lane, const float* x,
+                  int64_t step) {
   float acc = 0;
   for (int64_t c = 0; c < w.cols; ++c) {
     const int64_t at = c * kPanelRows + lane;
@@ -109,22 +110,30 @@ float element_f32(const PanelView& w, const std::byte* panel, int lane, const fl
       weight = f16_to_float(load<uint16_t>(panel + at * 2));
     else
       weight = bf16_to_float(load<uint16_t>(panel + at * 2));
-    acc = std::fma(weight, x[c], acc);
+    acc = std::fma(weight, x[c * step], acc);
   }
   return acc;
 }
 
-float element_bf16(const std::byte* panel, int64_t num_pairs, int lane, const uint16_t* x) {
+float element_bf16(const std::byte* panel, int64_t num_pairs, int lane, const uint16_t* x,
+                   int64_t step) {
   float acc = 0;
   for (int64_t p = 0; p < num_pairs; ++p) {
     const std::byte* at = panel + (p * kPanelRows + lane) * 4;
-    acc = std::fma(bf16_to_float(load<uint16_t>(at + 2)), bf16_to_float(x[2 * p + 1]), acc);
-    acc = std::fma(bf16_to_float(load<uint16_t>(at)), bf16_to_float(x[2 * p]), acc);
+    acc = std::fma(bf16_to_float(load<uint16_t>(at + 2)), bf16_to_float(x[2 * p * step + 1]), acc);
+    acc = std::fma(bf16_to_float(load<uint16_t>(at)), bf16_to_float(x[2 * p * step]), acc);
   }
   return acc;
 }
 
-// Calls element(panel, lane, token) for every output of the panels.
+// Where a token's activations lie: its tile's first token, its place and the tile's token count.
+struct TokenPlace {
+  int64_t tile;
+  int64_t in_tile;
+  int64_t step;
+};
+
+// Calls element(panel, lane, place) for every output of the panels.
 template <typename Element>
 void for_each_output(const PanelView& w, int64_t num_tokens, int64_t first, int64_t last,
                      const Output& y, Element element) {
@@ -132,7 +141,9 @@ void for_each_output(const PanelView& w, int64_t num_tokens, int64_t first, int6
   for (int64_t row = first * kPanelRows; row < end; ++row) {
     const std::byte* panel = w.data + row / kPanelRows * w.panel_bytes;
     for (int64_t t = 0; t < num_tokens; ++t) {
-      const float value = element(panel, static_cast<int>(row % kPanelRows), t);
+      const int64_t tile = t / kTileTokens * kTileTokens;
+      const TokenPlace place{tile, t - tile, std::min<int64_t>(kTileTokens, num_tokens - tile)};
+      const float value = element(panel, static_cast<int>(row % kPanelRows), place);
       float& out = y.data[t * y.stride + row];
       out = y.add ? out + value : value;
     }
@@ -168,36 +179,39 @@ void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quan
   }
 }
 
-void round_row_bf16(const float* x, int64_t cols, uint16_t* out) {
-  for (int64_t c = 0; c < cols; ++c) out[c] = float_to_bf16(x[c]);
-  if (cols % 2 != 0) out[cols] = 0;
+void spread_row_f32(const float* x, int64_t cols, int64_t step, float* out) {
+  for (int64_t c = 0; c < cols; ++c) out[c * step] = x[c];
+}
+
+void round_row_bf16(const float* x, int64_t cols, int64_t step, uint16_t* out) {
+  for (int64_t c = 0; c < cols; ++c) out[c / 2 * 2 * step + c % 2] = float_to_bf16(x[c]);
+  if (cols % 2 != 0) out[cols / 2 * 2 * step + 1] = 0;
 }
 
 void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t last,
                  const Output& y) {
   for_each_output(w, x.num_tokens, first, last, y,
-                  [&](const std::byte* panel, int lane, int64_t t) {
-                    const int64_t tile = t / kTileTokens * kTileTokens;
-                    const int64_t step = std::min<int64_t>(kTileTokens, x.num_tokens - tile);
-                    const int64_t at = tile * x.num_blocks + (t - tile);
-                    return element_int8(w, panel, lane, x.quants + at * kBlockCols, x.metas + at,
-                                        x.num_blocks, step);
+                  [&](const std::byte* panel, int lane, const TokenPlace& at) {
+                    const int64_t run = at.tile * x.num_blocks + at.in_tile;
+                    return element_int8(w, panel, lane, x.quants + run * kBlockCols, x.metas + run,
+                                        x.num_blocks, at.step);
                   });
 }
 
 void matmul_f32(const PanelView& w, const F32View& x, int64_t first, int64_t last,
                 const Output& y) {
-  for_each_output(w, x.num_tokens, first, last, y,
-                  [&](const std::byte* panel, int lane, int64_t t) {
-                    return element_f32(w, panel, lane, x.data + t * x.stride);
-                  });
+  for_each_output(
+      w, x.num_tokens, first, last, y, [&](const std::byte* panel, int lane, const TokenPlace& at) {
+        return element_f32(w, panel, lane, x.data + at.tile * x.cols + at.in_tile, at.step);
+      });
 }
 
 void matmul_bf16(const PanelView& w, const Bf16View& x, int64_t first, int64_t last,
                  const Output& y) {
   for_each_output(w, x.num_tokens, first, last, y,
-                  [&](const std::byte* panel, int lane, int64_t t) {
-                    return element_bf16(panel, x.num_pairs, lane, x.data + t * x.num_pairs * 2);
+                  [&](const std::byte* panel, int lane, const TokenPlace& at) {
+                    const int64_t run = at.tile * x.num_pairs + at.in_tile;
+                    return element_bf16(panel, x.num_pairs, lane, x.data + run * 2, at.step);
                   });
 }
 

@@ -21,8 +21,7 @@ struct ActivationBuffer::Impl {
   AlignedBuffer quants;
   AlignedBuffer metas;
   AlignedBuffer halves;  // bf16
-  const float* f32_data = nullptr;
-  int64_t f32_stride = 0;
+  AlignedBuffer floats;
   int64_t cols[3] = {0, 0, 0};  // last prepared, by form
 };
 

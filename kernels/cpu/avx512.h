@@ -1,0 +1,25 @@
+// The AVX-512 kernels (F, BW, DQ, VL, VNNI, BF16), to be called only where the machine has them.
+// Their files are compiled with those flags: they share no inline function with generic code.
+// Signatures as in dispatch.h. Pure; any thread.
+#pragma once
+
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/layout.h"
+
+namespace chainpump::kernels::cpu::avx512 {
+
+void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                  ActivationMeta* metas);
+void round_row_bf16(const float* x, int64_t cols, int64_t step, uint16_t* out);
+void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t last,
+                 const Output& y);
+void matmul_f32(const PanelView& w, const F32View& x, int64_t first, int64_t last, const Output& y);
+void matmul_bf16(const PanelView& w, const Bf16View& x, int64_t first, int64_t last,
+                 const Output& y);
+void attention_tile(const AttentionTile& tile);
+void rms_norm_row(const float* x, const float* weight, float eps, int64_t cols, float* out);
+void silu_mul(const float* gate, const float* up, int64_t count, float* out);
+int64_t argmax(const float* values, int64_t count);
+float sum_exp(const float* values, int64_t count, float largest);
+
+}  // namespace chainpump::kernels::cpu::avx512

@@ -1,0 +1,121 @@
+// Conversions of activations and row-wise operations, 16 lanes. All are bound by reading and
+// writing their rows, which lie in L1 or L2 where the layer before left them.
+#include <immintrin.h>
+
+#include "kernels/cpu/avx512.h"
+#include "kernels/cpu/vector_math_avx512.h"
+
+namespace chainpump::kernels::cpu::avx512 {
+namespace {
+
+inline __mmask16 first_lanes(int64_t count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << count) - 1);
+}
+
+inline __m512i magnitude_bits(__m512 x) {
+  return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
+}
+
+}  // namespace
+
+void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                  ActivationMeta* metas) {
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const __m512 x0 = _mm512_loadu_ps(x + b * 32);
+    const __m512 x1 = _mm512_loadu_ps(x + b * 32 + 16);
+    const int largest =
+        _mm512_reduce_max_epi32(_mm512_max_epi32(magnitude_bits(x0), magnitude_bits(x1)));
+    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
+    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
+    const __m512 inverse = _mm512_set1_ps(usable ? 127.0f / magnitude : 0.0f);
+    const auto mask = static_cast<__mmask16>(usable ? 0xffff : 0);
+    const __m512i q0 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x0, inverse));
+    const __m512i q1 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x1, inverse));
+    int8_t* out = quants + b * step * kBlockCols;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(q0));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16), _mm512_cvtepi32_epi8(q1));
+    const int low = _mm512_reduce_add_epi32(q0);
+    const int sum = low + _mm512_reduce_add_epi32(q1);
+    ActivationMeta& meta = metas[b * step];
+    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 127.0f;
+    meta.scaled_sum = meta.scale * static_cast<float>(sum);
+    meta.neg_sum = -sum;
+    meta.neg_sum_lo = -low;
+  }
+}
+
+void round_row_bf16(const float* x, int64_t cols, int64_t step, uint16_t* out) {
+  for (int64_t c = 0; c < cols; c += 16) {
+    const int64_t count = cols - c < 16 ? cols - c : 16;
+    const __m512 v = _mm512_maskz_loadu_ps(first_lanes(count), x + c);
+    // Integer rounding as in base/half.h; vcvtneps2bf16 would flush subnormal numbers.
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_srli_epi32(
+        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    rounded =
+        _mm512_mask_or_epi32(rounded, nan, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
+    alignas(32) uint32_t pairs[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), _mm512_cvtepi32_epi16(rounded));
+    auto* to = reinterpret_cast<uint32_t*>(out) + c / 2 * step;
+    for (int64_t p = 0; 2 * p < count; ++p) to[p * step] = pairs[p];
+  }
+}
+
+void rms_norm_row(const float* x, const float* weight, float eps, int64_t cols, float* out) {
+  __m512 lanes = _mm512_setzero_ps();
+  for (int64_t c = 0; c < cols; c += 16) {
+    const __m512 v = _mm512_maskz_loadu_ps(first_lanes(cols - c), x + c);
+    lanes = _mm512_fmadd_ps(v, v, lanes);
+  }
+  const float mean = tree_sum(lanes) / static_cast<float>(cols);
+  const float inverse = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + eps)));
+  const __m512 factor = _mm512_set1_ps(inverse);
+  for (int64_t c = 0; c < cols; c += 16) {
+    const __mmask16 mask = first_lanes(cols - c);
+    const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + c), factor);
+    _mm512_mask_storeu_ps(out + c, mask, _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, weight + c)));
+  }
+}
+
+void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
+  const __m512 one = _mm512_set1_ps(1.0f);
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = first_lanes(count - i);
+    const __m512 g = _mm512_maskz_loadu_ps(mask, gate + i);
+    const __m512 e = exp_vector(_mm512_xor_ps(g, _mm512_set1_ps(-0.0f)));
+    const __m512 silu = _mm512_div_ps(g, _mm512_add_ps(one, e));
+    _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(silu, _mm512_maskz_loadu_ps(mask, up + i)));
+  }
+}
+
+int64_t argmax(const float* values, int64_t count) {
+  const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
+  __m512 best = lowest;
+  for (int64_t i = 0; i < count; i += 16) {
+    const __m512 v = _mm512_mask_loadu_ps(lowest, first_lanes(count - i), values + i);
+    best = _mm512_max_ps(v, best);  // the second operand where v is NaN
+  }
+  const __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(best));
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = first_lanes(count - i);
+    const __mmask16 equal =
+        _mm512_mask_cmp_ps_mask(mask, _mm512_maskz_loadu_ps(mask, values + i), largest, _CMP_EQ_OQ);
+    if (equal != 0) return i + __builtin_ctz(equal);
+  }
+  return 0;  // nothing but NaN
+}
+
+float sum_exp(const float* values, int64_t count, float largest) {
+  __m512 lanes = _mm512_setzero_ps();
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = first_lanes(count - i);
+    const __m512 v = _mm512_maskz_loadu_ps(mask, values + i);
+    const __m512 e = exp_vector(_mm512_sub_ps(v, _mm512_set1_ps(largest)));
+    lanes = _mm512_mask_add_ps(lanes, mask, lanes, e);
+  }
+  return tree_sum(lanes);
+}
+
+}  // namespace chainpump::kernels::cpu::avx512
