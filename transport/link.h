@@ -70,13 +70,14 @@ class SendLink {
   /// this link. disconnected if the link has failed (the frame is lost).
   virtual Status send(std::unique_ptr<SendSlot> slot, FrameKind kind, MicrobatchId microbatch,
                       std::span<const std::byte> metadata, int64_t payload_bytes) = 0;
-  /// Starts a clean close: frames already sent arrive, then both ends reach `closed`.
+  /// Starts a clean close: frames already sent arrive, then both ends reach `closed`; or `failed`
+  /// with deadline_exceeded if the other end does not answer within a second.
   virtual void close() = 0;
   /// Moves things along; returns true if anything happened.
   virtual bool progress() = 0;
   /// Readable when progress() has something to do, after arm() returned true.
   virtual int event_fd() const = 0;
-  /// Prepares to sleep; false if there is something to do already.
+  /// Prepares to sleep; false if progress() has something to do already.
   virtual bool arm() = 0;
   virtual LinkStats stats() const = 0;
 };
@@ -99,9 +100,12 @@ class ReceiveLink {
   virtual const Error& error() const = 0;
   /// Frames in the order they were sent; null if none is complete. At most `credits` may be held.
   virtual std::unique_ptr<ReceivedFrame> try_receive() = 0;
+  /// Asks the sender to close; frames already sent still arrive and may be taken in state closing,
+  /// and the last of them taken makes it closed.
   virtual void close() = 0;
   virtual bool progress() = 0;
   virtual int event_fd() const = 0;
+  /// As for the sender. Complete frames do not keep it from sleeping: take them first.
   virtual bool arm() = 0;
   virtual LinkStats stats() const = 0;
 };

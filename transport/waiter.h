@@ -40,6 +40,7 @@ class Waiter {
 
  private:
   bool poll_once();
+  bool sleep_until(TimePoint deadline);
 
   WaiterOptions options_;
   std::vector<Pollable> pollables_;
