@@ -185,11 +185,13 @@ def check_byte_level(program, model, folder, strings):
 
 def train_sentence_piece(strings, add_dummy_prefix):
     model = io.BytesIO()
-    sample = [text.replace("\x00", "").replace("\n", " ") for text in strings[:4000]]
+    # A small alphabet, so that bytes are needed for the rest.
+    known = (set("".join(FIXED)) | {chr(c) for c in range(0x20, 0x7F)}) - set("\x00\r\n\u2028\u0085")
+    sample = ["".join(c for c in text if c in known) for text in strings[:4000]]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sample), model_writer=model, model_type="bpe", vocab_size=3000,
+        sentence_iterator=iter(sample), model_writer=model, model_type="bpe", vocab_size=2000,
         byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        add_dummy_prefix=add_dummy_prefix, character_coverage=0.98, user_defined_symbols=["<tool>", "\u2581\u2581"],
+        add_dummy_prefix=add_dummy_prefix, character_coverage=1.0, user_defined_symbols=["<tool>", "\u2581\u2581"],
         allow_whitespace_only_pieces=True, split_digits=True, minloglevel=2, num_threads=1, max_sentence_length=100_000)
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
