@@ -1,0 +1,167 @@
+#include "graph/deployment.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace chainpump::graph {
+namespace {
+template <typename... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+template <typename... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
+}  // namespace
+
+Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits) : limits_(limits) {
+  CHECK(!plan.stages.empty());
+  for (const StagePlan& stage : plan.stages) {
+    ranks_.emplace_back();
+    ranks_.back().name = stage.name;
+  }
+}
+
+Deployment::Rank& Deployment::rank(StageIndex stage) {
+  CHECK_GE(stage.value, 0);
+  CHECK_LT(static_cast<size_t>(stage.value), ranks_.size());
+  return ranks_[static_cast<size_t>(stage.value)];
+}
+
+bool Deployment::all_in(RankState state) const {
+  return std::all_of(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.state == state; });
+}
+
+std::vector<Deployment::Action> Deployment::start(TimePoint now) {
+  std::vector<Action> actions;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    ranks_[i].deadline = now + limits_.greet_max;
+    actions.push_back({ActionKind::spawn, StageIndex(static_cast<int32_t>(i))});
+  }
+  return actions;
+}
+
+std::vector<Deployment::Action> Deployment::step(const Event& event, TimePoint now) {
+  std::vector<Action> actions;
+  std::visit(Overloaded{
+                 [&](const Greeted& e) {
+                   Rank& r = rank(e.stage);
+                   if (r.state != RankState::starting) return;
+                   r.state = RankState::loading;
+                   r.deadline = now + limits_.load_silence_max;
+                   actions.push_back({ActionKind::load, e.stage});
+                 },
+                 [&](const LoadProgressed& e) {
+                   Rank& r = rank(e.stage);
+                   if (r.state == RankState::loading) r.deadline = now + limits_.load_silence_max;
+                 },
+                 [&](const Loaded& e) { on_loaded(e, now, actions); },
+                 [&](const Connected& e) { on_connected(e, actions); },
+                 [&](const Failed& e) {
+                   Error error = e.error;
+                   error.message = fmt::format("stage '{}': {}", rank(e.stage).name, error.message);
+                   fail(std::move(error), now, actions);
+                 },
+                 [&](const Exited& e) { on_exited(e, now, actions); },
+                 [&](const StopRequested&) { stop(now, actions); },
+             },
+             event);
+  return actions;
+}
+
+void Deployment::on_loaded(const Loaded& event, TimePoint now, std::vector<Action>& actions) {
+  Rank& loaded = rank(event.stage);
+  if (loaded.state != RankState::loading) return;
+  loaded.state = RankState::loaded;
+  loaded.deadline.reset();
+  loaded.numerics_id = event.numerics_id;
+  if (!all_in(RankState::loaded)) return;
+  for (const Rank& r : ranks_) {
+    if (r.numerics_id == ranks_.front().numerics_id) continue;
+    return fail(make_error(ErrorCode::internal,
+                           "stage '{}' computes as {}, stage '{}' as {}: one lane needs one way",
+                           ranks_.front().name, ranks_.front().numerics_id, r.name, r.numerics_id),
+                now, actions);
+  }
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    ranks_[i].state = RankState::connecting;
+    ranks_[i].deadline = now + limits_.connect_max;
+    actions.push_back({ActionKind::connect, StageIndex(static_cast<int32_t>(i))});
+  }
+}
+
+void Deployment::on_connected(const Connected& event, std::vector<Action>& actions) {
+  Rank& connected = rank(event.stage);
+  if (connected.state != RankState::connecting) return;
+  connected.state = RankState::serving;
+  connected.deadline.reset();
+  if (!all_in(RankState::serving)) return;
+  phase_ = Phase::serving;
+  actions.push_back({ActionKind::serve});
+}
+
+void Deployment::on_exited(const Exited& event, TimePoint now, std::vector<Action>& actions) {
+  Rank& gone = rank(event.stage);
+  if (gone.state == RankState::gone) return;
+  const bool expected = gone.state == RankState::leaving;
+  gone.state = RankState::gone;
+  gone.deadline.reset();
+  if (!expected)
+    fail(make_error(ErrorCode::disconnected, "stage '{}' died: {}", gone.name, event.how), now,
+         actions);
+  if (phase_ == Phase::stopping && all_in(RankState::gone)) {
+    phase_ = Phase::stopped;
+    actions.push_back({ActionKind::stopped});
+  }
+}
+
+void Deployment::fail(Error error, TimePoint now, std::vector<Action>& actions) {
+  if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
+  actions.push_back({.kind = ActionKind::fail, .error = std::move(error)});
+  stop(now, actions);
+}
+
+void Deployment::stop(TimePoint now, std::vector<Action>& actions) {
+  if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
+  phase_ = Phase::stopping;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    if (ranks_[i].state == RankState::gone) continue;
+    ranks_[i].state = RankState::leaving;
+    ranks_[i].deadline = now + limits_.leave_max;
+    actions.push_back({ActionKind::shutdown, StageIndex(static_cast<int32_t>(i))});
+  }
+  if (all_in(RankState::gone)) {
+    phase_ = Phase::stopped;
+    actions.push_back({ActionKind::stopped});
+  }
+}
+
+std::vector<Deployment::Action> Deployment::on_time(TimePoint now) {
+  std::vector<Action> actions;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    Rank& late = ranks_[i];
+    if (!late.deadline || now < *late.deadline) continue;
+    const StageIndex stage(static_cast<int32_t>(i));
+    late.deadline.reset();
+    if (late.state == RankState::leaving) {
+      actions.push_back({ActionKind::kill, stage});
+      continue;
+    }
+    const char* doing = late.state == RankState::starting  ? "say hello"
+                        : late.state == RankState::loading ? "load its weights"
+                                                           : "open its links";
+    fail(
+        make_error(ErrorCode::deadline_exceeded, "stage '{}' did not {} in time", late.name, doing),
+        now, actions);
+  }
+  return actions;
+}
+
+std::optional<TimePoint> Deployment::next_deadline() const {
+  std::optional<TimePoint> next;
+  for (const Rank& r : ranks_)
+    if (r.deadline && (!next || *r.deadline < *next)) next = r.deadline;
+  return next;
+}
+
+}  // namespace chainpump::graph
