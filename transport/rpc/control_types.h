@@ -1,0 +1,201 @@
+// What control calls carry, as plain C++: a literal mirror of schemas/control.capnp, where the
+// meaning of each field stands. Knows no graph types (transport knows neither graph nor actors);
+// whoever calls converts. Plain data, any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace chainpump::transport::rpc {
+
+/// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
+inline constexpr uint32_t kProtocolVersion = 1;
+
+struct HelloReply {
+  uint32_t protocol_version = 0;
+  std::string build;  // release and commit
+  int32_t pid = 0;
+};
+
+enum class TransportKind : uint8_t { automatic, tcp, shared_memory, loopback };
+enum class SpinPolicy : uint8_t { automatic, always, never };
+enum class ChecksumPolicy : uint8_t { automatic, on, off };
+
+struct KvPlan {
+  std::string type;  // "f32", "bf16", "f16"
+  int32_t block_tokens = 0;
+  int32_t num_blocks = 0;
+};
+
+struct StagePlan {
+  int32_t index = 0;
+  std::string name;
+  int32_t layer_begin = 0;
+  int32_t layer_end = 0;
+  bool has_embedding = false;
+  bool has_head = false;
+  std::string device_kind;
+  std::vector<int32_t> cores;
+  int32_t num_threads = 1;
+  int64_t weight_bytes = 0;
+  int64_t kv_bytes = 0;
+  int64_t slot_bytes = 0;
+  double predicted_decode_s = 0;
+  double predicted_prefill_s = 0;
+};
+
+struct EdgePlan {
+  uint32_t id = 0;
+  int32_t from = 0;
+  int32_t to = 0;
+  bool is_return = false;
+  TransportKind transport = TransportKind::automatic;
+  SpinPolicy spin = SpinPolicy::automatic;
+  ChecksumPolicy checksum = ChecksumPolicy::automatic;
+  int32_t credits = 0;
+  int64_t slot_payload_bytes = 0;
+  int64_t slot_metadata_bytes = 0;
+};
+
+struct Plan {
+  uint32_t epoch = 1;
+  std::string model_path;
+  int32_t context_tokens = 0;
+  int32_t prefill_chunk_tokens = 0;
+  int32_t max_microbatch_tokens = 0;
+  int32_t max_sequences = 0;
+  int32_t max_microbatches = 0;
+  bool exact_activations = false;
+  KvPlan kv;
+  std::vector<StagePlan> stages;
+  std::vector<EdgePlan> edges;
+};
+
+struct LoadParams {
+  Plan plan;
+  int32_t stage = 0;
+  std::string isa;
+  std::string listen_address;
+  bool spin_between_ops = false;
+};
+
+struct LoadReport {
+  std::string numerics_id;
+  int64_t weight_bytes_read = 0;
+  int64_t weight_bytes_held = 0;
+  int64_t kv_bytes = 0;
+  std::string listen_address;
+  uint16_t listen_port = 0;
+  int32_t vocabulary_size = 0;
+  int32_t hidden_size = 0;
+};
+
+struct LinkTarget {
+  uint32_t edge = 0;
+  std::string address;
+  uint16_t port = 0;
+  uint64_t secret = 0;
+  uint32_t incarnation = 1;
+};
+
+struct LinkAccept {
+  uint32_t edge = 0;
+  uint64_t secret = 0;
+  uint32_t incarnation = 1;
+};
+
+struct ConnectParams {
+  std::vector<LinkTarget> links;
+  std::vector<LinkAccept> accept;
+};
+
+struct SamplingParams {
+  float temperature = 0.0f;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  int32_t top_k = 0;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  uint64_t seed = 0;
+  int32_t max_new_tokens = 128;
+  bool ignore_eos = false;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  int32_t num_top_logprobs = -1;
+};
+
+struct ScoreParams {
+  int32_t first_position = -1;
+  std::string full_path;
+};
+
+struct GenerateRequest {
+  uint64_t request_id = 0;
+  uint32_t sequence_index = 0;
+  std::vector<int32_t> prompt;
+  SamplingParams sampling;
+  ScoreParams score;
+};
+
+enum class FinishReason : uint8_t { none, stop, length, cancelled, failed };
+
+struct TokenResult {
+  uint64_t sequence_id = 0;
+  int32_t position = 0;
+  int32_t token = 0;
+  float logprob = 0.0f;
+  std::vector<std::pair<int32_t, float>> top_logprobs;
+  FinishReason finish = FinishReason::none;
+  int64_t text_bytes = -1;
+};
+
+struct ScoreResult {
+  uint64_t sequence_id = 0;
+  int32_t position = 0;
+  float logprob = 0.0f;
+  int32_t argmax = 0;
+};
+
+struct StageReport {
+  int32_t stage = 0;
+  int32_t layer_begin = 0;
+  int32_t layer_end = 0;
+  int32_t pid = 0;
+  std::vector<int32_t> cores;
+  int64_t weight_bytes_read = 0;
+  int64_t weight_bytes_held = 0;
+  int64_t kv_bytes = 0;
+  uint64_t steps = 0;
+  uint64_t tokens = 0;
+  int64_t busy_ns = 0;
+  int64_t transfer_ns = 0;
+  int64_t bubble_input_ns = 0;
+  int64_t bubble_credit_ns = 0;
+  int64_t bubble_other_ns = 0;
+  int64_t wall_ns = 0;
+};
+
+struct LinkReport {
+  uint32_t edge = 0;
+  bool outgoing = false;
+  std::string transport;
+  uint64_t frames = 0;
+  uint64_t payload_bytes = 0;
+  uint64_t metadata_bytes = 0;
+  uint64_t copied_bytes = 0;
+  uint64_t refused_frames = 0;
+  double latency_p50_us = 0;
+  double latency_p99_us = 0;
+  int64_t blocked_on_credit_ns = 0;
+};
+
+struct RankStats {
+  StageReport stage;
+  std::vector<LinkReport> links;
+};
+
+}  // namespace chainpump::transport::rpc
