@@ -105,13 +105,23 @@ void panel_times_tokens(const PanelView& w, const std::byte* panel, const int8_t
   constexpr bool kHasMinimum = kScale == ScaleKind::scale_min || kScale == ScaleKind::k_min;
   const std::byte* scales = panel + w.scale_offset;
   const int64_t num_blocks = w.cols / kBlockCols;
+  constexpr int64_t kQuantBytes = static_cast<int>(kBits) * 64;
+  // Bound by memory: fetch the next panel at the pace of this one, scales included.
+  const std::byte* ahead = panel + w.panel_bytes;
+  const int64_t pace = w.panel_bytes / num_blocks;
   __m512 acc[kTokens];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t b = 0; b < num_blocks; ++b) {
     __m512i q[8];
     unpack<kBits>(panel, q);
-    panel += static_cast<int>(kBits) * 64;
+    panel += kQuantBytes;
+    if constexpr (kTokens <= 4) {
+#pragma GCC unroll 10
+      for (int64_t line = 0; line < kQuantBytes + 64; line += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
+      ahead += pace;
+    }
     const Scales s = load_scales<kScale>(scales, b);
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
