@@ -3,6 +3,7 @@
 // long as the program. Any thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/attention_tile.h"
@@ -31,10 +32,24 @@ struct KernelTable {
   void (*attention_tile)(const AttentionTile& tile);
 
   void (*rms_norm_row)(const float* x, const float* weight, float eps, int64_t cols, float* out);
+  /// cos and sin of the angles f32(position * frequency), times magnitude.
+  void (*rope_turns)(int32_t position, const float* frequencies, int64_t count, float magnitude,
+                     float* cos, float* sin);
+  /// Turns pairs (a[i * step], b[i * step]): a' = a cos - b sin, b' = a sin + b cos, unfused. step
+  /// 2 has b = a + 1.
+  void (*rope_turn)(float* a, float* b, int64_t step, const float* cos, const float* sin,
+                    int64_t count);
   void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
   int64_t (*argmax)(const float* values, int64_t count);
   /// sum(exp(values - largest)) in 16 lanes by index modulo 16, then a fixed tree.
   float (*sum_exp)(const float* values, int64_t count, float largest);
+
+  /// For measure.h: reads all bytes (a multiple of 4 KiB) once, in order, and folds them; and
+  /// multiply-adds on registers alone, returning how many operations (2 per multiply-add) it did.
+  uint64_t (*read_sweep)(const std::byte* data, int64_t bytes);
+  int64_t (*spin_int8)(int64_t rounds);
+  int64_t (*spin_f32)(int64_t rounds);
+  int64_t (*spin_bf16)(int64_t rounds);
 };
 
 const KernelTable& kernel_table(Isa isa);

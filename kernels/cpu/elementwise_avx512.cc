@@ -79,6 +79,54 @@ void rms_norm_row(const float* x, const float* weight, float eps, int64_t cols, 
   }
 }
 
+void rope_turns(int32_t position, const float* frequencies, int64_t count, float magnitude,
+                float* cos, float* sin) {
+  const __m256 factor = _mm256_set1_ps(magnitude);
+  for (int64_t i = 0; i < count; i += 8) {
+    const auto mask = static_cast<__mmask8>(first_lanes(count - i) & 0xff);
+    const __m256 angle = _mm256_mul_ps(_mm256_set1_ps(static_cast<float>(position)),
+                                       _mm256_maskz_loadu_ps(mask, frequencies + i));
+    __m512d sine;
+    __m512d cosine;
+    sin_cos_vector(_mm512_cvtps_pd(angle), &sine, &cosine);
+    _mm256_mask_storeu_ps(cos + i, mask, _mm256_mul_ps(_mm512_cvtpd_ps(cosine), factor));
+    _mm256_mask_storeu_ps(sin + i, mask, _mm256_mul_ps(_mm512_cvtpd_ps(sine), factor));
+  }
+}
+
+void rope_turn(float* a, float* b, int64_t step, const float* cos, const float* sin,
+               int64_t count) {
+  if (step == 1) {
+    for (int64_t i = 0; i < count; i += 16) {
+      const __mmask16 mask = first_lanes(count - i);
+      const __m512 first = _mm512_maskz_loadu_ps(mask, a + i);
+      const __m512 second = _mm512_maskz_loadu_ps(mask, b + i);
+      const __m512 c = _mm512_maskz_loadu_ps(mask, cos + i);
+      const __m512 s = _mm512_maskz_loadu_ps(mask, sin + i);
+      _mm512_mask_storeu_ps(a + i, mask,
+                            _mm512_sub_ps(_mm512_mul_ps(first, c), _mm512_mul_ps(second, s)));
+      _mm512_mask_storeu_ps(b + i, mask,
+                            _mm512_add_ps(_mm512_mul_ps(first, s), _mm512_mul_ps(second, c)));
+    }
+    return;
+  }
+  // Pairs side by side: x' = x cos + swap(x) (-sin, sin), the same roundings.
+  const __m512i doubled = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+  const __m512 signs = _mm512_castsi512_ps(_mm512_set1_epi64(0x80000000));
+  for (int64_t i = 0; i < count; i += 8) {
+    const auto eight = static_cast<__mmask8>(first_lanes(count - i) & 0xff);
+    const __mmask16 mask = first_lanes(2 * (count - i));
+    const __m512 c = _mm512_permutexvar_ps(
+        doubled, _mm512_castps256_ps512(_mm256_maskz_loadu_ps(eight, cos + i)));
+    const __m512 s = _mm512_permutexvar_ps(
+        doubled, _mm512_castps256_ps512(_mm256_maskz_loadu_ps(eight, sin + i)));
+    const __m512 x = _mm512_maskz_loadu_ps(mask, a + 2 * i);
+    const __m512 turned = _mm512_add_ps(
+        _mm512_mul_ps(x, c), _mm512_mul_ps(_mm512_permute_ps(x, 0xb1), _mm512_xor_ps(s, signs)));
+    _mm512_mask_storeu_ps(a + 2 * i, mask, turned);
+  }
+}
+
 void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
   const __m512 one = _mm512_set1_ps(1.0f);
   for (int64_t i = 0; i < count; i += 16) {

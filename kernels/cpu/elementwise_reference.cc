@@ -2,6 +2,7 @@
 // fixed tree, so that vectors of 8 or 16 give the same bits.
 #include <cmath>
 
+#include "kernels/cpu/math.h"
 #include "kernels/cpu/math_scalar.h"
 #include "kernels/cpu/reference.h"
 
@@ -13,6 +14,27 @@ void rms_norm_row(const float* x, const float* weight, float eps, int64_t cols, 
   const float mean = tree_sum_16(lanes) / static_cast<float>(cols);
   const float inverse = 1.0f / std::sqrt(mean + eps);
   for (int64_t c = 0; c < cols; ++c) out[c] = x[c] * inverse * weight[c];
+}
+
+void rope_turns(int32_t position, const float* frequencies, int64_t count, float magnitude,
+                float* cos, float* sin) {
+  for (int64_t i = 0; i < count; ++i) {
+    // The angle is rounded to f32, as the model's own implementations do.
+    const float angle = static_cast<float>(position) * frequencies[i];
+    const SinCos turn = sin_cos(static_cast<double>(angle));
+    cos[i] = turn.cos * magnitude;
+    sin[i] = turn.sin * magnitude;
+  }
+}
+
+void rope_turn(float* a, float* b, int64_t step, const float* cos, const float* sin,
+               int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float first = a[i * step];
+    const float second = b[i * step];
+    a[i * step] = first * cos[i] - second * sin[i];
+    b[i * step] = first * sin[i] + second * cos[i];
+  }
 }
 
 void silu_mul(const float* gate, const float* up, int64_t count, float* out) {

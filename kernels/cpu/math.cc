@@ -87,7 +87,7 @@ double log_f64(double x) {
 }
 
 SinCos sin_cos(double angle) {
-  // pi/2 in three parts of 53 bits; each product is exact inside its fma.
+  // pi/2 in two parts of 53 bits; each product is exact inside its fma.
   const double k = std::nearbyint(angle * 0.63661977236758134308);
   double r = std::fma(k, -1.57079632679489655800, angle);
   r = std::fma(k, -6.12323399573676603587e-17, r);

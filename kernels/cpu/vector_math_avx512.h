@@ -27,6 +27,43 @@ inline __m512 exp_vector(__m512 x) {
   return _mm512_mask_mov_ps(p, too_low, _mm512_setzero_ps());
 }
 
+// As sin_cos in math.cc, in double.
+inline void sin_cos_vector(__m512d angle, __m512d* sine, __m512d* cosine) {
+  const auto c = [](double value) { return _mm512_set1_pd(value); };
+  const __m512d k = _mm512_roundscale_pd(_mm512_mul_pd(angle, c(0.63661977236758134308)),
+                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512d r = _mm512_fnmadd_pd(k, c(1.57079632679489655800), angle);
+  r = _mm512_fnmadd_pd(k, c(6.12323399573676603587e-17), r);
+  const __m512d z = _mm512_mul_pd(r, r);
+  __m512d p = c(1.0 / 355687428096000);
+  p = _mm512_fmadd_pd(p, z, c(-1.0 / 1307674368000));
+  p = _mm512_fmadd_pd(p, z, c(1.0 / 6227020800));
+  p = _mm512_fmadd_pd(p, z, c(-1.0 / 39916800));
+  p = _mm512_fmadd_pd(p, z, c(1.0 / 362880));
+  p = _mm512_fmadd_pd(p, z, c(-1.0 / 5040));
+  p = _mm512_fmadd_pd(p, z, c(1.0 / 120));
+  p = _mm512_fmadd_pd(p, z, c(-1.0 / 6));
+  const __m512d s = _mm512_fmadd_pd(_mm512_mul_pd(p, z), r, r);
+  __m512d q = c(1.0 / 20922789888000);
+  q = _mm512_fmadd_pd(q, z, c(-1.0 / 87178291200));
+  q = _mm512_fmadd_pd(q, z, c(1.0 / 479001600));
+  q = _mm512_fmadd_pd(q, z, c(-1.0 / 3628800));
+  q = _mm512_fmadd_pd(q, z, c(1.0 / 40320));
+  q = _mm512_fmadd_pd(q, z, c(-1.0 / 720));
+  q = _mm512_fmadd_pd(q, z, c(1.0 / 24));
+  q = _mm512_fmadd_pd(q, z, c(-0.5));
+  q = _mm512_fmadd_pd(q, z, c(1.0));
+  // Quadrant k mod 4: odd ones swap; sine is negative in 2 and 3, cosine in 1 and 2.
+  const __m512i quadrant = _mm512_cvtpd_epi64(k);
+  const __mmask8 odd = _mm512_test_epi64_mask(quadrant, _mm512_set1_epi64(1));
+  const __mmask8 upper = _mm512_test_epi64_mask(quadrant, _mm512_set1_epi64(2));
+  const __m512d minus = c(-0.0);
+  const __m512d swapped_sine = _mm512_mask_mov_pd(s, odd, q);
+  const __m512d swapped_cosine = _mm512_mask_mov_pd(q, odd, s);
+  *sine = _mm512_mask_xor_pd(swapped_sine, upper, swapped_sine, minus);
+  *cosine = _mm512_mask_xor_pd(swapped_cosine, upper ^ odd, swapped_cosine, minus);
+}
+
 // Lane i with i + 8, then 4, 2, 1: as tree_sum_16.
 inline float tree_sum(__m512 lanes) {
   const __m256 eight =
