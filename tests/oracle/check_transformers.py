@@ -56,7 +56,8 @@ def build(oracle, tiny):
 
 
 def compare(name, model, oracle, length):
-    model = model.float().eval()
+    model = model.eval()
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
     ids = np.random.default_rng(7).integers(0, len(oracle.embedding), length)
     with torch.no_grad():
         logits = model(torch.from_numpy(ids)[None]).logits[0].double()
