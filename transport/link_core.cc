@@ -124,7 +124,7 @@ const IncomingFrame& ReceiveCore::at(uint64_t sequence) const {
   return incoming_[sequence % incoming_.size()];
 }
 
-FrameCheck ReceiveCore::accept_header(std::span<const std::byte> header) {
+FrameCheck ReceiveCore::accept_header(std::span<const std::byte> header, uint64_t body_bytes) {
   FrameExpectation e =
       expectation(options_, kind_bit(WireKind::activation) | kind_bit(WireKind::result) |
                                 kind_bit(WireKind::close));
@@ -141,9 +141,10 @@ FrameCheck ReceiveCore::accept_header(std::span<const std::byte> header) {
     check.got = got;
     check.wanted = wanted;
   };
+  const uint64_t wanted = uint64_t{h.metadata_bytes} + h.payload_bytes;
+  if (check.ok() && body_bytes != wanted) refuse(FrameField::size, body_bytes, wanted);
   if (check.ok() && h.kind == WireKind::close) {
-    if (h.metadata_bytes != 0) refuse(FrameField::metadata_bytes, h.metadata_bytes, 0);
-    if (h.payload_bytes != 0) refuse(FrameField::payload_bytes, h.payload_bytes, 0);
+    if (wanted != 0) refuse(FrameField::size, wanted, 0);
   } else if (check.ok()) {
     const bool past_window = h.sequence == e.sequence_end - 1;
     const bool past_close = close_sequence_ && h.sequence >= *close_sequence_;

@@ -69,8 +69,9 @@ class ReceiveCore {
  public:
   ReceiveCore(const LinkOptions& options, const Clock& clock);
 
-  /// Checks the header of whatever the sender sends after its hello: a frame or a close.
-  FrameCheck accept_header(std::span<const std::byte> header);
+  /// Checks the header of whatever the sender sends after its hello, a frame or a close, and that
+  /// the body that came (or will come) with it is as long as the header says.
+  FrameCheck accept_header(std::span<const std::byte> header, uint64_t body_bytes);
   /// A frame passed accept_header; its body goes to `slot`.
   void begin(const FrameHeader& header, int32_t slot);
   /// Its body is in the slot: checks length and checksum, and makes it ready to be taken.
@@ -83,7 +84,9 @@ class ReceiveCore {
   /// A taken frame was let go.
   void release() { ledger_.released(); }
 
-  /// True when the sender has closed and every frame before that has been taken.
+  /// True when the sender has closed and every frame before that is complete.
+  bool all_arrived() const { return close_sequence_ && stats_.frames + 1 == *close_sequence_; }
+  /// True when, beyond that, every frame has been taken.
   bool drained() const { return close_sequence_ && *close_sequence_ == next_sequence_; }
   /// True when the next frame in order is complete.
   bool ready() const;

@@ -10,16 +10,16 @@
 
 #include "base/check.h"
 #include "base/unique_fd.h"
+#include "transport/end_state.h"
 #include "transport/hello.h"
 #include "transport/link_core.h"
 
 namespace chainpump::transport {
 namespace {
 
-constexpr Duration kCloseDeadline = std::chrono::seconds(1);
-
 struct Message {
   int32_t slot = -1;  // < 0: no body
+  uint64_t body_bytes = 0;
   FrameHeaderBytes header;
 };
 
@@ -103,47 +103,6 @@ FrameHeaderBytes encoded(const FrameHeader& header) {
   return bytes;
 }
 
-/// State, error and the deadline of closing, the same at both ends.
-class EndState {
- public:
-  EndState(const Clock& clock, EdgeId edge) : clock_(clock), edge_(edge) {}
-  LinkState state() const { return state_; }
-  const Error& error() const { return error_; }
-  void fail(Error error) {
-    if (state_ == LinkState::failed || state_ == LinkState::closed) return;
-    state_ = LinkState::failed;
-    error_ = std::move(error);
-  }
-  void fail_peer_gone() {
-    fail(make_error(ErrorCode::disconnected, "edge {}: the other end is gone", edge_));
-  }
-  bool start_closing() {
-    if (state_ != LinkState::open) return false;
-    state_ = LinkState::closing;
-    close_by_ = clock_.now() + kCloseDeadline;
-    return true;
-  }
-  void finish_closing() {
-    if (state_ != LinkState::failed) state_ = LinkState::closed;
-  }
-  bool check_deadline() {
-    if (state_ != LinkState::closing || clock_.now() < close_by_) return false;
-    fail(make_error(ErrorCode::deadline_exceeded, "edge {}: the other end did not finish closing",
-                    edge_));
-    return true;
-  }
-  bool ended() const { return state_ == LinkState::failed || state_ == LinkState::closed; }
-
- private:
-  const Clock& clock_;
-  EdgeId edge_;
-  LinkState state_ = LinkState::open;
-  Error error_;
-  TimePoint close_by_;
-};
-
-class LoopbackSendLink;
-
 class LoopbackSendSlot final : public SendSlot {
  public:
   LoopbackSendSlot(std::shared_ptr<Shared> shared, std::weak_ptr<SendCore> core, int32_t slot)
@@ -169,7 +128,7 @@ class LoopbackSendLink final : public SendLink {
   LoopbackSendLink(std::shared_ptr<Shared> shared, const LinkOptions& options)
       : shared_(std::move(shared)),
         core_(std::make_shared<SendCore>(options, steady_clock())),
-        end_(steady_clock(), options.edge) {
+        end_(steady_clock(), options.edge, LinkState::open) {
     core_->stats().transport = "loopback";
   }
   ~LoopbackSendLink() override {
@@ -204,7 +163,7 @@ class LoopbackSendLink final : public SendLink {
     if (shared_->on_wire) {
       shared_->on_wire({header.data(), kFrameHeaderBytes + h.metadata_bytes + h.payload_bytes});
     }
-    Message message{slot->slot(), {}};
+    Message message{slot->slot(), h.metadata_bytes + uint64_t{h.payload_bytes}, {}};
     std::copy(header.begin(), header.end(), message.header.begin());
     slot->sent();
     shared_->to_receiver.push(message);
@@ -213,7 +172,7 @@ class LoopbackSendLink final : public SendLink {
 
   void close() override {
     if (!end_.start_closing()) return;
-    Message message{-1, encoded(core_->close_header())};
+    Message message{-1, 0, encoded(core_->close_header())};
     if (shared_->on_wire) shared_->on_wire(message.header);
     shared_->to_receiver.push(message);
   }
@@ -233,8 +192,8 @@ class LoopbackSendLink final : public SendLink {
         end_.finish_closing();
       }
     }
-    if (hung_up) end_.fail_peer_gone();
-    return end_.check_deadline() || any;
+    if (hung_up) end_.fail_peer_gone("it was destroyed");
+    return end_.fail_if_overdue() || any;
   }
   int event_fd() const override { return shared_->to_sender.event_fd(); }
   bool arm() override { return end_.ended() || shared_->to_sender.empty(); }
@@ -281,7 +240,7 @@ class LoopbackReceiveLink final : public ReceiveLink {
       : shared_(std::move(shared)),
         home_(std::make_shared<FrameHome>(FrameHome{shared_, this})),
         core_(options, steady_clock()),
-        end_(steady_clock(), options.edge) {
+        end_(steady_clock(), options.edge, LinkState::open) {
     core_.stats().transport = "loopback";
   }
   ~LoopbackReceiveLink() override {
@@ -304,12 +263,12 @@ class LoopbackReceiveLink final : public ReceiveLink {
 
   void release() {
     core_.release();
-    if (!end_.ended()) shared_->to_sender.push(Message{-1, encoded(core_.credit_header(1))});
+    if (!end_.ended()) shared_->to_sender.push(Message{-1, 0, encoded(core_.credit_header(1))});
   }
 
   void close() override {
     if (!end_.start_closing()) return;
-    shared_->to_sender.push(Message{-1, encoded(core_.close_header(WireKind::close))});
+    shared_->to_sender.push(Message{-1, 0, encoded(core_.close_header(WireKind::close))});
   }
 
   bool progress() override {
@@ -319,8 +278,8 @@ class LoopbackReceiveLink final : public ReceiveLink {
     for (; !inbox_.empty() && end_.state() != LinkState::failed; inbox_.pop_front()) {
       accept(inbox_.front());
     }
-    if (hung_up && !close_received_) end_.fail_peer_gone();
-    return (!close_received_ && end_.check_deadline()) || any;
+    if (hung_up && !close_received_) end_.fail_peer_gone("it was destroyed");
+    return (!close_received_ && end_.fail_if_overdue()) || any;
   }
   int event_fd() const override { return shared_->to_receiver.event_fd(); }
   bool arm() override { return end_.ended() || shared_->to_receiver.empty(); }
@@ -328,11 +287,11 @@ class LoopbackReceiveLink final : public ReceiveLink {
 
  private:
   void accept(const Message& message) {
-    FrameCheck check = core_.accept_header(message.header);
+    FrameCheck check = core_.accept_header(message.header, message.body_bytes);
     if (check.ok() && check.header.kind == WireKind::close) {
       core_.closing_after(check.header);
       close_received_ = true;
-      shared_->to_sender.push(Message{-1, encoded(core_.close_header(WireKind::close_reply))});
+      shared_->to_sender.push(Message{-1, 0, encoded(core_.close_header(WireKind::close_reply))});
       end_.start_closing();
       if (core_.drained()) end_.finish_closing();
       return;

@@ -31,6 +31,11 @@ Waiter::Waiter(const WaiterOptions& options)
   CHECK_EQ(epoll_ctl(epoll_fd_.get(), EPOLL_CTL_ADD, wake_fd_.get(), &event), 0);
 }
 
+void Waiter::set_options(const WaiterOptions& options) {
+  options_ = options;
+  spin_ = options.spin_max;
+}
+
 void Waiter::add(Pollable pollable) {
   epoll_event event{};
   event.events = EPOLLIN;

@@ -28,6 +28,9 @@ class Waiter {
  public:
   explicit Waiter(const WaiterOptions& options);
 
+  /// How to wait from now on; a rank learns its spin policy only with its plan.
+  void set_options(const WaiterOptions& options);
+
   void add(Pollable pollable);
   void remove(int event_fd);
 
