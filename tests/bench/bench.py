@@ -1,0 +1,102 @@
+"""Figures of this tree side by side with its peers on this machine: medians of interleaved runs, both
+sides in one job, the same model file, the same number of threads. Prints; never judges a build.
+
+  bench.py [--rounds N] [decode] [pair] [hop] [link]        no section named: all
+"""
+import argparse
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import gguf
+
+import programs
+from measure import NotMeasured, Side, interleave, ratio_row
+
+
+def machine():
+    model = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), "unknown CPU")
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+    wanted = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16") if flag in flags]
+    load = pathlib.Path("/proc/loadavg").read_text().split()[0]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=programs.ROOT,
+                            capture_output=True, text=True).stdout.strip() or "unknown"
+    cores = len(os.sched_getaffinity(0))
+    return [f"machine   {cores} cores of {model} ({' '.join(wanted)}), load {load}",
+            f"commit    {commit}; {programs.call([programs.PROGRAM, '--version']).strip()}",
+            f"model     {programs.MODEL.resolve().name}"]
+
+
+def header(title, theirs):
+    print(f"\n{title}\n  {'':34} {'chainpump median (spread)':28} {theirs + ' median (spread)':28} ratio")
+
+
+def decode(rounds):
+    header("One process, tokens per second", "llama.cpp")
+    for threads in (1, 2):
+        sides = [Side("chainpump", lambda: programs.ours(1, threads)), Side("llama.cpp", lambda: programs.llama(threads))]
+        results = interleave(sides, rounds, f"{threads} thread(s)")
+        for metric, label in (("decode", "decode"), ("prefill", f"prefill {programs.PREFILL_TOKENS}")):
+            print(ratio_row(f"{label}, {threads} thread(s)", results["chainpump"][metric], results["llama.cpp"][metric]))
+
+
+def pair(rounds):
+    header("Two stage processes of one core each, tokens per second", "2 RPC servers")
+    results = interleave([Side("chainpump", lambda: programs.ours(2, 1)), Side("llama.cpp", programs.llama_rpc_pair)], rounds, "pair")
+    print(ratio_row("decode, one request", results["chainpump"]["decode"], results["llama.cpp"]["decode"]))
+    print(ratio_row(f"prefill {programs.PREFILL_TOKENS}", results["chainpump"]["prefill"], results["llama.cpp"]["prefill"]))
+
+
+def hop(rounds):
+    """A token through two stages crosses one link and returns by another; what that adds to its time."""
+    payload = 4 * gguf.GGUFReader(programs.MODEL).fields["llama.embedding_length"].contents()
+    sides = [Side("one", lambda: programs.ours(1, 1, prefill=0)), Side("two", lambda: programs.ours(2, 1, prefill=0)),
+             Side("sleep", lambda: {"us": programs.ucx_latency_us(payload, "sleep")}),
+             Side("poll", lambda: {"us": programs.ucx_latency_us(payload, "poll")})]
+    results = interleave(sides, rounds, "hop")
+    one, two = (statistics.median(results[side]["token_ms"]) for side in ("one", "two"))
+    sleeping, polling = (statistics.median(results[side]["us"]) for side in ("sleep", "poll"))
+    print("\nAdded time per hop (two stages against one, one thread each; a token takes a hop and the way back)")
+    print(f"  time per token: one stage {one:.3f} ms, two stages {two:.3f} ms")
+    print(f"  added {1e3 * (two - one):.0f} us; ucx_perftest one way, {payload} bytes: sleeping {sleeping:.1f} us, polling {polling:.1f} us")
+    print(f"  wanted <= {sleeping + 80:.0f} us when stages sleep between frames")
+
+
+def link(rounds):
+    del rounds  # the command interleaves by itself
+    print("\nLink against ucx_perftest (chainpump bench link)")
+    for line in programs.call([programs.PROGRAM, "bench", "link"]).splitlines():
+        print("  " + line)
+
+
+SECTIONS = {"decode": decode, "pair": pair, "hop": hop, "link": link}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("sections", nargs="*", metavar="|".join(SECTIONS))
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    try:
+        print("\n".join(machine()))
+        print(f"peer      llama.cpp built natively ({' '.join(programs.llama_features())})")
+    except (NotMeasured, OSError) as error:
+        sys.exit(f"cannot measure: {error}")
+    failed = 0
+    for name in options.sections or SECTIONS:
+        try:
+            SECTIONS[name](options.rounds)
+        except NotMeasured as error:
+            failed += 1
+            print(f"\n{name}: not measured: {error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Builds the peers that `make bench` compares with, natively for this machine, from the source package
+# that tools/setup.sh fetched: llama.cpp's llama-bench and its RPC server. Into .cache/peers/build,
+# once; never committed. CHAINPUMP_PEERS=FOLDER names a folder with programs built elsewhere.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source tools/peer_version.sh
+[[ -n ${CHAINPUMP_PEERS:-} ]] && exit 0
+[[ $(cat .cache/peers/build/bench.stamp 2>/dev/null) == "$PEER_NAME" ]] && exit 0
+
+source_dir=$PWD/.cache/peers/$PEER_NAME/vendor/llama.cpp
+printf '== building llama.cpp from %s (once, about 10 minutes on two cores)\n' "$PEER_NAME"
+tar -xzf ".cache/peers/$PEER_NAME.tar.gz" -C .cache/peers "$PEER_NAME/vendor"
+rm -rf .cache/peers/build
+cmake -S "$source_dir" -B .cache/peers/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_RPC=ON \
+  -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF \
+  -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="$PEER_VERSION" -Wno-dev > .cache/peers/cmake.log
+ninja -C .cache/peers/build llama-bench ggml-rpc-server
+printf '%s\n' "$PEER_NAME" > .cache/peers/build/bench.stamp

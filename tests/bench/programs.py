@@ -1,0 +1,133 @@
+"""The programs under measurement, each as a function that runs it once and returns its figures."""
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import time
+
+from measure import NotMeasured
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = pathlib.Path(os.environ.get("CHAINPUMP_TEST_PROGRAM", ROOT / "build/release/chainpump"))
+MODEL = pathlib.Path(os.environ.get("CHAINPUMP_TEST_MODEL", ROOT / ".venv/model.gguf"))
+PEERS = pathlib.Path(os.environ.get("CHAINPUMP_PEERS", ROOT / ".cache/peers/build/bin"))
+PREFILL_TOKENS = 512
+DECODE_TOKENS = 128
+RUN_LIMIT_S = 180
+
+
+def call(command, **options):
+    try:
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=RUN_LIMIT_S, **options)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotMeasured(str(error)) from error
+    if done.returncode:
+        raise NotMeasured(f"{' '.join(map(str, command))}: exit status {done.returncode}: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+# -- ours -------------------------------------------------------------------------------------------
+def prompt_ids(count):
+    """Ordinary ids, no control tokens, always the same: the work does not depend on which they are."""
+    return [200 + (7919 * i) % 40000 for i in range(count)]
+
+
+def ours(stages, threads, graph="demo", prefill=PREFILL_TOKENS, decode=DECODE_TOKENS):
+    """Tokens per second of prefill and decode, milliseconds per token. One request alone."""
+    def run(prompt_tokens, new_tokens):
+        command = [PROGRAM, "run", graph, "--model", MODEL, "--stages", stages, "--threads", threads, "--raw",
+                   "--prompt-ids", ",".join(map(str, prompt_ids(prompt_tokens))), "-n", new_tokens,
+                   "--temperature", "0", "-o", "json"]
+        return json.loads(call(command))
+    figures = {}
+    if prefill:
+        figures["prefill"] = prefill / run(prefill, 1)["ttft_ms"] * 1e3
+    if decode:
+        result = run(8, decode + 1)
+        if len(result["token_ids"]) < decode // 4:
+            raise NotMeasured(f"the answer ended after {len(result['token_ids'])} tokens")
+        figures["decode"] = 1e3 / result["tpot_ms"]
+        figures["token_ms"] = result["tpot_ms"]
+    return figures
+
+
+# -- llama.cpp --------------------------------------------------------------------------------------
+def llama(threads, rpc=None):
+    command = [PEERS / "llama-bench", "-m", MODEL, "-p", PREFILL_TOKENS, "-n", DECODE_TOKENS, "-t", threads, "-r", 1, "-o", "json"]
+    if rpc:
+        command += ["--rpc", ",".join(rpc), "-ngl", 99]
+    figures = {}
+    for test in json.loads(call(command)):
+        figures["prefill" if test["n_prompt"] else "decode"] = test["avg_ts"]
+    return figures
+
+
+def llama_features():
+    """What llama.cpp's CPU library was built for, of what matters here."""
+    library = ctypes.CDLL(str(PEERS / "libggml-cpu.so"))
+    return [name for name in ("avx512", "avx512_vnni", "avx512_bf16") if getattr(library, f"ggml_cpu_has_{name}")()]
+
+
+@contextlib.contextmanager
+def background(command, port=None, **options):
+    """Runs `command` until the block ends; with `port`, enters the block once it accepts connections."""
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options) as process:
+        try:
+            if port:
+                wait_for_port(process, port)
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_port(process, port):
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise NotMeasured(f"{process.args[0]} did not listen on port {port}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def llama_rpc_pair():
+    """Two RPC servers of one thread, one core each."""
+    with contextlib.ExitStack() as stack:
+        ports = [free_port(), free_port()]
+        for core, port in enumerate(ports):
+            stack.enter_context(background(["taskset", "-c", core, PEERS / "ggml-rpc-server", "-H", "127.0.0.1", "-p", port, "-t", 1], port))
+        return llama(1, [f"127.0.0.1:{port}" for port in ports])
+
+
+# -- UCX --------------------------------------------------------------------------------------------
+def ucx_latency_us(payload_bytes, wait_mode, count=20000):
+    """Median one-way latency of an active message on loopback TCP, each end on its own core."""
+    port = free_port()
+    environment = os.environ | {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}
+    test = ["-t", "ucp_am_lat", "-s", payload_bytes, "-n", count, "-w", count // 10, "-E", wait_mode, "-f", "-v"]
+    with background(["taskset", "-c", 0, "ucx_perftest", "-p", port], env=environment) as server:
+        # The server takes one connection, so it cannot be probed: its listening socket is looked up.
+        wait_until_listening(server, port)
+        lines = call(["taskset", "-c", 1, "ucx_perftest", "127.0.0.1", "-p", port, *test], env=environment).splitlines()
+    values = dict(zip(lines[-2].split(","), lines[-1].split(",")))
+    return float(values["50.0_percentile_lat"])
+
+
+def wait_until_listening(process, port):
+    wanted = f":{port:04X} "
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            listening = [line for line in pathlib.Path(table).read_text().splitlines() if " 0A " in line]
+            if any(wanted in line.split(" 0A ")[0] for line in listening):
+                return
+        time.sleep(0.02)
+    raise NotMeasured(f"{process.args[0]} did not listen on port {port}")
