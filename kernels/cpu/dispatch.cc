@@ -1,5 +1,6 @@
 #include "kernels/cpu/dispatch.h"
 
+#include "kernels/cpu/avx2.h"
 #include "kernels/cpu/avx512.h"
 #include "kernels/cpu/reference.h"
 
@@ -16,6 +17,27 @@ const KernelTable& reference_table() {
   return kTable;
 }
 
+const KernelTable& avx2_table() {
+  static constexpr KernelTable kTable = {avx2::quantize_row,
+                                         reference::spread_row_f32,
+                                         reference::round_row_bf16,
+                                         avx2::matmul_int8,
+                                         avx2::matmul_f32,
+                                         avx2::matmul_bf16,
+                                         avx2::attention_tile,
+                                         avx2::rms_norm_row,
+                                         avx2::rope_turns,
+                                         avx2::rope_turn,
+                                         avx2::silu_mul,
+                                         avx2::argmax,
+                                         avx2::sum_exp,
+                                         avx2::read_sweep,
+                                         avx2::spin_int8,
+                                         avx2::spin_f32,
+                                         avx2::spin_bf16};
+  return kTable;
+}
+
 const KernelTable& avx512_table() {
   static constexpr KernelTable kTable = {
       avx512::quantize_row, reference::spread_row_f32, avx512::round_row_bf16, avx512::matmul_int8,
@@ -29,8 +51,9 @@ const KernelTable& avx512_table() {
 const KernelTable& kernel_table(Isa isa) {
   switch (isa) {
     case Isa::reference:
-    case Isa::avx2:
       return reference_table();
+    case Isa::avx2:
+      return avx2_table();
     case Isa::avx512:
       return avx512_table();
   }

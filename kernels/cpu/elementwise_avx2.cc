@@ -1,0 +1,168 @@
+// Conversions of activations and row-wise operations, 8 lanes; sums keep 16 lanes in two vectors,
+// so that bits equal the other variants. Bound by reading and writing rows that lie in L1 or L2.
+#include <immintrin.h>
+
+#include "kernels/cpu/avx2.h"
+#include "kernels/cpu/vector_math_avx2.h"
+
+namespace chainpump::kernels::cpu::avx2 {
+namespace {
+
+inline __m256i magnitude_bits(const float* x) {
+  return _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x)), _mm256_set1_epi32(0x7fffffff));
+}
+
+inline int largest_int(__m256i lanes) {
+  const __m128i four =
+      _mm_max_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+inline int sum_int(__m256i lanes) {
+  const __m128i four =
+      _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+}  // namespace
+
+void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                  ActivationMeta* metas) {
+  for (int64_t b = 0; b < num_blocks; ++b, x += kBlockCols) {
+    const int largest = largest_int(
+        _mm256_max_epi32(_mm256_max_epi32(magnitude_bits(x), magnitude_bits(x + 8)),
+                         _mm256_max_epi32(magnitude_bits(x + 16), magnitude_bits(x + 24))));
+    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
+    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
+    const __m256 inverse = _mm256_set1_ps(usable ? 127.0f / magnitude : 0.0f);
+    const __m256i keep = _mm256_set1_epi32(usable ? -1 : 0);
+    __m256i q[4];
+    for (int i = 0; i < 4; ++i)
+      q[i] = _mm256_and_si256(
+          _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse)), keep);
+    const __m256i packed =
+        _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    const __m256i ordered =
+        _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants + b * step * kBlockCols), ordered);
+    const int low = sum_int(_mm256_add_epi32(q[0], q[1]));
+    const int sum = low + sum_int(_mm256_add_epi32(q[2], q[3]));
+    ActivationMeta& meta = metas[b * step];
+    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 127.0f;
+    meta.scaled_sum = meta.scale * static_cast<float>(sum);
+    meta.neg_sum = -sum;
+    meta.neg_sum_lo = -low;
+  }
+}
+
+void rms_norm_row(const float* x, const float* weight, float eps, int64_t cols, float* out) {
+  __m256 lanes[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  for (int64_t c = 0; c < cols; c += 8) {
+    const __m256 v = _mm256_maskload_ps(x + c, first_lanes(cols - c));
+    __m256& sum = lanes[c / 8 % 2];
+    sum = _mm256_fmadd_ps(v, v, sum);
+  }
+  const float mean = tree_sum(lanes[0], lanes[1]) / static_cast<float>(cols);
+  const float inverse = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + eps)));
+  const __m256 factor = _mm256_set1_ps(inverse);
+  for (int64_t c = 0; c < cols; c += 8) {
+    const __m256i mask = first_lanes(cols - c);
+    const __m256 v = _mm256_mul_ps(_mm256_maskload_ps(x + c, mask), factor);
+    _mm256_maskstore_ps(out + c, mask, _mm256_mul_ps(v, _mm256_maskload_ps(weight + c, mask)));
+  }
+}
+
+void rope_turns(int32_t position, const float* frequencies, int64_t count, float magnitude,
+                float* cos, float* sin) {
+  const __m128 factor = _mm_set1_ps(magnitude);
+  for (int64_t i = 0; i < count; i += 4) {
+    const __m128i mask = _mm256_castsi256_si128(first_lanes(count - i));
+    const __m128 angle = _mm_mul_ps(_mm_set1_ps(static_cast<float>(position)),
+                                    _mm_maskload_ps(frequencies + i, mask));
+    __m256d sine;
+    __m256d cosine;
+    sin_cos_vector(_mm256_cvtps_pd(angle), &sine, &cosine);
+    _mm_maskstore_ps(cos + i, mask, _mm_mul_ps(_mm256_cvtpd_ps(cosine), factor));
+    _mm_maskstore_ps(sin + i, mask, _mm_mul_ps(_mm256_cvtpd_ps(sine), factor));
+  }
+}
+
+void rope_turn(float* a, float* b, int64_t step, const float* cos, const float* sin,
+               int64_t count) {
+  if (step == 1) {
+    for (int64_t i = 0; i < count; i += 8) {
+      const __m256i mask = first_lanes(count - i);
+      const __m256 first = _mm256_maskload_ps(a + i, mask);
+      const __m256 second = _mm256_maskload_ps(b + i, mask);
+      const __m256 c = _mm256_maskload_ps(cos + i, mask);
+      const __m256 s = _mm256_maskload_ps(sin + i, mask);
+      _mm256_maskstore_ps(a + i, mask,
+                          _mm256_sub_ps(_mm256_mul_ps(first, c), _mm256_mul_ps(second, s)));
+      _mm256_maskstore_ps(b + i, mask,
+                          _mm256_add_ps(_mm256_mul_ps(first, s), _mm256_mul_ps(second, c)));
+    }
+    return;
+  }
+  // Pairs side by side: x' = x cos + swap(x) (-sin, sin), the same roundings.
+  const __m256i doubled = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+  for (int64_t i = 0; i < count; i += 4) {
+    const __m128i four = _mm256_castsi256_si128(first_lanes(count - i));
+    const __m256i mask = first_lanes(2 * (count - i));
+    const __m256 c =
+        _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_maskload_ps(cos + i, four)), doubled);
+    const __m256 s =
+        _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_maskload_ps(sin + i, four)), doubled);
+    const __m256 x = _mm256_maskload_ps(a + 2 * i, mask);
+    const __m256 turned =
+        _mm256_addsub_ps(_mm256_mul_ps(x, c), _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), s));
+    _mm256_maskstore_ps(a + 2 * i, mask, turned);
+  }
+}
+
+void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
+  const __m256 one = _mm256_set1_ps(1.0f);
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256i mask = first_lanes(count - i);
+    const __m256 g = _mm256_maskload_ps(gate + i, mask);
+    const __m256 e = exp_vector(_mm256_xor_ps(g, _mm256_set1_ps(-0.0f)));
+    const __m256 silu = _mm256_div_ps(g, _mm256_add_ps(one, e));
+    _mm256_maskstore_ps(out + i, mask, _mm256_mul_ps(silu, _mm256_maskload_ps(up + i, mask)));
+  }
+}
+
+int64_t argmax(const float* values, int64_t count) {
+  const __m256 lowest = _mm256_set1_ps(-__builtin_inff());
+  __m256 best = lowest;
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256i mask = first_lanes(count - i);
+    const __m256 v =
+        _mm256_blendv_ps(lowest, _mm256_maskload_ps(values + i, mask), _mm256_castsi256_ps(mask));
+    best = _mm256_max_ps(v, best);  // the second operand where v is NaN
+  }
+  const __m256 largest = _mm256_set1_ps(largest_lane(best));
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256i mask = first_lanes(count - i);
+    const __m256 equal =
+        _mm256_and_ps(_mm256_cmp_ps(_mm256_maskload_ps(values + i, mask), largest, _CMP_EQ_OQ),
+                      _mm256_castsi256_ps(mask));
+    const int bits = _mm256_movemask_ps(equal);
+    if (bits != 0) return i + __builtin_ctz(static_cast<unsigned>(bits));
+  }
+  return 0;  // nothing but NaN
+}
+
+float sum_exp(const float* values, int64_t count, float largest) {
+  __m256 lanes[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256i mask = first_lanes(count - i);
+    const __m256 v = _mm256_maskload_ps(values + i, mask);
+    const __m256 e = exp_vector(_mm256_sub_ps(v, _mm256_set1_ps(largest)));
+    __m256& sum = lanes[i / 8 % 2];
+    sum = _mm256_add_ps(sum, _mm256_and_ps(e, _mm256_castsi256_ps(mask)));
+  }
+  return tree_sum(lanes[0], lanes[1]);
+}
+
+}  // namespace chainpump::kernels::cpu::avx2
