@@ -97,6 +97,8 @@ inline __m256i start(int32_t neg_sum) {
 struct Job {
   const std::byte* panel;  // already at the half's first row
   const std::byte* scales;
+  const std::byte* ahead;  // the next panel, to fetch at the pace of this one, or null
+  int64_t pace;
   const int8_t* quants;
   const ActivationMeta* metas;
   int64_t num_blocks;
@@ -123,9 +125,16 @@ void half_panel_times_tokens(const Job& job) {
   const std::byte* block = job.panel;
   const int8_t* quants = job.quants;
   const ActivationMeta* metas = job.metas;
+  const std::byte* ahead = job.ahead;
   __m256 acc[kTokens];
   for (__m256& one : acc) one = _mm256_setzero_ps();
   for (int64_t b = 0; b < job.num_blocks; ++b) {
+    if (ahead != nullptr) {
+#pragma GCC unroll 10
+      for (int line = 0; line <= static_cast<int>(kBits); ++line)
+        _mm_prefetch(reinterpret_cast<const char*>(ahead + line * 64), _MM_HINT_T0);
+      ahead += job.pace;
+    }
     __m256i sums[kTokens];
     __m256i seconds[kTokens];
 #pragma GCC unroll 4
@@ -215,6 +224,7 @@ void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t l
       job.panel = data + row * 4;
       job.scales = data + w.scale_offset;
       job.num_blocks = x.num_blocks;
+      job.pace = w.panel_bytes / x.num_blocks;
       job.row = row;
       job.y_stride = y.stride;
       job.num_rows = rows < 8 ? static_cast<int>(rows) : 8;
@@ -227,6 +237,7 @@ void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t l
         job.quants = x.quants + (tile * x.num_blocks + in_tile) * kBlockCols;
         job.metas = x.metas + tile * x.num_blocks + in_tile;
         job.y = y.data + t * y.stride + panel * kPanelRows + row;
+        job.ahead = row == 0 && t == 0 ? data + w.panel_bytes : nullptr;
         kernels.by_tokens[count](job);
         t += count;
       }
