@@ -1,25 +1,16 @@
 #include "models/gguf/gguf.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
+#include "models/gguf/pages.h"
 #include "models/gguf/parse.h"
 
 namespace chainpump::models {
 namespace {
-
-uint64_t page_bytes() {
-  static const auto bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  return bytes;
-}
-
-// Advice is a hint: a kernel that refuses it costs time, never correctness.
-void advise(uintptr_t begin, uintptr_t end, int advice) {
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
-}
 
 // Multiply and fold, eight bytes at a time.
 uint64_t mix(uint64_t hash, std::span<const std::byte> bytes) {
@@ -50,19 +41,17 @@ int64_t GgufTensor::rows() const {
 Result<GgufFile> GgufFile::open(const std::filesystem::path& path) {
   ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::open(path));
   const std::span<const std::byte> bytes = mapped.bytes();
-  const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
-  // The header is read from front to back, the weights only where somebody asks: so read ahead
-  // until the header's end is known, and never after.
-  GgufParser parser(bytes, path.string());
-  ASSIGN_OR_RETURN(GgufFile file, parser.run());
-  advise(begin, begin + bytes.size(), MADV_RANDOM);
+  // No reading ahead by the kernel: it would take megabytes of other stages' weights with it. The
+  // parser asks for the header's pages, the caller for those of its tensors.
+  advise_pages(bytes, MADV_RANDOM);
+  ASSIGN_OR_RETURN(GgufFile file, GgufParser(bytes, path.string(), true).run());
   file.path_ = path;
   file.file_ = std::move(mapped);
   return file;
 }
 
 Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, std::string_view name) {
-  ASSIGN_OR_RETURN(GgufFile file, GgufParser(bytes, std::string(name)).run());
+  ASSIGN_OR_RETURN(GgufFile file, GgufParser(bytes, std::string(name), false).run());
   file.path_ = name;
   return file;
 }
@@ -127,16 +116,11 @@ uint64_t GgufFile::fingerprint() const {
 }
 
 void GgufFile::read_ahead(std::span<const std::byte> part) const {
-  if (!file_ || part.empty()) return;
-  const auto begin = reinterpret_cast<uintptr_t>(part.data());
-  advise(begin / page_bytes() * page_bytes(), begin + part.size(), MADV_WILLNEED);
+  if (file_ && !part.empty()) advise_pages(part, MADV_WILLNEED);
 }
 
 void GgufFile::release_pages(std::span<const std::byte> part) const {
-  if (!file_ || part.empty()) return;
-  const auto begin = reinterpret_cast<uintptr_t>(part.data());
-  const uint64_t page = page_bytes();
-  advise((begin + page - 1) / page * page, (begin + part.size()) / page * page, MADV_DONTNEED);
+  if (file_ && !part.empty()) drop_pages(part);
 }
 
 }  // namespace chainpump::models

@@ -1,7 +1,11 @@
 #include "models/gguf/parse.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
+
+#include "models/gguf/pages.h"
 
 namespace chainpump::models {
 namespace {
@@ -14,6 +18,9 @@ constexpr uint64_t kMaxKeys = uint64_t{1} << 16;
 constexpr uint64_t kMaxTensors = uint64_t{1} << 20;
 constexpr uint64_t kMaxArrayElements = uint64_t{1} << 24;  // of all keys together
 constexpr uint64_t kMaxAlignment = uint64_t{1} << 20;
+
+// What a record takes at most beside its strings and arrays.
+constexpr uint64_t kNearby = 256;
 
 // The smallest possible records: a name of one byte, and a value of one byte or one dimension.
 constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;
@@ -106,7 +113,18 @@ Result<GgufFile> GgufParser::run() {
   return std::move(file_);
 }
 
+// Asks for the next `more` bytes at least, in strides that cost few calls and overshoot little.
+void GgufParser::read_ahead(uint64_t more) {
+  constexpr uint64_t kStride = uint64_t{64} << 10;
+  const uint64_t end = std::min<uint64_t>(reader_.offset() + more, bytes_.size());
+  if (!mapped_ || end <= ahead_) return;
+  const uint64_t wanted = std::min<uint64_t>(round_up(end, kStride), bytes_.size());
+  advise_pages(bytes_.subspan(ahead_, wanted - ahead_), MADV_WILLNEED);
+  ahead_ = wanted;
+}
+
 Status GgufParser::read_head(uint64_t& num_tensors, uint64_t& num_keys) {
+  read_ahead(4);
   const std::string_view magic = reader_.take_string(4);
   if (magic == "FUGG") return bad("a big-endian GGUF file: convert it to little-endian");
   if (magic != "GGUF")
@@ -134,6 +152,7 @@ Status GgufParser::read_head(uint64_t& num_tensors, uint64_t& num_keys) {
 
 Result<std::string_view> GgufParser::read_string() {
   const size_t at = reader_.offset();
+  read_ahead(kNearby);
   const auto length = reader_.read<uint64_t>();
   if (!reader_.ok() || length > reader_.remaining())
     return bad("{}: string at offset {} claims {} bytes, the file has {} left", place_, at, length,
@@ -217,6 +236,7 @@ Result<GgufValue> GgufParser::read_array() {
   if (count > reader_.remaining() / each)
     return bad("{}: array at offset {} claims {} values, the file has {} bytes left", place_, at,
                count, reader_.remaining());
+  read_ahead(count * each);
   array_elements_ += count;
   if (array_elements_ > kMaxArrayElements)
     return bad("{}: more than {} array values in all", place_, kMaxArrayElements);

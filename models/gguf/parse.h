@@ -11,12 +11,14 @@ namespace chainpump::models {
 
 class GgufParser {
  public:
-  GgufParser(std::span<const std::byte> bytes, std::string name)
-      : bytes_(bytes), reader_(bytes), name_(std::move(name)) {}
+  /// `mapped`: `bytes` are a file's mapping, which the kernel does not read ahead by itself.
+  GgufParser(std::span<const std::byte> bytes, std::string name, bool mapped)
+      : bytes_(bytes), reader_(bytes), name_(std::move(name)), mapped_(mapped) {}
 
   Result<GgufFile> run();
 
  private:
+  void read_ahead(uint64_t more);
   Status read_head(uint64_t& num_tensors, uint64_t& num_keys);
   Status read_key_value();
   Result<GgufValue> read_value(uint32_t type);
@@ -38,7 +40,9 @@ class GgufParser {
   std::span<const std::byte> bytes_;
   ByteReader reader_;
   std::string name_;
-  std::string place_;  // what is being read, for messages
+  bool mapped_;
+  uint64_t ahead_ = 0;  // the offset up to which the kernel was asked to read
+  std::string place_;   // what is being read, for messages
   uint64_t array_elements_ = 0;
   uint64_t alignment_ = 32;
   std::vector<uint64_t> offsets_;  // of each tensor, from the start of the data

@@ -21,9 +21,13 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
         ranks_(std::move(ranks)),
         unknown_(unknown) {
     byte_tokens_.fill(kNoToken);
-    for (TokenId id = 0; id < vocabulary_.size(); ++id)
+    for (TokenId id = 0; id < vocabulary_.size(); ++id) {
+      const std::string_view bytes = vocabulary_.bytes(id);
       if (vocabulary_.kind(id) == TokenKind::byte)
-        byte_tokens_[static_cast<unsigned char>(vocabulary_.bytes(id)[0])] = id;
+        byte_tokens_[static_cast<unsigned char>(bytes[0])] = id;
+      else if (!vocabulary_.is_control(id))
+        spaces_inside_ |= bytes.find(' ', bytes.find_first_not_of(' ')) != std::string_view::npos;
+    }
   }
 
  private:
@@ -35,11 +39,25 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
     Merger merger;
     cut_pieces(
         vocabulary_.user_defined(), spaced,
-        [&](std::string_view part) { encode_part(part, merger, out); },
+        [&](std::string_view part) { encode_words(part, merger, out); },
         [&](TokenId token) { out.push_back(token); });
   }
 
-  void encode_part(std::string_view part, Merger& merger, std::vector<TokenId>& out) const {
+  // Where no piece has a space behind something else, nothing merges across the front of a run of
+  // spaces: then each word is encoded alone, with the same result, in linear time.
+  void encode_words(std::string_view part, Merger& merger, std::vector<TokenId>& out) const {
+    bool after_unknown = false;
+    size_t begin = 0;
+    for (size_t at = 1; !spaces_inside_ && at < part.size(); ++at) {
+      if (part[at] != ' ' || part[at - 1] == ' ') continue;
+      encode_part(part.substr(begin, at - begin), merger, after_unknown, out);
+      begin = at;
+    }
+    encode_part(part.substr(begin), merger, after_unknown, out);
+  }
+
+  void encode_part(std::string_view part, Merger& merger, bool& after_unknown,
+                   std::vector<TokenId>& out) const {
     merger.symbols.clear();
     for (uint32_t at = 0; at < part.size();) {
       const uint32_t length = utf8_length(part[at]);
@@ -50,7 +68,6 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
       const TokenId id = vocabulary_.find_text(part.substr(left.begin, left.length + right.length));
       return id == kNoToken ? Merge{} : Merge{ranks_[static_cast<size_t>(id)], id};
     });
-    bool after_unknown = false;
     for (const Symbol& symbol : merger.symbols) {
       const std::string_view bytes = part.substr(symbol.begin, symbol.length);
       if (symbol.id != kNoToken)
@@ -71,6 +88,7 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
   }
 
   bool adds_space_;
+  bool spaces_inside_ = false;  // some piece has a space behind something else
   std::vector<int32_t> ranks_;  // of each token's score, the highest first; equal for equal scores
   TokenId unknown_;
   std::array<TokenId, 256> byte_tokens_{};

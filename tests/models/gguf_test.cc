@@ -1,5 +1,9 @@
 #include "models/gguf/gguf.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <boost/test/unit_test.hpp>
 #include <cstdlib>
 #include <cstring>
@@ -139,6 +143,43 @@ std::vector<Bad> bad_tensors() {
   };
 }
 
+// A file on disk whose pages are not in memory; gone with the object.
+class ColdFile {
+ public:
+  explicit ColdFile(std::span<const std::byte> bytes) {
+    // In the working folder: a temporary folder may live in memory, where nothing is ever cold.
+    BOOST_TEST_REQUIRE(fd_ >= 0);
+    BOOST_TEST_REQUIRE(::write(fd_, bytes.data(), bytes.size()) ==
+                       static_cast<ssize_t>(bytes.size()));
+    BOOST_TEST_REQUIRE(::fsync(fd_) == 0);
+    BOOST_TEST_REQUIRE(::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED) == 0);
+  }
+  ColdFile(const ColdFile&) = delete;
+  ColdFile& operator=(const ColdFile&) = delete;
+  ~ColdFile() {
+    ::close(fd_);
+    ::unlink(path_);
+  }
+  const char* path() const { return path_; }
+
+ private:
+  char path_[32] = ".gguf_test_XXXXXX";
+  int fd_ = ::mkstemp(path_);
+};
+
+// Bytes of the file that the kernel has in memory.
+size_t resident_bytes(const GgufFile& file) {
+  const GgufTensor& tensor = file.tensors()[0];
+  const std::byte* begin = tensor.bytes.data() - tensor.file_offset;
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> pages((file.file_bytes() + page - 1) / page);
+  BOOST_TEST_REQUIRE(::mincore(const_cast<std::byte*>(begin), file.file_bytes(), pages.data()) ==
+                     0);
+  size_t resident = 0;
+  for (const unsigned char flags : pages) resident += flags & 1u;
+  return resident * page;
+}
+
 void check_bad(const std::vector<Bad>& table) {
   for (const Bad& bad : table) {
     const Result<GgufFile> file = GgufFile::parse(bad.file.bytes(), "bad.gguf");
@@ -254,6 +295,34 @@ BOOST_AUTO_TEST_CASE(gguf_open_passes_on_the_file_errors) {
   BOOST_TEST((GgufFile::open("/dev/zero").error().code == ErrorCode::bad_file));
   BOOST_TEST((GgufFile::open("/does/not/exist").error().code == ErrorCode::not_found));
   BOOST_TEST((GgufFile::open("CMakeLists.txt").error().code == ErrorCode::bad_file));
+}
+
+BOOST_AUTO_TEST_CASE(gguf_reads_the_header_and_what_is_taken) {
+  constexpr uint64_t kRows = 2048;
+  constexpr uint64_t kTensorBytes = kRows * 1024 * 4;
+  constexpr size_t kStride = 65536;  // the parser may overshoot by this much
+  GgufBuilder builder;
+  builder.head(3, 3, 1);
+  builder.strings_key("words", std::vector<std::string_view>(40'000, "some word"));
+  for (const char* name : {"before", "mine", "after"})
+    builder.tensor(name, {1024, kRows}, kF32,
+                   kTensorBytes * (name[0] == 'm'   ? 1
+                                   : name[0] == 'a' ? 2
+                                                    : 0));
+  builder.data(3 * kTensorBytes);
+  const ColdFile cold(builder.bytes());
+  const Result<GgufFile> file = GgufFile::open(cold.path());
+  BOOST_TEST_REQUIRE(file.ok(), (file.ok() ? "" : file.error().message));
+  const size_t opened = resident_bytes(*file);
+  BOOST_TEST(opened <= file->header_bytes() + kStride);
+  const std::span<const std::byte> mine = file->find_tensor("mine")->bytes;
+  file->read_ahead(mine);
+  unsigned sum = 0;
+  for (const std::byte byte : mine) sum += static_cast<unsigned>(byte);
+  BOOST_TEST(sum != 0u);
+  const size_t taken = resident_bytes(*file) - opened;
+  BOOST_TEST(taken <= mine.size() + mine.size() / 50);
+  BOOST_TEST(taken >= mine.size() - mine.size() / 50);
 }
 
 BOOST_AUTO_TEST_CASE(gguf_release_keeps_neighbours_and_bytes) {

@@ -183,7 +183,7 @@ def check_byte_level(program, model, folder, strings):
     return wrong
 
 
-def train_sentence_piece(strings, add_dummy_prefix):
+def train_sentence_piece(strings, add_dummy_prefix, split_by_whitespace):
     model = io.BytesIO()
     # A small alphabet, so that bytes are needed for the rest.
     known = (set("".join(FIXED)) | {chr(c) for c in range(0x20, 0x7F)}) - set("\x00\r\n\u2028\u0085")
@@ -191,28 +191,28 @@ def train_sentence_piece(strings, add_dummy_prefix):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sample), model_writer=model, model_type="bpe", vocab_size=2000,
         byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        add_dummy_prefix=add_dummy_prefix, character_coverage=1.0, user_defined_symbols=["<tool>", "\u2581\u2581"],
+        add_dummy_prefix=add_dummy_prefix, split_by_whitespace=split_by_whitespace, character_coverage=1.0, user_defined_symbols=["<tool>", "\u2581\u2581"],
         allow_whitespace_only_pieces=True, split_digits=True, minloglevel=2, num_threads=1, max_sentence_length=100_000)
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
 def check_sentence_piece(program, folder, strings):
     wrong = 0
-    for prefix in (True, False):
-        oracle = train_sentence_piece(strings, prefix)
+    for prefix, whitespace in ((True, True), (False, True), (True, False)):
+        oracle = train_sentence_piece(strings, prefix, whitespace)
         count = oracle.get_piece_size()
         tokens = [oracle.id_to_piece(i) for i in range(count)]
         types = []
         for i in range(count):
             kind = 2 if oracle.is_unknown(i) else 3 if oracle.is_control(i) else 6 if oracle.is_byte(i) else 1
             types.append(4 if tokens[i] in ("<tool>", "\u2581\u2581") else kind)
-        path = os.path.join(folder, f"sentence_piece_{prefix}.gguf")
+        path = os.path.join(folder, f"sentence_piece_{prefix}_{whitespace}.gguf")
         write_gguf(path, "llama", "default", tokens, types, scores=[oracle.get_score(i) for i in range(count)],
                    add_space_prefix=prefix)
         ids = oracle.encode(strings)
         # Its decoder drops the leading space and treats broken bytes in its own way: compare ids only.
-        wrong += compare(f"sentence_piece, space prefix {prefix}", strings, ours(program, path, strings, False), ids,
-                         [None] * len(strings))
+        wrong += compare(f"sentence_piece, space prefix {prefix}, split at spaces {whitespace}", strings,
+                         ours(program, path, strings, False), ids, [None] * len(strings))
     return wrong
 
 
