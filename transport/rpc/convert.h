@@ -1,0 +1,58 @@
+// Between the plain structs (control_types.h) and the schema's. Includes the RPC library's headers:
+// for transport/rpc/*.cc only. read() throws the library's exception on a malformed message or an
+// enum value of another version; the caller stands inside the library's own catch.
+#pragma once
+
+#include <vector>
+
+#include "schemas/control.capnp.h"
+#include "transport/rpc/control_types.h"
+
+namespace chainpump::transport::rpc {
+
+static_assert(kProtocolVersion == schema::PROTOCOL_VERSION);
+
+void write(schema::LoadReport::Builder out, const LoadReport& in);
+void read(schema::LoadReport::Reader in, LoadReport& out);
+void write(schema::KvPlan::Builder out, const KvPlan& in);
+void read(schema::KvPlan::Reader in, KvPlan& out);
+void write(schema::StagePlan::Builder out, const StagePlan& in);
+void read(schema::StagePlan::Reader in, StagePlan& out);
+void write(schema::EdgePlan::Builder out, const EdgePlan& in);
+void read(schema::EdgePlan::Reader in, EdgePlan& out);
+void write(schema::Plan::Builder out, const Plan& in);
+void read(schema::Plan::Reader in, Plan& out);
+void write(schema::LoadParams::Builder out, const LoadParams& in);
+void read(schema::LoadParams::Reader in, LoadParams& out);
+void write(schema::LinkTarget::Builder out, const LinkTarget& in);
+void read(schema::LinkTarget::Reader in, LinkTarget& out);
+void write(schema::LinkAccept::Builder out, const LinkAccept& in);
+void read(schema::LinkAccept::Reader in, LinkAccept& out);
+void write(schema::SamplingParams::Builder out, const SamplingParams& in);
+void read(schema::SamplingParams::Reader in, SamplingParams& out);
+void write(schema::ScoreParams::Builder out, const ScoreParams& in);
+void read(schema::ScoreParams::Reader in, ScoreParams& out);
+void write(schema::GenerateRequest::Builder out, const GenerateRequest& in);
+void read(schema::GenerateRequest::Reader in, GenerateRequest& out);
+void write(schema::TokenResult::Builder out, const TokenResult& in);
+void read(schema::TokenResult::Reader in, TokenResult& out);
+void write(schema::ScoreResult::Builder out, const ScoreResult& in);
+void read(schema::ScoreResult::Reader in, ScoreResult& out);
+void write(schema::StageReport::Builder out, const StageReport& in);
+void read(schema::StageReport::Reader in, StageReport& out);
+void write(schema::LinkReport::Builder out, const LinkReport& in);
+void read(schema::LinkReport::Reader in, LinkReport& out);
+void write(schema::RankStats::Builder out, const RankStats& in);
+void read(schema::RankStats::Reader in, RankStats& out);
+
+template <typename ListBuilder, typename T>
+void write_list(ListBuilder out, const std::vector<T>& in) {
+  for (uint32_t i = 0; i < out.size(); ++i) write(out[i], in[i]);
+}
+template <typename ListReader, typename T>
+void read_list(ListReader in, std::vector<T>& out) {
+  out.resize(in.size());
+  for (uint32_t i = 0; i < in.size(); ++i) read(in[i], out[i]);
+}
+
+}  // namespace chainpump::transport::rpc

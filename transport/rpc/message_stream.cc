@@ -1,0 +1,111 @@
+#include "transport/rpc/message_stream.h"
+
+#include <capnp/serialize.h>
+#include <fmt/format.h>
+
+#include <vector>
+
+namespace chainpump::transport::rpc {
+
+// The stream format: uint32 number of segments - 1, one uint32 size in words per segment, padding
+// to 8 bytes, then the segments.
+struct CheckedMessageStream::Incoming {
+  uint32_t head[2] = {0, 0};  // number of segments - 1, size of the first
+  std::vector<uint32_t> more_sizes;
+  kj::Array<capnp::word> words;
+  kj::Array<kj::ArrayPtr<const capnp::word>> segments;
+
+  uint32_t num_segments() const { return head[0] + 1; }
+  uint32_t size_of(uint32_t segment) const {
+    return segment == 0 ? head[1] : more_sizes[segment - 1];
+  }
+};
+
+kj::Exception CheckedMessageStream::refuse(std::string why) {
+  if (refusal_.empty()) refusal_ = why;
+  return kj::Exception(kj::Exception::Type::DISCONNECTED, __FILE__, __LINE__,
+                       kj::heapString(why.data(), why.size()));
+}
+
+kj::Promise<void> CheckedMessageStream::read_exactly(void* buffer, size_t num_bytes) {
+  if (num_bytes == 0) return kj::READY_NOW;
+  return stream_.tryRead(buffer, num_bytes, num_bytes)
+      .then([this, num_bytes](size_t got) -> kj::Promise<void> {
+        if (got == num_bytes) return kj::READY_NOW;
+        return refuse("the connection ended inside a message");
+      });
+}
+
+kj::Promise<void> CheckedMessageStream::read_rest(Incoming& incoming) {
+  const uint32_t num_segments = incoming.num_segments();
+  if (num_segments == 0 || num_segments > kSegmentsMax)
+    return refuse(fmt::format("refused a message of {} segments; the limit is {}",
+                              uint64_t{incoming.head[0]} + 1, kSegmentsMax));
+  // With the padding, the sizes after the first fill a whole number of words.
+  incoming.more_sizes.resize(num_segments / 2 * 2);
+  return read_exactly(incoming.more_sizes.data(), incoming.more_sizes.size() * sizeof(uint32_t))
+      .then([this, &incoming] { return read_body(incoming); });
+}
+
+kj::Promise<void> CheckedMessageStream::read_body(Incoming& incoming) {
+  const uint32_t num_segments = incoming.num_segments();
+  uint64_t num_words = 0;
+  for (uint32_t i = 0; i < num_segments; ++i) num_words += incoming.size_of(i);
+  if (num_words > kMessageWordsMax)
+    return refuse(fmt::format("refused a message of {} bytes; the limit is {}",
+                              num_words * sizeof(capnp::word),
+                              kMessageWordsMax * sizeof(capnp::word)));
+  // Not initialised, so a lying size costs address space and no memory.
+  incoming.words = kj::heapArray<capnp::word>(num_words);
+  auto segments = kj::heapArrayBuilder<kj::ArrayPtr<const capnp::word>>(num_segments);
+  size_t offset = 0;
+  for (uint32_t i = 0; i < num_segments; ++i) {
+    segments.add(incoming.words.slice(offset, offset + incoming.size_of(i)));
+    offset += incoming.size_of(i);
+  }
+  incoming.segments = segments.finish();
+  return read_exactly(incoming.words.begin(), num_words * sizeof(capnp::word));
+}
+
+kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryReadMessage(
+    kj::ArrayPtr<kj::AutoCloseFd>, capnp::ReaderOptions options, kj::ArrayPtr<capnp::word>) {
+  auto owned = kj::heap<Incoming>();
+  Incoming& incoming = *owned;
+  using Message = kj::Maybe<capnp::MessageReaderAndFds>;
+  return stream_.tryRead(incoming.head, 1, sizeof(incoming.head))
+      .then([this, &incoming, options,
+             owned = kj::mv(owned)](size_t got) mutable -> kj::Promise<Message> {
+        if (got == 0) {
+          ended_by_peer_ = true;
+          return Message(nullptr);
+        }
+        // From here on a message has begun, and what is missing has a deadline.
+        auto complete =
+            read_exactly(reinterpret_cast<char*>(incoming.head) + got, sizeof(incoming.head) - got)
+                .then([this, &incoming] { return read_rest(incoming); });
+        auto late = timer_.afterDelay(kMessageDeadline).then([this]() -> kj::Promise<void> {
+          return refuse("a message was not complete after 10 s");
+        });
+        return complete.exclusiveJoin(kj::mv(late))
+            .then([options, owned = kj::mv(owned)]() mutable -> Message {
+              auto reader =
+                  kj::heap<capnp::SegmentArrayMessageReader>(owned->segments.asPtr(), options);
+              return capnp::MessageReaderAndFds{
+                  kj::Own<capnp::MessageReader>(kj::mv(reader)).attach(kj::mv(owned)), nullptr};
+            });
+      });
+}
+
+kj::Promise<void> CheckedMessageStream::writeMessage(
+    kj::ArrayPtr<const int> fds, kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
+  ++num_writes_;
+  return inner_.writeMessage(fds, segments).attach(kj::defer([this] { --num_writes_; }));
+}
+
+kj::Promise<void> CheckedMessageStream::writeMessages(
+    kj::ArrayPtr<kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>> messages) {
+  ++num_writes_;
+  return inner_.writeMessages(messages).attach(kj::defer([this] { --num_writes_; }));
+}
+
+}  // namespace chainpump::transport::rpc

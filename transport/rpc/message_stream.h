@@ -1,0 +1,57 @@
+// The wire of control: messages whose segment table has been checked before the RPC library sees a
+// byte, since the library trusts it. Includes the RPC library's headers: for transport/rpc/*.cc
+// only. One thread, the one that runs the event loop.
+#pragma once
+
+#include <capnp/rpc-twoparty.h>
+#include <capnp/serialize-async.h>
+#include <kj/async-io.h>
+
+#include <optional>
+#include <string>
+
+namespace chainpump::transport::rpc {
+
+inline constexpr uint32_t kSegmentsMax = 512;
+inline constexpr uint64_t kMessageWordsMax = (64u << 20) / sizeof(capnp::word);
+/// A message that has begun must be complete after this.
+inline constexpr kj::Duration kMessageDeadline = 10 * kj::SECONDS;
+
+class CheckedMessageStream final : public capnp::MessageStream {
+ public:
+  CheckedMessageStream(kj::AsyncIoStream& stream, kj::Timer& timer)
+      : stream_(stream), inner_(stream), timer_(timer) {}
+
+  kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> tryReadMessage(
+      kj::ArrayPtr<kj::AutoCloseFd> fd_space, capnp::ReaderOptions options,
+      kj::ArrayPtr<capnp::word> scratch) override;
+  kj::Promise<void> writeMessage(
+      kj::ArrayPtr<const int> fds,
+      kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) override;
+  kj::Promise<void> writeMessages(
+      kj::ArrayPtr<kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>> messages) override;
+  kj::Maybe<int> getSendBufferSize() override { return inner_.getSendBufferSize(); }
+  kj::Promise<void> end() override { return inner_.end(); }
+
+  /// Why the peer's bytes were refused, or empty.
+  const std::string& refusal() const { return refusal_; }
+  /// Whether the peer ended the connection between two messages.
+  bool ended_by_peer() const { return ended_by_peer_; }
+  bool writing() const { return num_writes_ > 0; }
+
+ private:
+  struct Incoming;
+  kj::Exception refuse(std::string why);
+  kj::Promise<void> read_rest(Incoming& incoming);
+  kj::Promise<void> read_exactly(void* buffer, size_t num_bytes);
+  kj::Promise<void> read_body(Incoming& incoming);
+
+  kj::AsyncIoStream& stream_;
+  capnp::AsyncIoMessageStream inner_;
+  kj::Timer& timer_;
+  std::string refusal_;
+  bool ended_by_peer_ = false;
+  int num_writes_ = 0;
+};
+
+}  // namespace chainpump::transport::rpc

@@ -1,0 +1,48 @@
+// The bounded queue between whoever makes results and the loop that sends them. Any thread.
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "transport/rpc/control_types.h"
+
+namespace chainpump::transport::rpc {
+
+class ResultQueue {
+ public:
+  struct Batch {
+    std::vector<TokenResult> tokens;
+    std::vector<ScoreResult> scores;
+    bool empty() const { return tokens.empty() && scores.empty(); }
+  };
+
+  explicit ResultQueue(size_t results_max) : results_max_(results_max) {}
+
+  /// What wakes the loop; set before any push.
+  void set_wake(std::function<void()> wake) { wake_ = std::move(wake); }
+
+  Status push(std::vector<TokenResult> tokens);
+  Status push(std::vector<ScoreResult> scores);
+  size_t room() const;
+
+  /// The loop's side: all there is. When there is nothing, the next push wakes the loop again.
+  Batch take();
+  /// Takes no more; what is queued is dropped.
+  void close();
+
+ private:
+  template <typename T>
+  Status add(std::vector<T> Batch::*list, std::vector<T> results);
+
+  const size_t results_max_;
+  std::function<void()> wake_;
+  mutable std::mutex mutex_;
+  Batch queued_;
+  bool awake_ = false;  // the loop has been told and will call take()
+  bool closed_ = false;
+};
+
+}  // namespace chainpump::transport::rpc
