@@ -157,13 +157,15 @@ class Tidy:
 
     # -- the tree ---------------------------------------------------------------------------------
     def check_in_build(self):
-        """Every source file is named in the CMakeLists.txt of its folder or of one above it."""
+        """Every source file is named in some CMakeLists.txt of its top folder."""
+        lists = {}
+        for path, text in self.text.items():
+            if path.name == "CMakeLists.txt":
+                lists[path.parts[0]] = lists.get(path.parts[0], "") + text
         for path in self.text:
             if path.suffix not in {".cc", ".cu"} and not path.name.endswith("_test.py"):
                 continue
-            folders = [folder for folder in path.parents if folder / "CMakeLists.txt" in self.text]
-            named = any(re.search(rf"(?<![\w]){re.escape(str(path.relative_to(folder)))}\b|/{re.escape(path.name)}\b",
-                                  self.text[folder / "CMakeLists.txt"]) for folder in folders)
+            named = re.search(rf"(?<![\w.-]){re.escape(path.name)}(?![\w.-])", lists.get(path.parts[0], ""))
             if not named:
                 self.report(path, 1, "not-built", "name it in the CMakeLists.txt of its folder")
 

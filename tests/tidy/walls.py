@@ -41,7 +41,8 @@ LIBRARIES = {
     "nlohmann-json": (("nlohmann/",), ("graph/", "actors/", "gateway/", "cli/", "models/"), "not in base, kernels, transport"),
     "SQLite": (("sqlite3",), ("actors/store/",), "behind the store interface"),
     "libcurl": (("curl/",), ("actors/store/",), "behind the store interface"),
-    "x86 intrinsics": (("immintrin", "x86intrin"), ("kernels/cpu/", "base/crc32c.cc"), "variants live in kernels/cpu/"),
+    "x86 intrinsics": (("immintrin", "x86intrin"), ("kernels/cpu/", "transport/crc32c.cc"),
+                       "variants live in kernels/cpu/; the checksum has its instruction"),
     "Boost.Test": (("boost/test",), ("tests/",), "tests only"),
 }
 # Libraries that only one file may include, however many its folder holds.
