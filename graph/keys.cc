@@ -1,0 +1,182 @@
+#include "graph/keys.h"
+
+#include <array>
+
+namespace chainpump::graph {
+namespace {
+
+constexpr int64_t kBytesMax = int64_t{1} << 50;
+
+constexpr KeySpec kKeys[] = {
+    {"version", KeyType::integer, "1", "Version of this file's format.", 1, 1},
+    {"name", KeyType::name, "graph", "Name of the deployment, for reports."},
+    {"model",
+     KeyType::text,
+     "none (then --model must be given)",
+     "The weights, a GGUF file. A relative path starts at the graph file's folder.",
+     0,
+     0,
+     false,
+     {},
+     "--model"},
+    {"stages",
+     KeyType::stages,
+     "1",
+     "The stages: a number of decoder stages in a chain, or a list of them. A stage without "
+     "`inputs` follows the one before it in the file.",
+     1,
+     1024,
+     false,
+     {},
+     "--stages"},
+    {"stages[].name", KeyType::name, "stageN", "Name of the stage; `inputs` and reports use it."},
+    {"stages[].op", KeyType::choice, "decoder",
+     "What the stage does. Only decoder runs in this release; the others are checked, and refused "
+     "when planned.",
+     0, 0, false, "decoder|encoder|torch|tokenize|pool|classify|merge"},
+    {"stages[].inputs", KeyType::names, "the stage before",
+     "Stages whose output this one takes; any graph without a cycle. [] for a source."},
+    {"stages[].layers", KeyType::layers, "auto",
+     "Layers of a decoder stage as BEGIN-END, the end not included: 0-10 has ten. All stages give "
+     "them or none."},
+    {"stages[].device", KeyType::device, "auto",
+     "Where the stage runs: auto, cpu, cpu:0-1 (logical cores, ends included), or cuda:N (refused "
+     "when planned)."},
+    {"stages[].threads", KeyType::integer, "auto", "Threads that compute the stage.", 1, 1024,
+     true},
+    {"stages[].replicas", KeyType::integer, "1",
+     "Ranks that serve the stage side by side. More than 1 is refused when planned.", 1, 64},
+    {"stages[].standbys", KeyType::integer, "0",
+     "Ranks that hold the weights in reserve. More than 0 is refused when planned.", 0, 64},
+    {"stages[].module", KeyType::text, "none",
+     "Module of a torch stage. Running one runs its code."},
+    {"stages[].trusted", KeyType::boolean, "false", "A torch stage is accepted only with true."},
+    {"partition", KeyType::choice, "auto",
+     "How layers are cut into stages: auto balances predicted time, embedding and head counted in.",
+     0, 0, false, "auto"},
+    {"threads",
+     KeyType::integer,
+     "auto",
+     "Threads of each stage that names none; auto divides the machine's cores among the stages.",
+     1,
+     1024,
+     true,
+     {},
+     "--threads"},
+    {"activations", KeyType::choice, "int8",
+     "How activations enter products with quantised weights: int8 in blocks of 32, or f32 as they "
+     "are (slower; changes results).",
+     0, 0, false, "int8|f32", "--activations"},
+    {"batching", KeyType::section, "", "How requests are put together."},
+    {"batching.prefill_chunk",
+     KeyType::integer,
+     "256",
+     "Prompt tokens in one microbatch.",
+     1,
+     65536,
+     false,
+     {},
+     "--prefill-chunk"},
+    {"batching.max_sequences", KeyType::integer, "8", "Sequences running at once.", 1, 4096},
+    {"batching.max_microbatches", KeyType::integer, "auto",
+     "Microbatches in flight; auto: one a stage.", 1, 1024, true},
+    {"kv", KeyType::section, "", "The cache of keys and values."},
+    {"kv.type", KeyType::choice, "f32", "Element type of the cache.", 0, 0, false, "f32|bf16|f16",
+     "--kv-type"},
+    {"kv.budget", KeyType::bytes, "a quarter of the memory",
+     "Memory for the cache, of all stages together.", 1, kBytesMax, true},
+    {"kv.blocks", KeyType::integer, "auto",
+     "Blocks of 32 tokens on every stage, instead of a budget.", 1, 1 << 24, true},
+    {"kv.context",
+     KeyType::integer,
+     "auto",
+     "Longest sequence in tokens; auto: the model's, at most 8192, and what memory allows.",
+     1,
+     1 << 24,
+     true,
+     {},
+     "--context"},
+    {"links", KeyType::section, "", "The links between stages."},
+    {"links.transport", KeyType::choice, "auto", "auto takes tcp, the safe one.", 0, 0, false,
+     "auto|tcp|shared_memory", "--transport"},
+    {"links.spin", KeyType::choice, "auto",
+     "Whether an idle rank polls: auto spins briefly and then sleeps, never where threads "
+     "outnumber "
+     "cores.",
+     0, 0, false, "auto|always|never", "--spin"},
+    {"links.credits", KeyType::integer, "4", "Frames that may be under way on an edge.", 1, 64},
+    {"links.checksum", KeyType::choice, "auto", "Payload checksum; auto: on for TCP.", 0, 0, false,
+     "auto|on|off"},
+    {"links.wire", KeyType::choice, "f32",
+     "Element type on the wire. bf16 and int8 change results with the cut, and are refused when "
+     "planned.",
+     0, 0, false, "f32|bf16|int8"},
+    {"limits", KeyType::section, "", "What the deployment may use."},
+    {"limits.memory", KeyType::bytes, "what the machine has",
+     "Memory for weights, cache and slots together.", 1, kBytesMax, true},
+};
+
+}  // namespace
+
+std::string_view to_string(KeyType type) {
+  switch (type) {
+    case KeyType::text:
+      return "text";
+    case KeyType::name:
+      return "name";
+    case KeyType::integer:
+      return "integer";
+    case KeyType::bytes:
+      return "bytes";
+    case KeyType::boolean:
+      return "true or false";
+    case KeyType::choice:
+      return "choice";
+    case KeyType::layers:
+      return "layers";
+    case KeyType::device:
+      return "device";
+    case KeyType::names:
+      return "list of names";
+    case KeyType::section:
+      return "section";
+    case KeyType::stages:
+      return "number or list";
+  }
+  return "?";
+}
+
+std::span<const KeySpec> graph_keys() { return kKeys; }
+
+const KeySpec* find_key(std::string_view path) {
+  for (const KeySpec& key : kKeys)
+    if (key.path == path) return &key;
+  return nullptr;
+}
+
+std::vector<std::string_view> keys_below(std::string_view section) {
+  std::vector<std::string_view> below;
+  for (const KeySpec& key : kKeys) {
+    std::string_view rest = key.path;
+    if (!section.empty()) {
+      if (!rest.starts_with(section) || rest.size() <= section.size() ||
+          rest[section.size()] != '.')
+        continue;
+      rest.remove_prefix(section.size() + 1);
+    }
+    if (rest.find('.') == std::string_view::npos) below.push_back(rest);
+  }
+  return below;
+}
+
+std::vector<std::string_view> split_choices(std::string_view choices) {
+  std::vector<std::string_view> parts;
+  while (!choices.empty()) {
+    const size_t bar = choices.find('|');
+    parts.push_back(choices.substr(0, bar));
+    choices.remove_prefix(bar == std::string_view::npos ? choices.size() : bar + 1);
+  }
+  return parts;
+}
+
+}  // namespace chainpump::graph

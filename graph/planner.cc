@@ -1,0 +1,380 @@
+#include "graph/planner.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "graph/partition.h"
+
+namespace chainpump::graph {
+namespace {
+
+constexpr int32_t kKvBlockTokens = 32;  // kernels/cpu/attention.h splits keys at these positions
+constexpr int32_t kDefaultContextMax = 8192;
+constexpr int32_t kStagesMax = 1024;
+constexpr int64_t kRankOverheadBytes = int64_t{16} << 20;
+constexpr int64_t kMetadataMax = int64_t{64} << 20;
+constexpr int64_t kSequenceMetadata = 96 << 10;  // biases, stop strings and ids at their limits
+constexpr int64_t kResultMetadata = 512;         // a token with 20 log-probabilities
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+int32_t blocks_for(int64_t tokens) {
+  return static_cast<int32_t>((tokens + kKvBlockTokens - 1) / kKvBlockTokens);
+}
+
+Graph with_overrides(Graph graph, const PlanOverrides& o) {
+  if (o.stages) graph.stages = decoder_chain(std::clamp(*o.stages, 1, kStagesMax));
+  if (o.threads) {
+    graph.threads = *o.threads;
+    for (Stage& stage : graph.stages) stage.threads = 0;
+  }
+  graph.model_path = o.model_path.value_or(graph.model_path);
+  graph.context_tokens = o.context_tokens.value_or(graph.context_tokens);
+  graph.exact_activations = o.exact_activations.value_or(graph.exact_activations);
+  graph.transport = o.transport.value_or(graph.transport);
+  graph.spin = o.spin.value_or(graph.spin);
+  graph.prefill_chunk = o.prefill_chunk.value_or(graph.prefill_chunk);
+  graph.kv_type = o.kv_type.value_or(graph.kv_type);
+  return graph;
+}
+
+Status check_overrides(const PlanOverrides& o) {
+  const auto within = [](std::string_view name, std::optional<int32_t> value, int32_t low,
+                         int32_t high) -> Status {
+    if (!value || (*value >= low && *value <= high)) return ok_status();
+    return make_error(ErrorCode::invalid_argument, "{} is {}, must be in [{}, {}]", name, *value,
+                      low, high);
+  };
+  RETURN_IF_ERROR(within("--stages", o.stages, 1, kStagesMax));
+  RETURN_IF_ERROR(within("--threads", o.threads, 1, 1024));
+  RETURN_IF_ERROR(within("--context", o.context_tokens, 1, 1 << 24));
+  RETURN_IF_ERROR(within("--prefill-chunk", o.prefill_chunk, 1, 65536));
+  if (o.kv_type && *o.kv_type != DType::f32 && *o.kv_type != DType::bf16 &&
+      *o.kv_type != DType::f16)
+    return make_error(ErrorCode::invalid_argument, "--kv-type must be f32, bf16 or f16");
+  return ok_status();
+}
+
+/// What is in the file's language but not yet in this release.
+Status check_runs(const Graph& graph) {
+  const auto refuse = [](const Stage& stage, const std::string& what) {
+    return make_error(ErrorCode::unimplemented, "stage '{}' ({}:{}): {} cannot be run yet",
+                      stage.name, stage.at.line, stage.at.column, what);
+  };
+  for (size_t i = 0; i < graph.stages.size(); ++i) {
+    const Stage& stage = graph.stages[i];
+    if (stage.op != Op::decoder) return refuse(stage, fmt::format("op {}", to_string(stage.op)));
+    if (stage.device.kind == DeviceRequest::Kind::cuda)
+      return refuse(stage, fmt::format("device cuda:{}", stage.device.cuda_index));
+    if (stage.replicas > 1) return refuse(stage, fmt::format("replicas: {}", stage.replicas));
+    if (stage.standbys > 0) return refuse(stage, fmt::format("standbys: {}", stage.standbys));
+    const bool follows =
+        i == 0 ? stage.inputs.empty()
+               : stage.inputs.size() == 1 && stage.inputs[0] == static_cast<int32_t>(i) - 1;
+    if (!follows) return refuse(stage, "a graph that is not a chain in file order");
+  }
+  if (graph.wire != WireType::f32)
+    return make_error(ErrorCode::unimplemented, "links.wire: only f32 can be run yet");
+  return ok_status();
+}
+
+class Planner {
+ public:
+  Planner(const Graph& graph, const ModelProfile& model, const MachineProfile& machine)
+      : graph_(graph), model_(model), machine_(machine) {}
+
+  Result<PlanReport> make() {
+    RETURN_IF_ERROR(check_model());
+    Plan& plan = report_.plan;
+    plan.model_path = graph_.model_path;
+    plan.exact_activations = graph_.exact_activations;
+    plan.prefill_chunk_tokens = graph_.prefill_chunk;
+    plan.max_sequences = graph_.max_sequences;
+    plan.max_microbatch_tokens = graph_.prefill_chunk + graph_.max_sequences;
+    plan.max_microbatches =
+        graph_.max_microbatches > 0 ? graph_.max_microbatches : static_cast<int32_t>(num_stages());
+    RETURN_IF_ERROR(assign_cores());
+    RETURN_IF_ERROR(cut());
+    weigh();
+    RETURN_IF_ERROR(choose_context());
+    return std::move(report_);
+  }
+
+ private:
+  size_t num_stages() const { return graph_.stages.size(); }
+
+  Status check_model() const {
+    if (model_.num_layers < 1 || model_.hidden_size < 1 || model_.vocabulary_size < 1 ||
+        model_.layers.size() != static_cast<size_t>(model_.num_layers))
+      return make_error(ErrorCode::bad_file, "{}: the model has no layers to plan",
+                        graph_.model_path);
+    if (num_stages() > static_cast<size_t>(model_.num_layers))
+      return make_error(ErrorCode::invalid_argument, "{} stages, but the model has {} layers",
+                        num_stages(), model_.num_layers);
+    return ok_status();
+  }
+
+  /// Auto stages share the cores that no stage has claimed. Where threads outnumber them nobody is
+  /// pinned (the system balances them better) and nobody spins.
+  Status assign_cores() {
+    std::vector<int> cores = machine_.cores;
+    if (cores.empty()) cores.push_back(0);
+    std::vector<int> free = cores;
+    std::vector<int> claimed;
+    size_t num_auto = 0;
+    for (const Stage& stage : graph_.stages) {
+      num_auto += stage.device.cores.empty();
+      for (const int core : stage.device.cores) {
+        if (std::find(cores.begin(), cores.end(), core) == cores.end())
+          return make_error(ErrorCode::invalid_argument,
+                            "stage '{}': core {} is not one this process may use", stage.name,
+                            core);
+        shared_ |= std::find(claimed.begin(), claimed.end(), core) != claimed.end();
+        claimed.push_back(core);
+        std::erase(free, core);
+      }
+    }
+    const size_t auto_threads = std::max<size_t>(1, free.size() / std::max<size_t>(1, num_auto));
+    size_t wanted = 0;
+    for (size_t i = 0; i < num_stages(); ++i) {
+      const Stage& from = graph_.stages[i];
+      StagePlan& stage = report_.plan.stages.emplace_back();
+      stage.index = StageIndex{static_cast<int32_t>(i)};
+      stage.name = from.name;
+      const size_t own = from.device.cores.size();
+      const int32_t asked = from.threads > 0 ? from.threads : graph_.threads;
+      stage.num_threads = asked > 0 ? asked : static_cast<int32_t>(own ? own : auto_threads);
+      const auto threads = static_cast<size_t>(stage.num_threads);
+      if (own == 0) wanted += threads;
+      shared_ |= own > 0 && threads > own;
+      for (size_t t = 0; own > 0 && t < threads; ++t)
+        stage.device.cores.push_back(from.device.cores[t % own]);
+    }
+    shared_ |= wanted > free.size();
+    size_t next = 0;
+    for (size_t i = 0; wanted <= free.size() && i < num_stages(); ++i)
+      for (int32_t t = 0;
+           graph_.stages[i].device.cores.empty() && t < report_.plan.stages[i].num_threads; ++t)
+        report_.plan.stages[i].device.cores.push_back(free[next++]);
+    if (shared_ && graph_.spin == SpinPolicy::always)
+      return make_error(ErrorCode::invalid_argument,
+                        "spin: always needs a core for every thread; here threads outnumber the {} "
+                        "cores",
+                        cores.size());
+    return ok_status();
+  }
+
+  double seconds(const WeightBytes& weights, int32_t threads, int32_t tokens) const {
+    return weights_seconds(weights, machine_, threads, tokens, graph_.exact_activations);
+  }
+  /// One row of the table for each token.
+  double embedding_seconds(int32_t tokens) const {
+    const double row = static_cast<double>(model_.embedding.total) / model_.vocabulary_size;
+    const double rate = machine_.read_bytes_per_s.empty() ? 1e9 : machine_.read_bytes_per_s[0];
+    return row * tokens / std::max(rate, 1.0);
+  }
+
+  Status cut() {
+    Plan& plan = report_.plan;
+    std::vector<int32_t> ends;
+    if (graph_.stages[0].layers) {
+      for (const Stage& stage : graph_.stages) ends.push_back(stage.layers->end);
+      if (ends.back() != model_.num_layers)
+        return make_error(ErrorCode::invalid_argument,
+                          "the stages' layers end at {}, but the model has {} layers", ends.back(),
+                          model_.num_layers);
+    } else {
+      // Decode tokens of one microbatch when the running set is full.
+      const int32_t tokens = std::max(1, graph_.max_sequences / std::max(1, plan.max_microbatches));
+      ChainCosts costs;
+      for (size_t s = 0; s < num_stages(); ++s) {
+        std::vector<double>& row = costs.layer_s.emplace_back();
+        for (const WeightBytes& layer : model_.layers)
+          row.push_back(seconds(layer, plan.stages[s].num_threads, tokens));
+        costs.fixed_s.push_back(
+            (s == 0 ? embedding_seconds(tokens) : 0) +
+            (s + 1 == num_stages() ? seconds(model_.head, plan.stages[s].num_threads, tokens) : 0));
+      }
+      ends = partition_chain(costs);
+    }
+    for (size_t s = 0; s < num_stages(); ++s) {
+      plan.stages[s].layer_begin = s == 0 ? 0 : ends[s - 1];
+      plan.stages[s].layer_end = ends[s];
+      plan.stages[s].has_embedding = s == 0;
+      plan.stages[s].has_head = s + 1 == num_stages();
+    }
+    return ok_status();
+  }
+
+  void weigh() {
+    const int32_t chunk = graph_.prefill_chunk;
+    for (StagePlan& stage : report_.plan.stages) {
+      const auto add = [&](const WeightBytes& weights, int32_t prefill_tokens) {
+        stage.weight_bytes += weights.total;
+        stage.predicted_decode_s += seconds(weights, stage.num_threads, 1);
+        stage.predicted_prefill_s += seconds(weights, stage.num_threads, prefill_tokens);
+      };
+      for (int32_t i = stage.layer_begin; i < stage.layer_end; ++i)
+        add(model_.layers[static_cast<size_t>(i)], chunk);
+      if (stage.has_head) add(model_.head, 1);  // only a prompt's last token is sampled
+      if (stage.has_embedding) {
+        stage.predicted_decode_s += embedding_seconds(1);
+        stage.predicted_prefill_s += embedding_seconds(chunk);
+        // A tied table stands in the head too: one rank maps it once.
+        if (!(stage.has_head && model_.tied_head)) stage.weight_bytes += model_.embedding.total;
+      }
+    }
+  }
+
+  int64_t block_bytes() const {
+    const int64_t element = graph_.kv_type == DType::f32 ? 4 : 2;
+    return 2 * element * kKvBlockTokens * model_.num_kv_heads * model_.head_dim;
+  }
+  int64_t all_blocks_bytes(int64_t blocks) const {
+    return blocks * block_bytes() * model_.num_layers;
+  }
+  int64_t available() const {
+    return graph_.memory_bytes > 0 ? graph_.memory_bytes : machine_.memory_bytes;
+  }
+
+  /// Edges and slots depend on the context through the metadata.
+  void make_edges() {
+    Plan& plan = report_.plan;
+    plan.edges.clear();
+    for (StagePlan& stage : plan.stages) stage.slot_bytes = 0;
+    const size_t n = num_stages();
+    const int64_t held = std::min<int64_t>(int64_t{plan.max_sequences} * plan.context_tokens,
+                                           int64_t{plan.kv.num_blocks} * kKvBlockTokens);
+    for (size_t i = 0; i < n; ++i) {
+      EdgePlan& edge = plan.edges.emplace_back();
+      edge.id = EdgeId{static_cast<uint32_t>(i)};
+      edge.from = StageIndex{static_cast<int32_t>(i)};
+      edge.is_return = i + 1 == n;
+      edge.to = StageIndex{edge.is_return ? 0 : static_cast<int32_t>(i) + 1};
+      edge.transport = n == 1                                         ? TransportKind::loopback
+                       : graph_.transport == TransportKind::automatic ? TransportKind::tcp
+                                                                      : graph_.transport;
+      edge.spin = shared_ ? SpinPolicy::never : graph_.spin;
+      edge.checksum = graph_.checksum;
+      edge.credits =
+          edge.is_return ? std::max(graph_.credits, plan.max_microbatches) : graph_.credits;
+      const int64_t payload = int64_t{plan.max_microbatch_tokens} * model_.hidden_size * 4;
+      const int64_t forward = 4096 + kSequenceMetadata * plan.max_sequences + 8 * held +
+                              int64_t{4} * plan.kv.num_blocks + 8 * plan.max_microbatch_tokens;
+      const int64_t back =
+          4096 + kResultMetadata * plan.max_sequences + int64_t{32} * plan.max_microbatch_tokens;
+      edge.slot_payload_bytes = edge.is_return ? 64 : round_up(payload, 64);
+      edge.slot_metadata_bytes =
+          std::min(kMetadataMax, round_up(edge.is_return ? back : forward, 4096));
+      const int64_t slots = edge.credits * (edge.slot_payload_bytes + edge.slot_metadata_bytes);
+      plan.stages[i].slot_bytes += slots;
+      plan.stages[static_cast<size_t>(edge.to.value)].slot_bytes += slots;
+    }
+  }
+
+  int64_t bytes_beside_kv() const {
+    int64_t bytes = 0;
+    for (const StagePlan& stage : report_.plan.stages)
+      bytes += stage.weight_bytes + stage.slot_bytes + kRankOverheadBytes;
+    return bytes;
+  }
+
+  /// Blocks for `context` tokens a sequence, within the budget.
+  void size_kv(int32_t context, int64_t budget) {
+    Plan& plan = report_.plan;
+    plan.context_tokens = context;
+    plan.kv = {graph_.kv_type, kKvBlockTokens, 0};
+    int64_t blocks = graph_.kv_blocks;
+    if (blocks == 0) {
+      const int64_t wanted = int64_t{plan.max_sequences} * blocks_for(context);
+      blocks = std::min({wanted, budget / all_blocks_bytes(1), int64_t{1} << 24});
+    }
+    plan.kv.num_blocks = static_cast<int32_t>(blocks);
+    for (StagePlan& stage : plan.stages)
+      stage.kv_bytes = blocks * block_bytes() * (stage.layer_end - stage.layer_begin);
+    make_edges();
+  }
+
+  /// Needed bytes for `context`; the verdict's question.
+  bool try_context(int32_t context, int64_t budget) {
+    size_kv(context, budget);
+    Verdict& verdict = report_.verdict;
+    verdict.available_bytes = available();
+    verdict.needed_bytes = bytes_beside_kv() + all_blocks_bytes(report_.plan.kv.num_blocks);
+    const bool enough_blocks = report_.plan.kv.num_blocks >= blocks_for(context);
+    if (!enough_blocks)  // what it would take for one sequence
+      verdict.needed_bytes = bytes_beside_kv() + all_blocks_bytes(blocks_for(context));
+    verdict.fits = enough_blocks && verdict.needed_bytes <= available();
+    return verdict.fits;
+  }
+
+  Status choose_context() {
+    if (all_blocks_bytes(1) <= 0)
+      return make_error(ErrorCode::bad_file, "{}: the model has no KV heads", graph_.model_path);
+    const int32_t trained =
+        model_.context_tokens > 0 ? model_.context_tokens : std::numeric_limits<int32_t>::max();
+    if (graph_.context_tokens > trained)
+      return make_error(ErrorCode::invalid_argument,
+                        "a context of {} tokens, but the model was made for {}",
+                        graph_.context_tokens, trained);
+    const int64_t room = std::max<int64_t>(0, available() - bytes_after_slots());
+    const int64_t budget =
+        graph_.kv_budget_bytes > 0 ? graph_.kv_budget_bytes : std::min(available() / 4, room);
+    // The largest that fits, by bisection: needs grow with the context.
+    int32_t low = 0;
+    int32_t high = std::min(trained, 1 << 24);
+    while (low < high) {
+      const int32_t middle = low + (high - low + 1) / 2;
+      if (try_context(middle, budget))
+        low = middle;
+      else
+        high = middle - 1;
+    }
+    const int32_t asked =
+        graph_.context_tokens > 0 ? graph_.context_tokens : std::min(trained, kDefaultContextMax);
+    const bool may_shrink = graph_.context_tokens == 0 && low > 0;
+    try_context(may_shrink ? std::min(asked, low) : asked, budget);
+    report_.verdict.largest_context_tokens = low;
+    return ok_status();
+  }
+
+  /// Weights, overhead, and slots at their largest for the default context.
+  int64_t bytes_after_slots() {
+    const int32_t context = graph_.context_tokens > 0 ? graph_.context_tokens : kDefaultContextMax;
+    size_kv(context, std::numeric_limits<int64_t>::max());
+    return bytes_beside_kv();
+  }
+
+  const Graph& graph_;
+  const ModelProfile& model_;
+  const MachineProfile& machine_;
+  PlanReport report_;
+  bool shared_ = false;  // threads outnumber cores
+};
+
+}  // namespace
+
+Result<PlanReport> make_plan_report(const Graph& graph, const ModelProfile& model,
+                                    const MachineProfile& machine, const PlanOverrides& overrides) {
+  RETURN_IF_ERROR(check_overrides(overrides));
+  const Graph effective = with_overrides(graph, overrides);
+  RETURN_IF_ERROR(check_runs(effective));
+  return Planner(effective, model, machine).make();
+}
+
+Result<Plan> make_plan(const Graph& graph, const ModelProfile& model, const MachineProfile& machine,
+                       const PlanOverrides& overrides) {
+  ASSIGN_OR_RETURN(PlanReport report, make_plan_report(graph, model, machine, overrides));
+  const Verdict& verdict = report.verdict;
+  if (verdict.fits) return std::move(report.plan);
+  return make_error(ErrorCode::no_room, "does not fit: {} bytes needed, {} there{}; {}",
+                    verdict.needed_bytes, verdict.available_bytes,
+                    verdict.needed_bytes <= verdict.available_bytes
+                        ? " (the KV budget is too small for one sequence)"
+                        : "",
+                    verdict.largest_context_tokens > 0
+                        ? fmt::format("the largest context that does is {} tokens",
+                                      verdict.largest_context_tokens)
+                        : std::string("no context does"));
+}
+
+}  // namespace chainpump::graph

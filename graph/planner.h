@@ -1,0 +1,49 @@
+// Graph + model + machine -> plan: cuts, cores, bytes and predicted times, and whether it fits,
+// before any weight is read. Pure; any thread.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "graph/cost_model.h"
+#include "graph/graph.h"
+#include "graph/model_profile.h"
+#include "graph/plan.h"
+
+namespace chainpump::graph {
+
+/// The command line's words; each wins over the file.
+struct PlanOverrides {
+  std::optional<int32_t> stages;  // replaces the file's stages by a chain of decoders
+  std::optional<int32_t> threads;
+  std::optional<std::string> model_path;
+  std::optional<int32_t> context_tokens;
+  std::optional<bool> exact_activations;
+  std::optional<TransportKind> transport;
+  std::optional<SpinPolicy> spin;
+  std::optional<int32_t> prefill_chunk;
+  std::optional<DType> kv_type;
+};
+
+struct Verdict {
+  bool fits = false;
+  int64_t needed_bytes = 0;
+  int64_t available_bytes = 0;
+  int32_t largest_context_tokens = 0;  // that would fit with these weights; 0: none
+};
+
+struct PlanReport {
+  Plan plan;
+  Verdict verdict;
+};
+
+/// The plan even where it does not fit. unimplemented naming what this release cannot run;
+/// invalid_argument where graph, model and overrides contradict each other.
+Result<PlanReport> make_plan_report(const Graph& graph, const ModelProfile& model,
+                                    const MachineProfile& machine, const PlanOverrides& overrides);
+
+/// The same; no_room, with the largest context that fits, where it does not.
+Result<Plan> make_plan(const Graph& graph, const ModelProfile& model, const MachineProfile& machine,
+                       const PlanOverrides& overrides);
+
+}  // namespace chainpump::graph

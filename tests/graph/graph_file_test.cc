@@ -1,0 +1,96 @@
+#include <boost/test/unit_test.hpp>
+
+#include <chrono>
+
+#include "graph/demo_graph.h"
+#include "graph/graph.h"
+
+namespace chainpump::graph {
+namespace {
+
+std::string errors_of(std::string_view text) {
+  const auto graph = parse_graph_text(text, "f");
+  return graph.ok() ? "" : graph.error().message;
+}
+
+BOOST_AUTO_TEST_CASE(MinimalAndDefaults) {
+  const auto graph = parse_graph_text("version: 1\nmodel: a.gguf\nstages: 3\n", "f");
+  BOOST_REQUIRE_MESSAGE(graph.ok(), errors_of("version: 1\nmodel: a.gguf\nstages: 3\n"));
+  BOOST_TEST(graph->stages.size() == 3u);
+  BOOST_TEST((graph->stages[2].inputs == std::vector<int32_t>{1}));
+  BOOST_TEST(static_cast<int>(graph->stages[2].output_port.type) ==
+             static_cast<int>(PortType::tokens));
+  BOOST_TEST(graph->max_sequences == 8);
+  BOOST_TEST(parse_graph_text(kDemoGraph, "demo").ok());
+}
+
+BOOST_AUTO_TEST_CASE(EachErrorHasItsPlace) {
+  const std::pair<std::string, std::string> kTable[] = {
+      {"stagse: 3\n", "f:1:1: unknown key 'stagse' in the file, did you mean 'stages'?"},
+      {"name: a\nname: b\n", "f:2:1: duplicate key 'name' (first on line 1)"},
+      {"kv: {typ: f32}\n", "f:1:6: unknown key 'typ' in kv, did you mean 'type'?"},
+      {"kv:\n  type: f23\n",
+       "f:2:9: kv.type is 'f23', must be one of f32, bf16, f16, did you mean 'f32'?"},
+      {"threads: -1\n", "f:1:10: threads is '-1', must be an integer in [1, 1024] or auto"},
+      {"threads: .nan\n", "f:1:10: threads is '.nan', must be an integer in [1, 1024] or auto"},
+      {"threads: 1e309\n", "f:1:10: threads is '1e309', must be an integer in [1, 1024] or auto"},
+      {"threads: 99999999999999999999\n",
+       "f:1:10: threads is '99999999999999999999', must be an integer in [1, 1024] or auto"},
+      {"stages: 1000000\n",
+       "f:1:9: stages is '1000000', must be an integer in [1, 1024] or a list"},
+      {"stages:\n  - {name: a, inputs: [b]}\n  - {name: b, inputs: [a]}\n",
+       "f:2:5: the stages form a cycle: a -> b -> a"},
+      {"stages:\n  - {inputs: [x]}\n", "f:2:15: no stage is named 'x'"},
+      {"stages: [{layers: 0-4}, {layers: 5-9}]\n",
+       "f:1:25: stage 'stage1' begins with layer 5, must begin with 4 (the end of a range is not "
+       "included)"},
+      {"stages: [{op: torch, module: m}]\n",
+       "f:1:10: stage 'stage0': op torch runs code, so it needs trusted: true"},
+      {"a: &x 1\n", "f:1:5: anchors (&x) are not allowed"},
+      {"kv: !!map {}\n", "f:1:5: tags (!x) are not allowed"},
+      {"%YAML 1.2\n---\nname: a\n", "f:1:1: YAML directives are not allowed"},
+      {"<<: {name: a}\n", "f:1:1: merge keys (<<) are not allowed"},
+      {"name: a\n---\nname: b\n", "f:2:1: a second document; one file describes one deployment"},
+      {std::string("name: a\0b\n", 10), "f:1:8: a NUL byte (is this a text file in UTF-8?)"},
+      {"name: \xff\n", "f:1:7: not valid UTF-8"},
+      {"\xff\xfen", "f:1:1: the file is UTF-16, must be UTF-8"},
+      {"# nothing\n", "f:1:1: the file holds no graph"},
+      {"kv: {budget: 2GB}\n",
+       "f:1:14: kv.budget is '2GB', must be a number of bytes such as 512MiB or 2GiB, at most "
+       "1024TiB or auto"},
+      {"threads:\n", "f:1:1: threads has no value"},
+  };
+  for (const auto& [text, expected] : kTable) BOOST_TEST(errors_of(text) == expected);
+}
+
+BOOST_AUTO_TEST_CASE(AllErrorsAtOnceAndBounded) {
+  BOOST_TEST(errors_of("a: 1\nthreads: 0\n") ==
+             "f:1:1: unknown key 'a' in the file\n"
+             "f:2:10: threads is '0', must be an integer in [1, 1024] or auto");
+  std::string many;
+  for (int i = 0; i < 60; ++i) many += "zz" + std::to_string(i) + ": 1\n";
+  BOOST_TEST(errors_of(many).ends_with("\nf: and 10 more"));
+}
+
+BOOST_AUTO_TEST_CASE(HostileFilesEndSoon) {
+  std::string lists = "a: [";
+  for (int i = 0; i < 60000; ++i) lists += "x,\n";
+  std::string keys;
+  for (int i = 0; i < 30000; ++i) keys += std::to_string(i) + ": 1\n";
+  std::string nested;
+  for (int i = 0; i < 100000; ++i) nested += i % 1000 == 999 ? "[\n" : "[";
+  std::string aliases = "a: &a [x]\n";
+  for (int i = 0; i < 10000; ++i) aliases += "b" + std::to_string(i) + ": *a\n";
+  std::string stages = "stages:\n";
+  for (int i = 0; i < 40000; ++i) stages += "- {}\n";
+  for (const std::string& text : {lists, keys, nested, aliases, stages, std::string(1 << 20, 'a'),
+                                  std::string(100000, '-')}) {
+    const auto start = std::chrono::steady_clock::now();
+    BOOST_TEST(!errors_of(text).empty());
+    BOOST_TEST((std::chrono::steady_clock::now() - start < std::chrono::seconds(1)));
+  }
+  BOOST_TEST(!load_graph("/dev/zero").ok());
+}
+
+}  // namespace
+}  // namespace chainpump::graph
