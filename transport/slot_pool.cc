@@ -22,10 +22,13 @@ SlotPool::SlotPool(int32_t num_slots, int64_t metadata_bytes_max, int64_t payloa
   payload_offset_ = kFrameHeaderBytes + round_up(static_cast<size_t>(metadata_bytes_max));
   stride_ = payload_offset_ + round_up(static_cast<size_t>(payload_bytes_max));
   memory_bytes_ = stride_ * static_cast<size_t>(num_slots);
-  void* memory = mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  void* memory =
+      mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   CHECK_MSG(memory != MAP_FAILED, "no memory for {} slots of {} bytes", num_slots, stride_);
   memory_ = static_cast<std::byte*>(memory);
+  // Large pages where there are any: the kernel copies payloads out of them with fewer look-ups.
+  madvise(memory, memory_bytes_, MADV_HUGEPAGE);
+  std::memset(memory, 0, memory_bytes_);
   in_use_.resize(static_cast<size_t>(num_slots));
   for (int32_t slot = num_slots - 1; slot >= 0; --slot) free_.push_back(slot);
 }
