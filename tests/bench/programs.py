@@ -35,12 +35,12 @@ def prompt_ids(count):
     return [200 + (7919 * i) % 40000 for i in range(count)]
 
 
-def ours(stages, threads, graph="demo", prefill=PREFILL_TOKENS, decode=DECODE_TOKENS):
-    """Tokens per second of prefill and decode, milliseconds per token. One request alone."""
+def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS):
+    """Tokens per second of prefill and decode, milliseconds per token. One request alone; `flags` as typed."""
     def run(prompt_tokens, new_tokens):
-        command = [PROGRAM, "run", graph, "--model", MODEL, "--stages", stages, "--threads", threads, "--raw",
+        command = [PROGRAM, "run", "demo", "--model", MODEL, "--stages", stages, "--threads", threads, "--raw",
                    "--prompt-ids", ",".join(map(str, prompt_ids(prompt_tokens))), "-n", new_tokens,
-                   "--temperature", "0", "-o", "json"]
+                   "--temperature", "0", "-o", "json", *flags]
         return json.loads(call(command))
     figures = {}
     if prefill:
