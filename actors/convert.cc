@@ -1,0 +1,220 @@
+#include "actors/convert.h"
+
+#include <type_traits>
+
+namespace chainpump::actors {
+namespace rpc = transport::rpc;
+namespace {
+
+// The enums of both sides list the same names in the same order.
+template <typename To, typename From>
+To same(From value) {
+  return static_cast<To>(static_cast<std::underlying_type_t<From>>(value));
+}
+
+static_assert(static_cast<int>(rpc::TransportKind::loopback) ==
+              static_cast<int>(graph::TransportKind::loopback));
+static_assert(static_cast<int>(rpc::SpinPolicy::never) ==
+              static_cast<int>(graph::SpinPolicy::never));
+static_assert(static_cast<int>(rpc::ChecksumPolicy::off) ==
+              static_cast<int>(graph::ChecksumPolicy::off));
+static_assert(static_cast<int>(rpc::FinishReason::failed) ==
+              static_cast<int>(graph::FinishReason::failed));
+
+rpc::StagePlan to_wire(const graph::StagePlan& stage) {
+  return {.index = stage.index.value,
+          .name = stage.name,
+          .layer_begin = stage.layer_begin,
+          .layer_end = stage.layer_end,
+          .has_embedding = stage.has_embedding,
+          .has_head = stage.has_head,
+          .device_kind = stage.device.kind,
+          .cores = {stage.device.cores.begin(), stage.device.cores.end()},
+          .num_threads = stage.num_threads,
+          .weight_bytes = stage.weight_bytes,
+          .kv_bytes = stage.kv_bytes,
+          .slot_bytes = stage.slot_bytes,
+          .predicted_decode_s = stage.predicted_decode_s,
+          .predicted_prefill_s = stage.predicted_prefill_s};
+}
+
+graph::StagePlan from_wire(const rpc::StagePlan& stage) {
+  graph::StagePlan out;
+  out.index = StageIndex(stage.index);
+  out.name = stage.name;
+  out.layer_begin = stage.layer_begin;
+  out.layer_end = stage.layer_end;
+  out.has_embedding = stage.has_embedding;
+  out.has_head = stage.has_head;
+  out.device = {.kind = stage.device_kind, .cores = {stage.cores.begin(), stage.cores.end()}};
+  out.num_threads = stage.num_threads;
+  out.weight_bytes = stage.weight_bytes;
+  out.kv_bytes = stage.kv_bytes;
+  out.slot_bytes = stage.slot_bytes;
+  out.predicted_decode_s = stage.predicted_decode_s;
+  out.predicted_prefill_s = stage.predicted_prefill_s;
+  return out;
+}
+
+rpc::EdgePlan to_wire(const graph::EdgePlan& edge) {
+  return {.id = edge.id.value,
+          .from = edge.from.value,
+          .to = edge.to.value,
+          .is_return = edge.is_return,
+          .transport = same<rpc::TransportKind>(edge.transport),
+          .spin = same<rpc::SpinPolicy>(edge.spin),
+          .checksum = same<rpc::ChecksumPolicy>(edge.checksum),
+          .credits = edge.credits,
+          .slot_payload_bytes = edge.slot_payload_bytes,
+          .slot_metadata_bytes = edge.slot_metadata_bytes};
+}
+
+graph::EdgePlan from_wire(const rpc::EdgePlan& edge) {
+  return {.id = EdgeId(edge.id),
+          .from = StageIndex(edge.from),
+          .to = StageIndex(edge.to),
+          .is_return = edge.is_return,
+          .transport = same<graph::TransportKind>(edge.transport),
+          .spin = same<graph::SpinPolicy>(edge.spin),
+          .checksum = same<graph::ChecksumPolicy>(edge.checksum),
+          .credits = edge.credits,
+          .slot_payload_bytes = edge.slot_payload_bytes,
+          .slot_metadata_bytes = edge.slot_metadata_bytes};
+}
+
+/// The chain must be one: stage i feeds stage i + 1, and the last edge returns.
+Status check_chain(const graph::Plan& plan) {
+  const size_t num_stages = plan.stages.size();
+  if (num_stages == 0 || plan.edges.size() != num_stages)
+    return make_error(ErrorCode::invalid_argument, "plan: {} stages with {} edges", num_stages,
+                      plan.edges.size());
+  for (size_t i = 0; i < num_stages; ++i) {
+    const graph::StagePlan& stage = plan.stages[i];
+    const graph::EdgePlan& edge = plan.edges[i];
+    const auto index = static_cast<int32_t>(i);
+    const bool is_last = i + 1 == num_stages;
+    if (stage.index.value != index || stage.layer_begin < 0 ||
+        stage.layer_end < stage.layer_begin || stage.has_embedding != (i == 0) ||
+        stage.has_head != is_last)
+      return make_error(ErrorCode::invalid_argument, "plan: stage {} makes no sense", i);
+    if (edge.from.value != index || edge.to.value != (is_last ? 0 : index + 1) ||
+        edge.is_return != is_last || edge.credits < 1 || edge.slot_payload_bytes < 0 ||
+        edge.slot_metadata_bytes < 1)
+      return make_error(ErrorCode::invalid_argument, "plan: edge {} makes no sense", i);
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+rpc::Plan to_wire(const graph::Plan& plan) {
+  rpc::Plan out{.epoch = plan.epoch.value,
+                .model_path = plan.model_path,
+                .context_tokens = plan.context_tokens,
+                .prefill_chunk_tokens = plan.prefill_chunk_tokens,
+                .max_microbatch_tokens = plan.max_microbatch_tokens,
+                .max_sequences = plan.max_sequences,
+                .max_microbatches = plan.max_microbatches,
+                .exact_activations = plan.exact_activations,
+                .kv = {.type = std::string(to_string(plan.kv.type)),
+                       .block_tokens = plan.kv.block_tokens,
+                       .num_blocks = plan.kv.num_blocks},
+                .stages = {},
+                .edges = {}};
+  for (const graph::StagePlan& stage : plan.stages) out.stages.push_back(to_wire(stage));
+  for (const graph::EdgePlan& edge : plan.edges) out.edges.push_back(to_wire(edge));
+  return out;
+}
+
+Result<graph::Plan> from_wire(const rpc::Plan& plan) {
+  graph::Plan out;
+  out.epoch = PlanEpoch(plan.epoch);
+  out.model_path = plan.model_path;
+  out.context_tokens = plan.context_tokens;
+  out.prefill_chunk_tokens = plan.prefill_chunk_tokens;
+  out.max_microbatch_tokens = plan.max_microbatch_tokens;
+  out.max_sequences = plan.max_sequences;
+  out.max_microbatches = plan.max_microbatches;
+  out.exact_activations = plan.exact_activations;
+  const std::optional<DType> kv_type = dtype_from_name(plan.kv.type);
+  if (!kv_type)
+    return make_error(ErrorCode::invalid_argument, "plan: unknown KV type '{}'", plan.kv.type);
+  out.kv = {
+      .type = *kv_type, .block_tokens = plan.kv.block_tokens, .num_blocks = plan.kv.num_blocks};
+  if (out.context_tokens < 1 || out.prefill_chunk_tokens < 1 ||
+      out.max_microbatch_tokens < out.prefill_chunk_tokens || out.max_sequences < 1 ||
+      out.max_microbatches < 1 || out.kv.block_tokens < 1 || out.kv.num_blocks < 1)
+    return make_error(ErrorCode::invalid_argument, "plan: its limits make no sense");
+  for (const rpc::StagePlan& stage : plan.stages) out.stages.push_back(from_wire(stage));
+  for (const rpc::EdgePlan& edge : plan.edges) out.edges.push_back(from_wire(edge));
+  RETURN_IF_ERROR(check_chain(out));
+  return out;
+}
+
+rpc::SamplingParams to_wire(const graph::SamplingParams& p) {
+  return {.temperature = p.temperature,
+          .top_p = p.top_p,
+          .min_p = p.min_p,
+          .top_k = p.top_k,
+          .repetition_penalty = p.repetition_penalty,
+          .presence_penalty = p.presence_penalty,
+          .frequency_penalty = p.frequency_penalty,
+          .logit_bias = p.logit_bias,
+          .seed = p.seed,
+          .max_new_tokens = p.max_new_tokens,
+          .ignore_eos = p.ignore_eos,
+          .stop = p.stop,
+          .stop_token_ids = p.stop_token_ids,
+          .num_top_logprobs = p.num_top_logprobs};
+}
+
+graph::SamplingParams from_wire(const rpc::SamplingParams& p) {
+  return {.temperature = p.temperature,
+          .top_p = p.top_p,
+          .min_p = p.min_p,
+          .top_k = p.top_k,
+          .repetition_penalty = p.repetition_penalty,
+          .presence_penalty = p.presence_penalty,
+          .frequency_penalty = p.frequency_penalty,
+          .logit_bias = p.logit_bias,
+          .seed = p.seed,
+          .max_new_tokens = p.max_new_tokens,
+          .ignore_eos = p.ignore_eos,
+          .stop = p.stop,
+          .stop_token_ids = p.stop_token_ids,
+          .num_top_logprobs = p.num_top_logprobs};
+}
+
+rpc::TokenResult to_wire(const graph::TokenResult& r) {
+  return {.sequence_id = r.id.value,
+          .position = r.position,
+          .token = r.token,
+          .logprob = r.logprob,
+          .top_logprobs = r.top_logprobs,
+          .finish = same<rpc::FinishReason>(r.finish),
+          .text_bytes = r.text_bytes};
+}
+
+graph::TokenResult from_wire(const rpc::TokenResult& r) {
+  return {.id = SequenceId(r.sequence_id),
+          .position = r.position,
+          .token = r.token,
+          .logprob = r.logprob,
+          .top_logprobs = r.top_logprobs,
+          .finish = same<graph::FinishReason>(r.finish),
+          .text_bytes = r.text_bytes};
+}
+
+rpc::ScoreResult to_wire(const graph::ScoreResult& r) {
+  return {
+      .sequence_id = r.id.value, .position = r.position, .logprob = r.logprob, .argmax = r.argmax};
+}
+
+graph::ScoreResult from_wire(const rpc::ScoreResult& r) {
+  return {.id = SequenceId(r.sequence_id),
+          .position = r.position,
+          .logprob = r.logprob,
+          .argmax = r.argmax};
+}
+
+}  // namespace chainpump::actors

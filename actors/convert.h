@@ -1,0 +1,24 @@
+// Between what control calls carry (transport/rpc/control_types.h) and the graph's own types.
+// Everything that comes from a peer is checked here or by whoever uses it. Pure; any thread.
+#pragma once
+
+#include "base/result.h"
+#include "graph/microbatch.h"
+#include "graph/plan.h"
+#include "transport/rpc/control_types.h"
+
+namespace chainpump::actors {
+
+transport::rpc::Plan to_wire(const graph::Plan& plan);
+/// invalid_argument naming what makes no sense: sizes, indices, types by name.
+Result<graph::Plan> from_wire(const transport::rpc::Plan& plan);
+
+transport::rpc::SamplingParams to_wire(const graph::SamplingParams& params);
+graph::SamplingParams from_wire(const transport::rpc::SamplingParams& params);
+
+transport::rpc::TokenResult to_wire(const graph::TokenResult& result);
+transport::rpc::ScoreResult to_wire(const graph::ScoreResult& result);
+graph::TokenResult from_wire(const transport::rpc::TokenResult& result);
+graph::ScoreResult from_wire(const transport::rpc::ScoreResult& result);
+
+}  // namespace chainpump::actors

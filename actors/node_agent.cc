@@ -1,0 +1,43 @@
+#include "actors/node_agent.h"
+
+#include <caf/typed_event_based_actor.hpp>
+
+namespace chainpump::actors {
+namespace {
+
+AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make_host) {
+  struct State {
+    std::unique_ptr<RankHost> host;
+  };
+  const auto state = std::make_shared<State>();
+  // A rank that never was has failed, and then ended.
+  const auto failed = [](const CoordinatorActor& coordinator, StageIndex stage, Error error) {
+    tell(coordinator, graph::Deployment::Failed{stage, std::move(error)});
+    tell(coordinator, graph::Deployment::Exited{stage, "never started"});
+  };
+  return {
+      [=](std::shared_ptr<SpawnRank>& command, const CoordinatorActor& coordinator) {
+        if (!state->host) {
+          auto host = make_host([coordinator](StageIndex stage, std::string how) {
+            tell(coordinator, graph::Deployment::Exited{stage, std::move(how)});
+          });
+          if (!host.ok()) return failed(coordinator, command->stage, std::move(host).error());
+          state->host = std::move(host).value();
+        }
+        Result<std::shared_ptr<RankPort>> port = state->host->spawn(command->stage);
+        if (!port.ok()) return failed(coordinator, command->stage, std::move(port).error());
+        self->send(coordinator, std::make_shared<RankSpawned>(RankSpawned{command->stage, *port}));
+      },
+      [=](std::shared_ptr<KillRank>& command) {
+        if (state->host) state->host->kill(command->stage);
+      },
+  };
+}
+
+}  // namespace
+
+AgentActor spawn_node_agent(caf::actor_system& system, MakeHost make_host) {
+  return system.spawn<caf::detached>(agent_behavior, std::move(make_host));
+}
+
+}  // namespace chainpump::actors

@@ -1,0 +1,63 @@
+#include "actors/rank.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "actors/actor_system.h"
+#include "actors/stage_actor.h"
+#include "transport/rpc/rank_server.h"
+
+namespace chainpump::actors {
+namespace {
+
+class Handler final : public rpc::RankHandler {
+ public:
+  explicit Handler(StageHandle stage) : stage_(std::move(stage)) {}
+
+  void on_load(rpc::LoadParams params, rpc::ProgressReport progress,
+               rpc::Reply<rpc::LoadReport> reply) override {
+    stage_.tell(LoadCommand{std::move(params), std::move(progress), std::move(reply)});
+  }
+  void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {
+    stage_.tell(ConnectCommand{std::move(params), std::move(reply)});
+  }
+  void on_submit(rpc::GenerateRequest request, rpc::ResultSinkHandle sink,
+                 rpc::Reply<Ok> reply) override {
+    ResultSink push;
+    push.tokens = [sink](std::vector<rpc::TokenResult> r) mutable {
+      return sink.push(std::move(r));
+    };
+    push.scores = [sink](std::vector<rpc::ScoreResult> r) mutable {
+      return sink.push(std::move(r));
+    };
+    stage_.tell(SubmitCommand{std::move(request), std::move(push), std::move(reply)});
+  }
+  void on_cancel(uint64_t request_id, rpc::Reply<Ok> reply) override {
+    stage_.tell(CancelCommand{request_id, std::move(reply)});
+  }
+  void on_stats(rpc::Reply<rpc::RankStats> reply) override {
+    stage_.tell(StatsCommand{std::move(reply)});
+  }
+  void on_shutdown(rpc::Reply<Ok> reply) override {
+    stage_.tell(ShutdownCommand{std::move(reply)});
+  }
+
+ private:
+  StageHandle stage_;
+};
+
+}  // namespace
+
+int run_rank(UniqueFd control) {
+  ActorSystem actors;
+  Handler handler(spawn_stage(actors.system(), std::make_shared<LoopbackHub>(), steady_clock()));
+  const Status served = serve_rank(std::move(control), handler);
+  if (!served.ok())
+    std::fprintf(stderr, "chainpump rank: control: %s\n", served.error().message.c_str());
+  // Its stage may still compute for somebody who is gone; nothing here is worth an orderly end.
+  std::fflush(stderr);
+  ::_exit(served.ok() ? 0 : 5);
+}
+
+}  // namespace chainpump::actors

@@ -1,0 +1,32 @@
+// Where ranks come from: a process each, or actors in this process. Used by the node agent, in its
+// thread, which lives as long as the ranks may.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "actors/rank_port.h"
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace chainpump::actors {
+
+class RankHost {
+ public:
+  /// Called once per rank that ended, with how ("killed by SIGKILL"); on any thread.
+  using OnExit = std::function<void(StageIndex stage, std::string how)>;
+
+  virtual ~RankHost() = default;
+  virtual Result<std::shared_ptr<RankPort>> spawn(StageIndex stage) = 0;
+  /// Makes sure that the rank ends, whatever it is doing.
+  virtual void kill(StageIndex stage) = 0;
+};
+
+/// Ranks are processes of `program rank`, connected by a socketpair and watched by pidfd.
+Result<std::unique_ptr<RankHost>> make_process_host(std::string program, RankHost::OnExit on_exit);
+
+/// Ranks are stage actors of `system` with loopback links. kill() cannot stop a computation.
+std::unique_ptr<RankHost> make_local_host(caf::actor_system& system, RankHost::OnExit on_exit);
+
+}  // namespace chainpump::actors

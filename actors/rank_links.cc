@@ -1,0 +1,103 @@
+#include "actors/rank_links.h"
+
+#include <charconv>
+
+#include "transport/ucx/ucx_send_link.h"
+
+namespace chainpump::actors {
+namespace {
+
+bool is_loopback(const graph::EdgePlan& edge) {
+  return edge.transport == graph::TransportKind::loopback;
+}
+
+// TCP is what `automatic` means: it alone reports every kind of death by itself.
+transport::TransportKind ucx_kind(const graph::EdgePlan& edge) {
+  return edge.transport == graph::TransportKind::shared_memory
+             ? transport::TransportKind::shared_memory
+             : transport::TransportKind::tcp;
+}
+
+Result<std::pair<std::string, uint16_t>> split_port(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  uint16_t port = 0;
+  if (colon == std::string::npos ||
+      std::from_chars(address.data() + colon + 1, address.data() + address.size(), port).ec !=
+          std::errc())
+    return make_error(ErrorCode::internal, "the listener's address '{}' has no port", address);
+  return std::pair(address.substr(0, colon), port);
+}
+
+}  // namespace
+
+transport::LinkPair& LoopbackHub::pair_for(const transport::LinkOptions& options) {
+  const auto found = waiting_.find(options.edge);
+  if (found != waiting_.end()) return found->second;
+  return waiting_.emplace(options.edge, transport::make_loopback_pair(options)).first->second;
+}
+
+void LoopbackHub::forget_if_taken(EdgeId edge) {
+  const auto found = waiting_.find(edge);
+  if (!found->second.first && !found->second.second) waiting_.erase(found);
+}
+
+std::unique_ptr<transport::SendLink> LoopbackHub::take_sender(
+    const transport::LinkOptions& options) {
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<transport::SendLink> link = std::move(pair_for(options).first);
+  forget_if_taken(options.edge);
+  return link;
+}
+
+std::unique_ptr<transport::ReceiveLink> LoopbackHub::take_receiver(
+    const transport::LinkOptions& options) {
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<transport::ReceiveLink> link = std::move(pair_for(options).second);
+  forget_if_taken(options.edge);
+  return link;
+}
+
+transport::LinkOptions link_options(const graph::EdgePlan& edge, PlanEpoch epoch, uint64_t secret,
+                                    uint32_t incarnation) {
+  const bool over_tcp = !is_loopback(edge) && ucx_kind(edge) == transport::TransportKind::tcp;
+  return {.edge = edge.id,
+          .epoch = epoch,
+          .incarnation = LinkIncarnation(incarnation),
+          .secret = secret,
+          .credits = edge.credits,
+          .slot_payload_bytes = edge.slot_payload_bytes,
+          .slot_metadata_bytes = edge.slot_metadata_bytes,
+          .checksum_payload = edge.checksum == graph::ChecksumPolicy::automatic
+                                  ? over_tcp
+                                  : edge.checksum == graph::ChecksumPolicy::on};
+}
+
+Result<std::pair<std::string, uint16_t>> RankLinks::listen(const graph::EdgePlan& input,
+                                                           const graph::EdgePlan& output,
+                                                           const std::string& address) {
+  if (is_loopback(input) != is_loopback(output) || ucx_kind(input) != ucx_kind(output))
+    return make_error(ErrorCode::unimplemented,
+                      "edges {} and {} of one stage use different transports; use one for all",
+                      input.id, output.id);
+  if (is_loopback(input)) return std::pair(std::string(), uint16_t{0});
+  ASSIGN_OR_RETURN(context_, transport::UcxContext::create({.kind = ucx_kind(input)}));
+  ASSIGN_OR_RETURN(listener_, transport::UcxListener::create(context_, {.bind = address + ":0"}));
+  return split_port(listener_->address());
+}
+
+Result<std::unique_ptr<transport::ReceiveLink>> RankLinks::accept(
+    const graph::EdgePlan& edge, PlanEpoch epoch, const transport::rpc::LinkAccept& from) {
+  const transport::LinkOptions options = link_options(edge, epoch, from.secret, from.incarnation);
+  if (!is_loopback(edge)) return listener_->accept(options);
+  return hub_->take_receiver(options);
+}
+
+Result<std::unique_ptr<transport::SendLink>> RankLinks::connect(
+    const graph::EdgePlan& edge, PlanEpoch epoch, const transport::rpc::LinkTarget& to) {
+  const transport::LinkOptions options = link_options(edge, epoch, to.secret, to.incarnation);
+  if (!is_loopback(edge))
+    return ucx_connect(context_, fmt::format("{}:{}", to.address, to.port), options);
+  return hub_->take_sender(options);
+}
+
+}  // namespace chainpump::actors

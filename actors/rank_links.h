@@ -1,0 +1,61 @@
+// Makes a rank's two link ends as the plan says: over UCX to other processes, or loopback inside
+// this one. One thread, the rank's; the hub is shared by the ranks of one process.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "base/result.h"
+#include "graph/plan.h"
+#include "transport/link.h"
+#include "transport/loopback.h"
+#include "transport/rpc/control_types.h"
+#include "transport/ucx/ucx_context.h"
+#include "transport/ucx/ucx_listener.h"
+
+namespace chainpump::actors {
+
+/// Where the ends of loopback links meet, by edge: whoever comes first makes the pair. Any thread.
+class LoopbackHub {
+ public:
+  std::unique_ptr<transport::SendLink> take_sender(const transport::LinkOptions& options);
+  std::unique_ptr<transport::ReceiveLink> take_receiver(const transport::LinkOptions& options);
+
+ private:
+  transport::LinkPair& pair_for(const transport::LinkOptions& options);
+  void forget_if_taken(EdgeId edge);
+
+  std::mutex mutex_;
+  std::map<EdgeId, transport::LinkPair> waiting_;
+};
+
+/// A plan's edge as a link's options; `checksum: auto` is on where bytes leave the machine's
+/// memory.
+transport::LinkOptions link_options(const graph::EdgePlan& edge, PlanEpoch epoch, uint64_t secret,
+                                    uint32_t incarnation);
+
+class RankLinks {
+ public:
+  explicit RankLinks(std::shared_ptr<LoopbackHub> hub) : hub_(std::move(hub)) {}
+
+  /// Prepares for links of this edge and listens for it at `address` if it comes from another
+  /// process. Returns where senders connect to ("" and 0: nowhere, it is a loopback).
+  Result<std::pair<std::string, uint16_t>> listen(const graph::EdgePlan& input,
+                                                  const graph::EdgePlan& output,
+                                                  const std::string& address);
+  Result<std::unique_ptr<transport::ReceiveLink>> accept(const graph::EdgePlan& edge,
+                                                         PlanEpoch epoch,
+                                                         const transport::rpc::LinkAccept& from);
+  Result<std::unique_ptr<transport::SendLink>> connect(const graph::EdgePlan& edge, PlanEpoch epoch,
+                                                       const transport::rpc::LinkTarget& to);
+
+ private:
+  std::shared_ptr<LoopbackHub> hub_;
+  std::shared_ptr<transport::UcxContext> context_;
+  std::unique_ptr<transport::UcxListener> listener_;
+};
+
+}  // namespace chainpump::actors

@@ -1,0 +1,100 @@
+#include "actors/rank_port.h"
+
+#include <unistd.h>
+
+namespace chainpump::actors {
+namespace {
+
+class RpcPort final : public RankPort {
+ public:
+  // A lost connection answers the calls under way; the death itself is told by the pidfd.
+  RpcPort(rpc::RpcThread& thread, UniqueFd socket)
+      : client_(thread, std::move(socket), [](const Error&) {}) {}
+
+  void hello(Duration deadline, rpc::Callback<rpc::HelloReply> callback) override {
+    client_.hello(deadline, std::move(callback));
+  }
+  void load(rpc::LoadParams params, Duration deadline, rpc::ProgressCallback progress,
+            rpc::Callback<rpc::LoadReport> callback) override {
+    client_.load(std::move(params), deadline, std::move(progress), std::move(callback));
+  }
+  void connect(rpc::ConnectParams params, Duration deadline, rpc::Callback<Ok> callback) override {
+    client_.connect(std::move(params), deadline, std::move(callback));
+  }
+  void submit(rpc::GenerateRequest request, Duration deadline, rpc::ResultCallbacks results,
+              rpc::Callback<Ok> callback) override {
+    client_.submit(std::move(request), deadline, std::move(results), std::move(callback));
+  }
+  void cancel(uint64_t request_id, Duration deadline, rpc::Callback<Ok> callback) override {
+    client_.cancel(request_id, deadline, std::move(callback));
+  }
+  void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) override {
+    client_.stats(deadline, std::move(callback));
+  }
+  void shutdown(Duration deadline, rpc::Callback<Ok> callback) override {
+    client_.shutdown(deadline, std::move(callback));
+  }
+
+ private:
+  rpc::RankClient client_;
+};
+
+class LocalPort final : public RankPort {
+ public:
+  explicit LocalPort(StageHandle stage) : stage_(std::move(stage)) {}
+
+  void hello(Duration, rpc::Callback<rpc::HelloReply> callback) override {
+    callback(rpc::HelloReply{
+        .protocol_version = rpc::kProtocolVersion, .build = rpc::build_name(), .pid = getpid()});
+  }
+  void load(rpc::LoadParams params, Duration, rpc::ProgressCallback progress,
+            rpc::Callback<rpc::LoadReport> callback) override {
+    stage_.tell(LoadCommand{.params = std::move(params),
+                            .progress = std::move(progress),
+                            .reply = rpc::Reply<rpc::LoadReport>(std::move(callback))});
+  }
+  void connect(rpc::ConnectParams params, Duration, rpc::Callback<Ok> callback) override {
+    stage_.tell(
+        ConnectCommand{.params = std::move(params), .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void submit(rpc::GenerateRequest request, Duration, rpc::ResultCallbacks results,
+              rpc::Callback<Ok> callback) override {
+    ResultSink sink;
+    sink.tokens = [take = std::move(results.on_tokens)](std::vector<rpc::TokenResult> tokens) {
+      take(std::move(tokens));
+      return ok_status();
+    };
+    sink.scores = [take = std::move(results.on_scores)](std::vector<rpc::ScoreResult> scores) {
+      take(std::move(scores));
+      return ok_status();
+    };
+    stage_.tell(SubmitCommand{.request = std::move(request),
+                              .sink = std::move(sink),
+                              .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void cancel(uint64_t request_id, Duration, rpc::Callback<Ok> callback) override {
+    stage_.tell(
+        CancelCommand{.request_id = request_id, .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void stats(Duration, rpc::Callback<rpc::RankStats> callback) override {
+    stage_.tell(StatsCommand{.reply = rpc::Reply<rpc::RankStats>(std::move(callback))});
+  }
+  void shutdown(Duration, rpc::Callback<Ok> callback) override {
+    stage_.tell(ShutdownCommand{.reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+
+ private:
+  StageHandle stage_;
+};
+
+}  // namespace
+
+std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, UniqueFd socket) {
+  return std::make_shared<RpcPort>(thread, std::move(socket));
+}
+
+std::shared_ptr<RankPort> make_local_port(StageHandle stage) {
+  return std::make_shared<LocalPort>(std::move(stage));
+}
+
+}  // namespace chainpump::actors

@@ -1,0 +1,34 @@
+// How a coordinator talks to one rank, wherever it lives: over RPC to a process of its own, or
+// straight to a stage actor in this process. Any thread; callbacks come once, on a thread of the
+// port's, and must be short.
+#pragma once
+
+#include <memory>
+
+#include "actors/stage_actor.h"
+#include "base/clock.h"
+#include "transport/rpc/rank_client.h"
+
+namespace chainpump::actors {
+
+class RankPort {
+ public:
+  virtual ~RankPort() = default;
+  virtual void hello(Duration deadline, rpc::Callback<rpc::HelloReply> callback) = 0;
+  virtual void load(rpc::LoadParams params, Duration deadline, rpc::ProgressCallback progress,
+                    rpc::Callback<rpc::LoadReport> callback) = 0;
+  virtual void connect(rpc::ConnectParams params, Duration deadline,
+                       rpc::Callback<Ok> callback) = 0;
+  virtual void submit(rpc::GenerateRequest request, Duration deadline, rpc::ResultCallbacks results,
+                      rpc::Callback<Ok> callback) = 0;
+  virtual void cancel(uint64_t request_id, Duration deadline, rpc::Callback<Ok> callback) = 0;
+  virtual void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) = 0;
+  virtual void shutdown(Duration deadline, rpc::Callback<Ok> callback) = 0;
+};
+
+std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, UniqueFd socket);
+
+/// A stage in this process cannot be lost without the caller, so deadlines are the caller's here.
+std::shared_ptr<RankPort> make_local_port(StageHandle stage);
+
+}  // namespace chainpump::actors

@@ -1,0 +1,316 @@
+#include "actors/rank_stage.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "actors/convert.h"
+#include "base/check.h"
+
+namespace chainpump::actors {
+namespace {
+
+constexpr Duration kTickWaitMax = std::chrono::seconds(1);
+constexpr Duration kOpeningPoll = std::chrono::milliseconds(1);
+constexpr Duration kLeaveMax = std::chrono::seconds(1);
+// Longer than a frame takes to come and go over TCP on one machine, shorter than a scheduler slice.
+constexpr Duration kSpinMax = std::chrono::microseconds(50);
+
+transport::WaiterOptions waiter_options(graph::SpinPolicy spin) {
+  switch (spin) {
+    case graph::SpinPolicy::always:
+      return {.spin_always = true, .spin_max = kSpinMax};
+    case graph::SpinPolicy::never:
+      return {.spin_always = false, .spin_max = Duration(0)};
+    case graph::SpinPolicy::automatic:
+      break;
+  }
+  return {.spin_always = false, .spin_max = kSpinMax};
+}
+
+models::StageSpec stage_spec(const graph::Plan& plan, const graph::StagePlan& stage,
+                             const rpc::LoadParams& params) {
+  return {.layer_begin = stage.layer_begin,
+          .layer_end = stage.layer_end,
+          .has_embedding = stage.has_embedding,
+          .has_head = stage.has_head,
+          .num_threads = stage.num_threads,
+          .cores = stage.device.cores,
+          .spin_between_ops = params.spin_between_ops,
+          .kv_type = plan.kv.type,
+          .num_kv_blocks = plan.kv.num_blocks,
+          .max_microbatch_tokens = plan.max_microbatch_tokens,
+          .max_sequences = plan.max_sequences,
+          .context_tokens = plan.context_tokens,
+          .exact_activations = plan.exact_activations,
+          .isa = params.isa};
+}
+
+graph::SequencerOptions sequencer_options(const graph::Plan& plan,
+                                          const models::StageExecutor& executor) {
+  graph::SequencerOptions options;
+  options.num_stages = static_cast<int32_t>(plan.stages.size());
+  options.context_tokens = plan.context_tokens;
+  options.prefill_chunk_tokens = plan.prefill_chunk_tokens;
+  options.max_microbatch_tokens = plan.max_microbatch_tokens;
+  options.max_sequences = plan.max_sequences;
+  options.max_microbatches = plan.max_microbatches;
+  options.block_tokens = plan.kv.block_tokens;
+  options.num_kv_blocks = plan.kv.num_blocks;
+  options.vocabulary_size = executor.limits().vocabulary_size;
+  return options;
+}
+
+Error out_of_order(const char* call) {
+  return make_error(ErrorCode::invalid_argument, "'{}' came out of order", call);
+}
+
+template <typename Link>
+rpc::LinkReport link_report(const graph::EdgePlan& edge, bool outgoing, const Link& stats) {
+  return {.edge = edge.id.value,
+          .outgoing = outgoing,
+          .transport = stats.transport,
+          .frames = stats.frames,
+          .payload_bytes = stats.payload_bytes,
+          .metadata_bytes = stats.metadata_bytes,
+          .copied_bytes = stats.payload_copies_bytes,
+          .refused_frames = stats.refused_frames,
+          .latency_p50_us = stats.latency_p50_us,
+          .latency_p99_us = stats.latency_p99_us,
+          .blocked_on_credit_ns = stats.blocked_on_credit.count()};
+}
+
+}  // namespace
+
+RankStage::RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
+                     const Clock& clock)
+    : clock_(clock), waiter_(std::move(waiter)), links_(std::move(hub)) {}
+
+RankStage::~RankStage() = default;
+
+const graph::EdgePlan& RankStage::input_edge() const {
+  return is_first() ? plan_.edges.back() : plan_.edges[static_cast<size_t>(stage_.value) - 1];
+}
+
+const graph::EdgePlan& RankStage::output_edge() const {
+  return plan_.edges[static_cast<size_t>(stage_.value)];
+}
+
+void RankStage::load(LoadCommand command) {
+  if (state_ != State::empty) return command.reply(out_of_order("load"));
+  Result<rpc::LoadReport> report = load_stage(command.params, command.progress);
+  if (report.ok()) state_ = State::loaded;
+  command.reply(std::move(report));
+}
+
+Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
+                                              const rpc::ProgressReport& progress) {
+  ASSIGN_OR_RETURN(plan_, from_wire(params.plan));
+  if (params.stage < 0 || static_cast<size_t>(params.stage) >= plan_.stages.size())
+    return make_error(ErrorCode::invalid_argument, "the plan has no stage {}", params.stage);
+  stage_ = StageIndex(params.stage);
+  const graph::StagePlan& stage = plan_.stages[static_cast<size_t>(params.stage)];
+  ASSIGN_OR_RETURN(
+      executor_, models::load_stage(plan_.model_path, stage_spec(plan_, stage, params), progress));
+  ASSIGN_OR_RETURN(const auto address,
+                   links_.listen(input_edge(), output_edge(), params.listen_address));
+  waiter_->set_options(waiter_options(input_edge().spin));
+  const models::ExecutorStats stats = executor_->stats();
+  return rpc::LoadReport{.numerics_id = stats.numerics_id,
+                         .weight_bytes_read = stats.weight_bytes_read,
+                         .weight_bytes_held = stats.weight_bytes_held,
+                         .kv_bytes = stats.kv_bytes,
+                         .listen_address = address.first,
+                         .listen_port = address.second,
+                         .vocabulary_size = executor_->limits().vocabulary_size,
+                         .hidden_size = executor_->hidden_size()};
+}
+
+void RankStage::connect(ConnectCommand command) {
+  if (state_ != State::loaded) return command.reply(out_of_order("connect"));
+  if (const Status opening = open_links(command.params); !opening.ok())
+    return command.reply(opening.error());
+  opened_ = std::move(command.reply);
+  state_ = State::opening;
+}
+
+Status RankStage::open_links(const rpc::ConnectParams& params) {
+  if (params.links.size() != 1 || params.links[0].edge != output_edge().id.value ||
+      params.accept.size() != 1 || params.accept[0].edge != input_edge().id.value)
+    return make_error(ErrorCode::invalid_argument,
+                      "a stage of a chain has edge {} in and edge {} out", input_edge().id,
+                      output_edge().id);
+  ASSIGN_OR_RETURN(input_, links_.accept(input_edge(), plan_.epoch, params.accept[0]));
+  ASSIGN_OR_RETURN(output_, links_.connect(output_edge(), plan_.epoch, params.links[0]));
+  return ok_status();
+}
+
+void RankStage::check_opened() {
+  input_->progress();
+  output_->progress();
+  const auto failed = [](const auto& link) { return link.state() == transport::LinkState::failed; };
+  if (failed(*input_) || failed(*output_)) {
+    const Error& why = failed(*input_) ? input_->error() : output_->error();
+    break_down(
+        make_error(why.code, "{} link: {}", failed(*input_) ? "input" : "output", why.message));
+    return opened_(broken_by_);
+  }
+  if (input_->state() == transport::LinkState::open &&
+      output_->state() == transport::LinkState::open)
+    return start_running();
+  waiter_->wait_until(clock_.now() + kOpeningPoll);
+}
+
+void RankStage::start_running() {
+  StageLoopOptions options;
+  options.is_first = is_first();
+  options.is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size();
+  if (is_first()) options.sequencer = sequencer_options(plan_, *executor_);
+  loop_ = std::make_unique<StageLoop>(
+      options, *executor_, std::move(input_), std::move(output_),
+      [this](const graph::Deliveries& deliveries) { deliver(deliveries); }, *waiter_, clock_);
+  state_ = State::running;
+  opened_(Ok{});
+}
+
+void RankStage::submit(SubmitCommand command) {
+  if (state_ == State::broken) return command.reply(broken_by_);
+  if (state_ != State::running) return command.reply(out_of_order("submit"));
+  if (!is_first())
+    return command.reply(make_error(ErrorCode::invalid_argument,
+                                    "only the first stage takes requests, this is stage {}",
+                                    stage_));
+  graph::SequenceDescriptor descriptor;
+  descriptor.sequence_index = command.request.sequence_index;
+  descriptor.sampling = from_wire(command.request.sampling);
+  descriptor.score = {.first_position = command.request.score.first_position,
+                      .full_path = std::move(command.request.score.full_path)};
+  descriptor.prompt = std::move(command.request.prompt);
+  Result<SequenceId> id = loop_->sequencer().submit(std::move(descriptor));
+  if (!id.ok()) return command.reply(std::move(id).error());
+  requests_[*id] = {.request_id = command.request.request_id,
+                    .sink = std::move(command.sink),
+                    .reply = std::move(command.reply)};
+}
+
+void RankStage::cancel(CancelCommand command) {
+  std::vector<SequenceId> found;
+  for (const auto& [id, request] : requests_)
+    if (request.request_id == command.request_id) found.push_back(id);
+  for (const SequenceId id : found) {
+    loop_->sequencer().cancel(id);
+    end_request(id, make_error(ErrorCode::cancelled, "the request was cancelled"));
+  }
+  command.reply(Ok{});
+}
+
+void RankStage::deliver(const graph::Deliveries& deliveries) {
+  std::vector<std::pair<SequenceId, Error>> refused;
+  const auto push = [&](SequenceId id, auto& sink, const auto& result) {
+    const Status taken = sink({to_wire(result)});
+    if (!taken.ok()) refused.emplace_back(id, taken.error());
+  };
+  for (const graph::TokenResult& token : deliveries.tokens)
+    if (const auto it = requests_.find(token.id); it != requests_.end())
+      push(token.id, it->second.sink.tokens, token);
+  for (const graph::ScoreResult& score : deliveries.scores)
+    if (const auto it = requests_.find(score.id); it != requests_.end())
+      push(score.id, it->second.sink.scores, score);
+  for (auto& [id, error] : refused) {
+    loop_->sequencer().cancel(id);
+    end_request(id, std::move(error));
+  }
+  for (const auto& [id, reason] : deliveries.finished) end_request(id, Ok{});
+}
+
+void RankStage::end_request(SequenceId id, Result<Ok> how) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  found->second.reply(std::move(how));
+  requests_.erase(found);
+}
+
+void RankStage::break_down(const Error& error) {
+  broken_by_ = error;
+  state_ = State::broken;
+  while (!requests_.empty()) end_request(requests_.begin()->first, broken_by_);
+}
+
+void RankStage::stats(StatsCommand command) {
+  if (!executor_) return command.reply(out_of_order("stats"));
+  command.reply(report());
+}
+
+rpc::RankStats RankStage::report() const {
+  const graph::StagePlan& plan = plan_.stages[static_cast<size_t>(stage_.value)];
+  const models::ExecutorStats held = executor_->stats();
+  rpc::RankStats out;
+  out.stage = {.stage = stage_.value,
+               .layer_begin = plan.layer_begin,
+               .layer_end = plan.layer_end,
+               .pid = getpid(),
+               .cores = {plan.device.cores.begin(), plan.device.cores.end()},
+               .weight_bytes_read = held.weight_bytes_read,
+               .weight_bytes_held = held.weight_bytes_held,
+               .kv_bytes = held.kv_bytes};
+  if (!loop_) return out;
+  const StageLoopStats loop = loop_->stats();
+  out.stage.steps = loop.steps;
+  out.stage.tokens = loop.tokens;
+  out.stage.busy_ns = loop.compute.count();
+  out.stage.transfer_ns = loop.transfer.count();
+  out.stage.bubble_input_ns = loop.wait_input.count();
+  out.stage.bubble_credit_ns = loop.wait_credit.count();
+  out.stage.bubble_other_ns = loop.idle.count();
+  out.stage.wall_ns =
+      (loop.compute + loop.transfer + loop.wait_input + loop.wait_credit + loop.idle).count();
+  out.links.push_back(link_report(input_edge(), false, loop_->input_stats()));
+  out.links.push_back(link_report(output_edge(), true, loop_->output_stats()));
+  return out;
+}
+
+void RankStage::shutdown(ShutdownCommand command) {
+  const Error leaving = make_error(ErrorCode::cancelled, "the rank is shutting down");
+  while (!requests_.empty()) {
+    loop_->sequencer().cancel(requests_.begin()->first);
+    end_request(requests_.begin()->first, leaving);
+  }
+  if (!opened_.answered()) opened_(leaving);
+  if (state_ != State::running) {
+    state_ = State::gone;
+    return command.reply(Ok{});
+  }
+  left_ = std::move(command.reply);
+  leave_deadline_ = clock_.now() + kLeaveMax;
+  state_ = State::leaving;
+  loop_->close();
+}
+
+bool RankStage::ticking() const {
+  return state_ == State::opening || state_ == State::running || state_ == State::leaving;
+}
+
+void RankStage::tick() {
+  switch (state_) {
+    case State::opening:
+      return check_opened();
+    case State::running: {
+      const Result<bool> moved = loop_->step();
+      if (!moved.ok()) return break_down(moved.error());
+      if (!*moved) loop_->wait_until(clock_.now() + kTickWaitMax);
+      return;
+    }
+    case State::leaving:
+      loop_->wait_until(clock_.now() + kOpeningPoll);
+      if (!loop_->closed() && clock_.now() < leave_deadline_) return;
+      state_ = State::gone;
+      return left_(Ok{});
+    case State::empty:
+    case State::loaded:
+    case State::broken:
+    case State::gone:
+      return;
+  }
+}
+
+}  // namespace chainpump::actors

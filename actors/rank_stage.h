@@ -1,0 +1,90 @@
+// One rank's life, without CAF: load the stage, open its links, run it, answer questions, leave.
+//
+//   state      load        connect      links open   a step fails   shutdown
+//   empty      -> loaded   refused      -            -              -> gone
+//   loaded     refused     -> opening   -            -              -> gone
+//   opening    refused     refused      -> running   -> broken      -> gone
+//   running    refused     refused      -            -> broken      -> leaving
+//   broken     refused     refused      -            -              -> gone
+//   leaving -> gone when both links have closed or a second has passed
+//
+// A broken stage has answered every request with the reason and does nothing more: the coordinator
+// ends it. It is not its own judge.
+//
+// Thread rule: one thread, that of its actor, which calls tick() whenever it has nothing else to do
+// while ticking() is true; the waiter may be woken from any thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "actors/commands.h"
+#include "actors/rank_links.h"
+#include "actors/stage_loop.h"
+#include "base/clock.h"
+#include "graph/plan.h"
+#include "models/stage_executor.h"
+#include "transport/waiter.h"
+
+namespace chainpump::actors {
+
+class RankStage {
+ public:
+  /// Whoever shares the waiter may wake tick().
+  RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
+            const Clock& clock);
+  ~RankStage();
+
+  void load(LoadCommand command);
+  void connect(ConnectCommand command);
+  void submit(SubmitCommand command);
+  void cancel(CancelCommand command);
+  void stats(StatsCommand command);
+  void shutdown(ShutdownCommand command);
+
+  /// Whether tick() has anything to do or to wait for.
+  bool ticking() const;
+  /// Does what can be done now; else waits for work, being woken, or at most kTickWaitMax.
+  void tick();
+  bool gone() const { return state_ == State::gone; }
+
+ private:
+  enum class State : uint8_t { empty, loaded, opening, running, broken, leaving, gone };
+  struct Request {
+    uint64_t request_id = 0;
+    ResultSink sink;
+    rpc::Reply<Ok> reply;
+  };
+
+  Result<rpc::LoadReport> load_stage(const rpc::LoadParams& params,
+                                     const rpc::ProgressReport& progress);
+  Status open_links(const rpc::ConnectParams& params);
+  void check_opened();
+  void start_running();
+  void deliver(const graph::Deliveries& deliveries);
+  void end_request(SequenceId id, Result<Ok> how);
+  void break_down(const Error& error);
+  rpc::RankStats report() const;
+  const graph::EdgePlan& input_edge() const;
+  const graph::EdgePlan& output_edge() const;
+  bool is_first() const { return stage_.value == 0; }
+
+  const Clock& clock_;
+  State state_ = State::empty;
+  graph::Plan plan_;
+  StageIndex stage_;
+  std::shared_ptr<transport::Waiter> waiter_;
+  RankLinks links_;
+  std::unique_ptr<models::StageExecutor> executor_;
+  std::unique_ptr<transport::ReceiveLink> input_;  // while opening
+  std::unique_ptr<transport::SendLink> output_;    // while opening
+  rpc::Reply<Ok> opened_;
+  std::unique_ptr<StageLoop> loop_;
+  std::map<SequenceId, Request> requests_;
+  Error broken_by_;
+  TimePoint leave_deadline_;
+  rpc::Reply<Ok> left_;
+};
+
+}  // namespace chainpump::actors

@@ -1,0 +1,111 @@
+// The runtime: a plan brought to life, for whoever embeds it. It starts the ranks (processes of
+// their own, or actors in this process), runs sequences on them, and takes everything down with it.
+// Needs neither CAF nor RPC headers.
+//
+// Thread rule: every method from any thread; callbacks on a thread of the runtime, one at a time
+// per request, and they must be short.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "graph/microbatch.h"
+#include "graph/plan.h"
+
+namespace chainpump::actors {
+
+struct RuntimeOptions {
+  bool in_process = false;   // stages as threads of this process, over loopback links
+  std::string rank_program;  // whose `rank` verb is a rank's program; empty: this program
+  std::string isa;           // restricts the kernels (CHAINPUMP_ISA), or empty
+  bool spin_between_ops = true;
+  /// Loading, stage by stage; may be empty.
+  std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> on_progress;
+};
+
+/// One sequence to run: its id and generated tokens are the runtime's to fill.
+struct SequenceRequest {
+  uint32_t sequence_index = 0;
+  graph::SamplingParams sampling;
+  graph::ScoreParams score;
+  std::vector<TokenId> prompt;
+};
+
+struct SequenceCallbacks {
+  std::function<void(const graph::TokenResult&)> on_token;
+  std::function<void(const graph::ScoreResult&)> on_score;
+  /// The last call for this sequence. With an error there may have been results before it.
+  std::function<void(Result<Ok>)> on_end;
+};
+
+/// Where one stage's time went since it started serving, and what it holds.
+struct StageReport {
+  StageIndex stage;
+  int32_t layer_begin = 0;
+  int32_t layer_end = 0;
+  int32_t pid = 0;
+  std::vector<int32_t> cores;
+  int64_t weight_bytes_read = 0;
+  int64_t weight_bytes_held = 0;
+  int64_t kv_bytes = 0;
+  uint64_t steps = 0;
+  uint64_t tokens = 0;
+  Duration busy{0};
+  Duration transfer{0};
+  Duration bubble_input{0};
+  Duration bubble_credit{0};
+  Duration idle{0};
+};
+
+/// One link, as both its ends see it.
+struct LinkReport {
+  EdgeId edge;
+  std::string transport;
+  uint64_t frames = 0;
+  uint64_t payload_bytes = 0;
+  uint64_t metadata_bytes = 0;
+  uint64_t copied_bytes = 0;
+  double latency_p50_us = 0;
+  double latency_p99_us = 0;
+};
+
+struct RuntimeReport {
+  std::string numerics_id;
+  std::vector<StageReport> stages;
+  std::vector<LinkReport> links;
+};
+
+class Runtime {
+ public:
+  /// Starts bringing the plan up and returns at once; wait_ready() says how it went.
+  static Result<std::unique_ptr<Runtime>> start(const graph::Plan& plan, RuntimeOptions options);
+  /// stop(), if that has not been done.
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  /// Ok once every stage has loaded and is connected; else why it cannot be, with the stage's name.
+  Status wait_ready(Duration timeout);
+
+  /// Runs a sequence. If it cannot, on_end says so; a deployment that has died says why it died.
+  RequestId submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);
+  /// on_end comes with `cancelled`, unless the request had ended.
+  void cancel(RequestId request);
+
+  Result<RuntimeReport> report(Duration timeout);
+
+  /// Ends every rank: no process, socket or thread is left when this returns.
+  void stop();
+
+ private:
+  struct Impl;
+  explicit Runtime(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace chainpump::actors

@@ -1,0 +1,47 @@
+#include "actors/stage_actor.h"
+
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/rank_stage.h"
+
+namespace chainpump::actors {
+namespace {
+
+StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_ptr<LoopbackHub> hub,
+                                         std::shared_ptr<transport::Waiter> waiter,
+                                         const Clock* clock) {
+  // Made here, in the actor's own thread, and gone with the behaviour, in the same thread.
+  const auto stage = std::make_shared<RankStage>(std::move(hub), std::move(waiter), *clock);
+  const auto ticking = std::make_shared<bool>(false);
+  const auto settle = [=] {
+    if (stage->gone()) return self->quit();
+    if (!stage->ticking() || *ticking) return;
+    *ticking = true;
+    self->send(self, TickAtom::value);
+  };
+  return {
+      [=](std::shared_ptr<LoadCommand>& c) { stage->load(std::move(*c)), settle(); },
+      [=](std::shared_ptr<ConnectCommand>& c) { stage->connect(std::move(*c)), settle(); },
+      [=](std::shared_ptr<SubmitCommand>& c) { stage->submit(std::move(*c)), settle(); },
+      [=](std::shared_ptr<CancelCommand>& c) { stage->cancel(std::move(*c)), settle(); },
+      [=](std::shared_ptr<StatsCommand>& c) { stage->stats(std::move(*c)), settle(); },
+      [=](std::shared_ptr<ShutdownCommand>& c) { stage->shutdown(std::move(*c)), settle(); },
+      [=](TickAtom) {
+        *ticking = false;
+        stage->tick();
+        settle();
+      },
+  };
+}
+
+}  // namespace
+
+StageHandle spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,
+                        const Clock& clock) {
+  auto waiter = std::make_shared<transport::Waiter>(transport::WaiterOptions{});
+  const StageActor actor =
+      system.spawn<caf::detached>(stage_behavior, std::move(hub), waiter, &clock);
+  return StageHandle(actor, std::move(waiter));
+}
+
+}  // namespace chainpump::actors

@@ -1,0 +1,57 @@
+// The stage actor: a thin CAF shell round RankStage. A detached actor, because its thread computes,
+// polls links and is pinned; it sends itself a tick while there is something to do, so that
+// commands get their turn after every step. A scheduled actor would wait tens of microseconds for a
+// thread per token.
+#pragma once
+
+#include <caf/actor_system.hpp>
+#include <caf/fwd.hpp>
+#include <caf/send.hpp>
+#include <caf/typed_actor.hpp>
+#include <memory>
+
+#include "actors/commands.h"
+#include "actors/rank_links.h"
+#include "base/clock.h"
+#include "transport/waiter.h"
+
+namespace chainpump::actors {
+
+using TickAtom = caf::atom_constant<caf::atom("tick")>;
+
+using StageActor = caf::typed_actor<
+    caf::reacts_to<std::shared_ptr<LoadCommand>>, caf::reacts_to<std::shared_ptr<ConnectCommand>>,
+    caf::reacts_to<std::shared_ptr<SubmitCommand>>, caf::reacts_to<std::shared_ptr<CancelCommand>>,
+    caf::reacts_to<std::shared_ptr<StatsCommand>>, caf::reacts_to<std::shared_ptr<ShutdownCommand>>,
+    caf::reacts_to<TickAtom>>;
+
+/// How others talk to a stage actor: a message, and a nudge if it sleeps on its links. Any thread.
+/// A command that the actor no longer takes answers by its Reply's end.
+class StageHandle {
+ public:
+  StageHandle(StageActor actor, std::shared_ptr<transport::Waiter> waiter)
+      : actor_(std::move(actor)), waiter_(std::move(waiter)) {}
+
+  template <typename Command>
+  void tell(Command command) const {
+    caf::anon_send(actor_, std::make_shared<Command>(std::move(command)));
+    waiter_->wake();
+  }
+  const StageActor& actor() const { return actor_; }
+
+ private:
+  StageActor actor_;
+  std::shared_ptr<transport::Waiter> waiter_;
+};
+
+StageHandle spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,
+                        const Clock& clock);
+
+}  // namespace chainpump::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::LoadCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ConnectCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::SubmitCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CancelCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::StatsCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ShutdownCommand>)

@@ -1,0 +1,181 @@
+#include "actors/stage_loop.h"
+
+#include "base/check.h"
+
+namespace chainpump::actors {
+namespace {
+
+template <typename Link>
+void watch(transport::Waiter& waiter, Link& link) {
+  waiter.add({.progress = [&link] { return link.progress(); },
+              .arm = [&link] { return link.arm(); },
+              .event_fd = link.event_fd()});
+}
+
+std::span<const float> as_floats(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+}  // namespace
+
+StageLoop::StageLoop(const StageLoopOptions& options, models::StageExecutor& executor,
+                     std::unique_ptr<transport::ReceiveLink> input,
+                     std::unique_ptr<transport::SendLink> output, OnDeliveries on_deliveries,
+                     transport::Waiter& waiter, const Clock& clock)
+    : options_(options),
+      executor_(executor),
+      input_(std::move(input)),
+      output_(std::move(output)),
+      on_deliveries_(std::move(on_deliveries)),
+      waiter_(waiter),
+      step_clock_(clock) {
+  CHECK_EQ(options.is_first, options.sequencer.has_value());
+  if (options.sequencer) sequencer_.emplace(*options.sequencer);
+  watch(waiter_, *input_);
+  watch(waiter_, *output_);
+}
+
+StageLoop::~StageLoop() {
+  waiter_.remove(input_->event_fd());
+  waiter_.remove(output_->event_fd());
+}
+
+graph::Sequencer& StageLoop::sequencer() {
+  CHECK(sequencer_.has_value());
+  return *sequencer_;
+}
+
+Status StageLoop::check_links() const {
+  if (input_->state() == transport::LinkState::failed)
+    return make_error(input_->error().code, "input link: {}", input_->error().message);
+  if (output_->state() == transport::LinkState::failed)
+    return make_error(output_->error().code, "output link: {}", output_->error().message);
+  return ok_status();
+}
+
+Result<bool> StageLoop::step() {
+  bool moved = input_->progress();
+  moved |= output_->progress();
+  RETURN_IF_ERROR(check_links());
+  if (options_.is_first) {
+    ASSIGN_OR_RETURN(const bool took, take_result());
+    ASSIGN_OR_RETURN(const bool ran, run_scheduled());
+    moved |= took || ran;
+  } else {
+    ASSIGN_OR_RETURN(const bool ran, run_received());
+    moved |= ran;
+  }
+  step_clock_.charge(StepPart::transfer);
+  return moved;
+}
+
+bool StageLoop::has_slot() {
+  if (!slot_) slot_ = output_->try_acquire();
+  return slot_ != nullptr;
+}
+
+Result<bool> StageLoop::take_result() {
+  const auto frame = input_->try_receive();
+  if (!frame) return false;
+  if (frame->kind() != transport::FrameKind::result)
+    return make_error(ErrorCode::internal, "the return edge carried a frame that is no result");
+  ASSIGN_OR_RETURN(result_, graph::decode_step_result(frame->metadata(), executor_.limits()));
+  deliveries_.tokens.clear();
+  deliveries_.scores.clear();
+  deliveries_.finished.clear();
+  RETURN_IF_ERROR(sequencer_->on_result(result_, deliveries_));
+  on_deliveries_(deliveries_);
+  return true;
+}
+
+Result<bool> StageLoop::run_scheduled() {
+  if (!has_slot()) return false;
+  const std::optional<graph::Microbatch> microbatch = sequencer_->next();
+  if (!microbatch) return false;
+  metadata_.clear();
+  encode(*microbatch, metadata_);
+  RETURN_IF_ERROR(run(*microbatch, {}, metadata_));
+  return true;
+}
+
+Result<bool> StageLoop::run_received() {
+  if (!frame_) frame_ = input_->try_receive();
+  if (!frame_ || !has_slot()) return false;
+  const std::unique_ptr<transport::ReceivedFrame> frame = std::move(frame_);
+  if (frame->kind() != transport::FrameKind::activation)
+    return make_error(ErrorCode::internal, "the input edge carried a frame that is no activation");
+  ASSIGN_OR_RETURN(const graph::Microbatch microbatch,
+                   graph::decode_microbatch(frame->metadata(), executor_.limits()));
+  const std::span<const float> input = as_floats(frame->payload());
+  const int64_t num_floats = int64_t{microbatch.num_tokens()} * executor_.hidden_size();
+  if (static_cast<int64_t>(frame->payload().size()) != num_floats * int64_t{sizeof(float)})
+    return make_error(ErrorCode::internal, "a frame of {} tokens carried {} payload bytes, not {}",
+                      microbatch.num_tokens(), frame->payload().size(),
+                      num_floats * int64_t{sizeof(float)});
+  RETURN_IF_ERROR(run(microbatch, input, frame->metadata()));
+  return true;
+}
+
+Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float> input,
+                      std::span<const std::byte> metadata) {
+  result_.id = microbatch.id;
+  result_.tokens.clear();
+  result_.scores.clear();
+  std::span<float> output;
+  if (!options_.is_last) {
+    const auto num_floats =
+        static_cast<size_t>(microbatch.num_tokens()) * static_cast<size_t>(executor_.hidden_size());
+    const std::span<std::byte> payload = slot_->payload();
+    CHECK_LE(num_floats * sizeof(float), payload.size());
+    output = {reinterpret_cast<float*>(payload.data()), num_floats};
+  }
+  step_clock_.charge(StepPart::transfer);
+  RETURN_IF_ERROR(executor_.run(microbatch, input, output, result_));
+  step_clock_.charge(StepPart::compute);
+  ++steps_;
+  tokens_ += static_cast<uint64_t>(microbatch.num_tokens());
+  if (!options_.is_last)
+    return output_->send(std::move(slot_), transport::FrameKind::activation, microbatch.id,
+                         metadata, static_cast<int64_t>(output.size_bytes()));
+  metadata_.clear();
+  encode(result_, metadata_);
+  return output_->send(std::move(slot_), transport::FrameKind::result, microbatch.id, metadata_, 0);
+}
+
+StepPart StageLoop::waiting_for() const {
+  if (sequencer_ && sequencer_->idle()) return StepPart::idle;
+  const bool could_run = sequencer_ ? !slot_ : frame_ != nullptr;
+  return could_run ? StepPart::wait_credit : StepPart::wait_input;
+}
+
+void StageLoop::wait_until(TimePoint deadline) {
+  const StepPart part = waiting_for();
+  waiter_.wait_until(deadline);
+  step_clock_.charge(part);
+}
+
+void StageLoop::close() {
+  frame_.reset();
+  slot_.reset();
+  input_->close();
+  output_->close();
+}
+
+bool StageLoop::closed() const {
+  const auto done = [](transport::LinkState state) {
+    return state == transport::LinkState::closed || state == transport::LinkState::failed;
+  };
+  return done(input_->state()) && done(output_->state());
+}
+
+StageLoopStats StageLoop::stats() const {
+  return {.steps = steps_,
+          .tokens = tokens_,
+          .compute = step_clock_.spent(StepPart::compute),
+          .transfer = step_clock_.spent(StepPart::transfer),
+          .wait_input = step_clock_.spent(StepPart::wait_input),
+          .wait_credit = step_clock_.spent(StepPart::wait_credit),
+          .idle = step_clock_.spent(StepPart::idle)};
+}
+
+}  // namespace chainpump::actors

@@ -1,0 +1,103 @@
+// What one stage does, over and over: take a microbatch, run it, hand the activation on. The first
+// stage takes its microbatches from the sequencer core, which it hosts (one thread wake less per
+// token than an actor of its own would cost), and its input link is the return edge; every other
+// stage takes them from its input link. The last stage's output link is the return edge. With one
+// stage both are the two ends of one loopback link.
+//
+// A stage runs only when it has input, a free output slot and a credit. Its executor writes
+// straight into the slot, and a frame's metadata is forwarded as it came.
+//
+// Thread rule: one thread, that of the executor and the links. Knows neither CAF nor RPC.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "actors/step_clock.h"
+#include "base/clock.h"
+#include "base/result.h"
+#include "graph/sequencer.h"
+#include "models/stage_executor.h"
+#include "transport/link.h"
+#include "transport/waiter.h"
+
+namespace chainpump::actors {
+
+struct StageLoopOptions {
+  bool is_first = false;
+  bool is_last = false;
+  std::optional<graph::SequencerOptions> sequencer;  // set iff is_first
+};
+
+struct StageLoopStats {
+  uint64_t steps = 0;
+  uint64_t tokens = 0;
+  Duration compute{0};
+  Duration transfer{0};
+  Duration wait_input{0};
+  Duration wait_credit{0};
+  Duration idle{0};
+};
+
+class StageLoop {
+ public:
+  /// Called, in this loop's thread, with what each StepResult meant (first stage only).
+  using OnDeliveries = std::function<void(const graph::Deliveries&)>;
+
+  StageLoop(const StageLoopOptions& options, models::StageExecutor& executor,
+            std::unique_ptr<transport::ReceiveLink> input,
+            std::unique_ptr<transport::SendLink> output, OnDeliveries on_deliveries,
+            transport::Waiter& waiter, const Clock& clock);
+  ~StageLoop();
+  StageLoop(const StageLoop&) = delete;
+  StageLoop& operator=(const StageLoop&) = delete;
+
+  /// Moves the links along and runs what can be run; true if anything happened. An error means that
+  /// this stage cannot go on (a link broke, a frame made no sense): it names the cause.
+  Result<bool> step();
+
+  /// Waits until there may be something to do, the waiter is woken, or `deadline` has come.
+  void wait_until(TimePoint deadline);
+
+  /// The sequencer, to submit to and cancel in; only at the first stage.
+  graph::Sequencer& sequencer();
+
+  /// Starts a clean close of both links; closed() says when it is done.
+  void close();
+  bool closed() const;
+
+  StageLoopStats stats() const;
+  transport::LinkStats input_stats() const { return input_->stats(); }
+  transport::LinkStats output_stats() const { return output_->stats(); }
+
+ private:
+  Result<bool> take_result();
+  Result<bool> run_scheduled();
+  Result<bool> run_received();
+  Status run(const graph::Microbatch& microbatch, std::span<const float> input,
+             std::span<const std::byte> metadata);
+  Status check_links() const;
+  bool has_slot();
+  StepPart waiting_for() const;
+
+  StageLoopOptions options_;
+  models::StageExecutor& executor_;
+  std::unique_ptr<transport::ReceiveLink> input_;
+  std::unique_ptr<transport::SendLink> output_;
+  std::optional<graph::Sequencer> sequencer_;
+  OnDeliveries on_deliveries_;
+  transport::Waiter& waiter_;
+  StepClock step_clock_;
+  // Declared after the links: both must go before their link does.
+  std::unique_ptr<transport::ReceivedFrame> frame_;  // received, not yet run
+  std::unique_ptr<transport::SendSlot> slot_;        // acquired, not yet filled
+  graph::StepResult result_;
+  graph::Deliveries deliveries_;
+  std::vector<std::byte> metadata_;
+  uint64_t steps_ = 0;
+  uint64_t tokens_ = 0;
+};
+
+}  // namespace chainpump::actors
