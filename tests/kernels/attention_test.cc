@@ -220,16 +220,19 @@ BOOST_AUTO_TEST_CASE(a_batch_of_sequences_equals_each_alone) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(no_slices_and_no_tokens_are_fine) {
+BOOST_AUTO_TEST_CASE(no_slices_and_no_tokens_write_nothing) {
   const Shape s{DType::f32, 3, 1, 64, 8};
+  const std::vector<float> q(static_cast<size_t>(s.q_cols()), 1.0f);
+  std::vector<float> out(q.size(), 7.0f);
   const Cache cache(s, 1);
   Team team({.num_threads = 2, .spin = false});
   for (const Isa isa : available_isas()) {
     const std::vector<AttentionSlice> empty = {cache.slice(0, 0, 0, 0)};
     team.run([&](TeamMember& member) {
-      attention(isa, member, cache.layer(), {}, 3, 1.0f, nullptr, 0, nullptr, 0);
-      attention(isa, member, cache.layer(), empty, 3, 1.0f, nullptr, 0, nullptr, 0);
+      attention(isa, member, cache.layer(), {}, 3, 1.0f, q.data(), 0, out.data(), 0);
+      attention(isa, member, cache.layer(), empty, 3, 1.0f, q.data(), 0, out.data(), 0);
     });
+    for (const float value : out) BOOST_CHECK_EQUAL(value, 7.0f);
   }
 }
 

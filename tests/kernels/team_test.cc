@@ -62,7 +62,10 @@ BOOST_AUTO_TEST_CASE(many_short_runs_all_complete) {
   BOOST_CHECK_EQUAL(count.load(), 10000);
 }
 
-BOOST_AUTO_TEST_CASE(an_unused_team_ends) { const Team team({.num_threads = 3}); }
+BOOST_AUTO_TEST_CASE(an_unused_team_ends) {
+  const Team team({.num_threads = 3});
+  BOOST_CHECK_EQUAL(team.size(), 3);
+}
 
 BOOST_AUTO_TEST_CASE(isa_names) {
   BOOST_CHECK(available_isas().front() == Isa::reference);
