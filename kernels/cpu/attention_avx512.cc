@@ -5,6 +5,8 @@
 // tile. Bound: long decode reads K and V once per KV head (memory); prefill is 2 * 32 * head_dim
 // fma per query and block plus 32 exp (fma peak). A query's operations and their order do not
 // depend on the others in the tile: positions it may not see are left out, not multiplied by zero.
+// Reached (Zen4, one thread, other work on the machine): 24 GB/s of f32 KV at 8K context; prefill
+// of 512 tokens 65 Gop/s, 0.56 of the fma peak.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512.h"
