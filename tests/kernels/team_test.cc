@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/measure.h"
 
 namespace chainpump::kernels::cpu {
 namespace {
@@ -65,6 +66,18 @@ BOOST_AUTO_TEST_CASE(many_short_runs_all_complete) {
 BOOST_AUTO_TEST_CASE(an_unused_team_ends) {
   const Team team({.num_threads = 3});
   BOOST_CHECK_EQUAL(team.size(), 3);
+}
+
+BOOST_AUTO_TEST_CASE(every_rate_of_the_machine_is_measured) {
+  for (const Isa isa : available_isas()) {
+    Team team({.num_threads = 2, .spin = false});
+    const MachineRates rates = measure_machine(isa, team);
+    BOOST_CHECK_EQUAL(rates.num_threads, 2);
+    BOOST_CHECK_GT(rates.read_bytes_per_second, 1e7);
+    BOOST_CHECK_GT(rates.int8_ops_per_second, 1e7);
+    BOOST_CHECK_GT(rates.f32_ops_per_second, 1e7);
+    BOOST_CHECK_GT(rates.bf16_ops_per_second, 1e7);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(isa_names) {
