@@ -28,13 +28,6 @@ if(CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
 endif()
 
-execute_process(COMMAND git describe --always --dirty --abbrev=9 --exclude=*
-                WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} OUTPUT_VARIABLE CHAINPUMP_COMMIT
-                OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-if(NOT CHAINPUMP_COMMIT)
-  set(CHAINPUMP_COMMIT unknown)
-endif()
-
 # chainpump_library(NAME SOURCES a.cc ... DEPS x y ...): a static library of this folder.
 function(chainpump_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
@@ -55,7 +48,7 @@ function(chainpump_test name)
     set(ARG_TIMEOUT 300)
   endif()
   file(RELATIVE_PATH folder ${CMAKE_SOURCE_DIR}/tests ${CMAKE_CURRENT_SOURCE_DIR})
-  if(folder MATCHES "^(base|graph|kernels|sim)" OR name MATCHES "loopback")
+  if(folder MATCHES "^(base|graph|kernels|sim)" OR name MATCHES "loopback|^transport_test$")
     list(APPEND ARG_LABELS tsan)
     set_property(GLOBAL APPEND PROPERTY CHAINPUMP_TSAN_TESTS ${name})
   endif()
