@@ -1,0 +1,179 @@
+#include "cli/machine.h"
+
+#include <cpuid.h>
+#include <fmt/ranges.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <thread>
+
+#include "base/version.h"
+#include "cli/rates_cache.h"
+#include "kernels/cpu/measure.h"
+
+namespace chainpump::cli {
+namespace {
+
+namespace cpu = kernels::cpu;
+using std::filesystem::path;
+
+constexpr int kLogicalCoresMax = 1 << 16;
+constexpr size_t kSystemFileMax = 64 << 10;
+constexpr int64_t kGuessedMemory = int64_t{1} << 30;
+constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
+
+std::vector<int> usable_cores() {
+  // The kernel refuses a set smaller than its own.
+  for (int size = 1024; size <= kLogicalCoresMax; size *= 2) {
+    cpu_set_t* const set = CPU_ALLOC(static_cast<size_t>(size));
+    const size_t set_bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
+    CPU_ZERO_S(set_bytes, set);
+    std::vector<int> cores;
+    if (sched_getaffinity(0, set_bytes, set) == 0)
+      for (int core = 0; core < size; ++core)
+        if (CPU_ISSET_S(static_cast<size_t>(core), set_bytes, set)) cores.push_back(core);
+    CPU_FREE(set);
+    if (!cores.empty()) return cores;
+  }
+  return {0};
+}
+
+std::string processor_name() {
+  char name[49] = {};
+  for (unsigned leaf = 0; leaf < 3; ++leaf) {
+    unsigned words[4] = {};
+    if (__get_cpuid(0x80000002 + leaf, &words[0], &words[1], &words[2], &words[3]) == 0) break;
+    std::memcpy(name + 16 * leaf, words, 16);
+  }
+  return name;
+}
+
+/// The decimal number that `text` begins with, after blanks; `otherwise` if there is none ("max").
+int64_t leading_number(std::string_view text, int64_t otherwise) {
+  const size_t begin = text.find_first_not_of(" \t");
+  if (begin == std::string_view::npos) return otherwise;
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data() + begin, text.data() + text.size(), number);
+  return error == std::errc() && number >= 0 ? number : otherwise;
+}
+
+int64_t available_memory(const path& root) {
+  const auto text = read_small_file(root / "proc/meminfo", kSystemFileMax);
+  if (!text) return kGuessedMemory;
+  for (const std::string_view name : {"MemAvailable:", "MemTotal:"}) {
+    const size_t at = text->find(name);
+    const int64_t kib = at == std::string::npos
+                            ? 0
+                            : leading_number(std::string_view(*text).substr(at + name.size()), 0);
+    if (kib > 0 && kib < kUnlimited >> 10) return kib << 10;
+  }
+  return kGuessedMemory;
+}
+
+/// The least limit from `group` (as /proc/self/cgroup names it) up to the root of `hierarchy`. A
+/// container often sees its own group as the root while the file names the outer path, so missing
+/// folders are passed over.
+int64_t group_limit(const path& hierarchy, const path& group, const char* file) {
+  int64_t least = kUnlimited;
+  path folder = group.relative_path();
+  while (true) {
+    if (const auto text = read_small_file(hierarchy / folder / file, 64))
+      least = std::min(least, leading_number(*text, kUnlimited));
+    if (folder.empty()) return least;
+    folder = folder.parent_path();
+  }
+}
+
+int64_t control_group_memory(const path& root) {
+  const auto text = read_small_file(root / "proc/self/cgroup", kSystemFileMax);
+  int64_t least = kUnlimited;
+  std::string_view rest = text ? std::string_view(*text) : std::string_view();
+  while (!rest.empty()) {  // "ID:CONTROLLERS:PATH"; v2 has id 0 and no controllers
+    const size_t newline = rest.find('\n');
+    const std::string_view line = rest.substr(0, newline);
+    rest.remove_prefix(newline == std::string_view::npos ? rest.size() : newline + 1);
+    const size_t first = line.find(':');
+    const size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
+    if (second == std::string_view::npos) continue;
+    const std::string_view controllers = line.substr(first + 1, second - first - 1);
+    const path group(line.substr(second + 1));
+    if (std::count(group.begin(), group.end(), "..") > 0) continue;
+    const path base = root / "sys/fs/cgroup";
+    if (controllers.empty())
+      least = std::min(least, group_limit(base, group, "memory.max"));
+    else if (fmt::format(",{},", controllers).find(",memory,") != std::string::npos)
+      least = std::min(least, group_limit(base / "memory", group, "memory.limit_in_bytes"));
+  }
+  return least;
+}
+
+/// Read rates at 1, 2, 4, ... and all threads; those between lie on a line.
+void measure_rates(cpu::Isa isa, graph::MachineProfile& machine) {
+  const size_t num_cores = machine.cores.size();
+  machine.read_bytes_per_s.assign(num_cores, 0);
+  size_t before = 0;
+  for (size_t threads = 1; before < num_cores; threads = std::min(num_cores, threads * 2)) {
+    cpu::Team team({.num_threads = static_cast<int>(threads),
+                    .cores = {machine.cores.begin(),
+                              machine.cores.begin() + static_cast<ptrdiff_t>(threads)}});
+    const cpu::MachineRates rates = cpu::measure_machine(isa, team);
+    const double from = before == 0 ? 0 : machine.read_bytes_per_s[before - 1];
+    const double step =
+        (rates.read_bytes_per_second - from) / static_cast<double>(threads - before);
+    for (size_t t = before + 1; t <= threads; ++t)
+      machine.read_bytes_per_s[t - 1] = from + step * static_cast<double>(t - before);
+    // Of one core while all work: the planner gives every core to some stage.
+    machine.int8_ops_per_s = rates.int8_ops_per_second / static_cast<double>(threads);
+    machine.f32_ops_per_s = rates.f32_ops_per_second / static_cast<double>(threads);
+    machine.bf16_ops_per_s = rates.bf16_ops_per_second / static_cast<double>(threads);
+    before = threads;
+  }
+}
+
+}  // namespace
+
+MachineOptions machine_options_of_environment() {
+  MachineOptions options;
+  const char* const cache = getenv("XDG_CACHE_HOME");
+  const char* const home = getenv("HOME");
+  // A relative path there counts as unset, says the XDG base directory specification.
+  if (cache != nullptr && cache[0] == '/')
+    options.cache_folder = path(cache) / "chainpump";
+  else if (home != nullptr && home[0] == '/')
+    options.cache_folder = path(home) / ".cache" / "chainpump";
+  const char* const forced = getenv("CHAINPUMP_ISA");
+  const auto isa = cpu::choose_isa(forced != nullptr ? forced : "");
+  options.isa = isa.ok() ? *isa : cpu::available_isas().back();
+  return options;
+}
+
+int64_t usable_memory_bytes(const path& root) {
+  return std::min(available_memory(root), control_group_memory(root));
+}
+
+graph::MachineProfile machine_profile(const MachineOptions& options) {
+  graph::MachineProfile machine;
+  machine.cores = usable_cores();
+  machine.memory_bytes = usable_memory_bytes();
+  const RatesKey key = {
+      .text = fmt::format("{}; cores {}; {}; chainpump {}", processor_name(),
+                          fmt::join(machine.cores, ","), to_string(options.isa), release()),
+      .num_cores = machine.cores.size(),
+      .file_name = fmt::format("rates-{}-{}.json", to_string(options.isa), machine.cores.size())};
+  if (!read_rates(options.cache_folder, key, machine)) {
+    // A team pins the thread that makes it; ours, and the ranks it forks, must stay free.
+    std::thread([&] { measure_rates(options.isa, machine); }).join();
+    write_rates(options.cache_folder, key, machine);
+  }
+  return machine;
+}
+
+graph::MachineProfile machine_profile() {
+  return machine_profile(machine_options_of_environment());
+}
+
+}  // namespace chainpump::cli

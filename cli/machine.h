@@ -1,0 +1,35 @@
+// What the planner must know of this machine: cores and memory that this process may use, and how
+// fast weights are read and multiplied. The rates are measured once (a fraction of a second) and
+// kept in a cache file, because they are on the way of every `run`. Call from one thread; it makes
+// helper threads while it measures and has joined them when it returns.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "graph/cost_model.h"
+#include "kernels/cpu/isa.h"
+
+namespace chainpump::cli {
+
+struct MachineOptions {
+  std::filesystem::path cache_folder;  // empty: measure each time, keep nothing
+  kernels::cpu::Isa isa = kernels::cpu::Isa::reference;
+};
+
+/// $XDG_CACHE_HOME/chainpump, else ~/.cache/chainpump, else no cache; the instruction set that
+/// CHAINPUMP_ISA names, else the best there is (a name that cannot be used is refused by the ranks,
+/// in words; here it is ignored).
+MachineOptions machine_options_of_environment();
+
+/// Never fails: what the machine does not tell is guessed low (one core, 1 GiB), a cache file that
+/// cannot be used is measured anew, and one that cannot be written is done without.
+graph::MachineProfile machine_profile(const MachineOptions& options);
+graph::MachineProfile machine_profile();
+
+/// Memory that may be used now: what the system has available or what the control groups of this
+/// process allow (v1 and v2, every ancestor), whichever is less. `root` is where /proc and /sys
+/// are looked for.
+int64_t usable_memory_bytes(const std::filesystem::path& root = "/");
+
+}  // namespace chainpump::cli
