@@ -46,5 +46,8 @@ struct StatsCommand {
 struct ShutdownCommand {
   rpc::Reply<Ok> reply;
 };
+struct WatchCommand {
+  rpc::Reply<Ok> reply;
+};
 
 }  // namespace chainpump::actors

@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include <caf/typed_event_based_actor.hpp>
+#include <set>
 
 #include "actors/convert.h"
 
@@ -14,6 +15,9 @@ using graph::Deployment;
 // The core decides how long a rank may take; a call's own deadline only bounds a lost answer.
 constexpr Duration kCallDeadline = std::chrono::minutes(10);
 constexpr Duration kShutdownDeadline = std::chrono::seconds(2);
+// A broken connection or link is most often a death, of the rank itself or of its neighbour, whose
+// own news says more; it comes within milliseconds.
+constexpr Duration kDeathNewsMax = std::chrono::milliseconds(300);
 
 uint64_t random_secret() {
   uint64_t secret = 0;
@@ -38,6 +42,8 @@ class Coordinator {
   void start(CoordinatorActor self) { carry_out(core_.start(clock_.now()), self); }
   void on_loaded(RankLoaded& loaded, CoordinatorActor self) {
     reports_[index(loaded.stage)] = std::move(loaded.report);
+    loaded_.insert(loaded.stage);
+    watch(loaded.stage, self);
     on_event(Deployment::Loaded{loaded.stage, reports_[index(loaded.stage)].numerics_id}, self);
   }
   void on_event(const Deployment::Event& event, CoordinatorActor self) {
@@ -50,7 +56,7 @@ class Coordinator {
   void on_spawned(const RankSpawned& spawned, CoordinatorActor self) {
     std::shared_ptr<RankPort>& port = ports_[index(spawned.stage)];
     port = spawned.port;
-    if (core_.phase() == Deployment::Phase::stopping) return shutdown(spawned.stage);
+    if (core_.phase() == Deployment::Phase::stopping) return kill(spawned.stage);
     port->hello(kCallDeadline, [self, stage = spawned.stage](Result<rpc::HelloReply> reply) {
       if (!reply.ok()) return tell_failed(self, stage, std::move(reply).error());
       tell(self, Deployment::Greeted{stage});
@@ -60,10 +66,13 @@ class Coordinator {
  private:
   static size_t index(StageIndex stage) { return static_cast<size_t>(stage.value); }
 
-  // A rank whose connection breaks dies too, and its death says more than the broken call.
   static void tell_failed(const CoordinatorActor& self, StageIndex stage, Error error) {
-    if (error.code == ErrorCode::disconnected || error.code == ErrorCode::cancelled) return;
-    tell(self, Deployment::Failed{stage, std::move(error)});
+    if (error.code == ErrorCode::cancelled) return;  // by ourselves
+    if (error.code != ErrorCode::disconnected)
+      return tell(self, Deployment::Failed{stage, std::move(error)});
+    caf::delayed_anon_send(self, kDeathNewsMax,
+                           std::make_shared<CoordinatorEvent>(
+                               CoordinatorEvent{Deployment::Failed{stage, std::move(error)}}));
   }
 
   void carry_out(const std::vector<Deployment::Action>& actions, const CoordinatorActor& self) {
@@ -89,7 +98,7 @@ class Coordinator {
           shutdown(action.stage);
           break;
         case Kind::kill:
-          caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{action.stage}));
+          kill(action.stage);
           break;
         case Kind::stopped:
           observer_.on_stopped();
@@ -135,9 +144,21 @@ class Coordinator {
     });
   }
 
+  void watch(StageIndex stage, const CoordinatorActor& self) {
+    ports_[index(stage)]->watch([self, stage](const Result<Ok>& end) {
+      if (!end.ok()) tell_failed(self, stage, end.error());
+    });
+  }
+
+  // A rank that has not loaded may be busy with that for long and has nothing to close.
   void shutdown(StageIndex stage) {
-    if (const auto& port = ports_[index(stage)])
-      port->shutdown(kShutdownDeadline, [port](const Result<Ok>&) {});
+    const auto& port = ports_[index(stage)];
+    if (!port || !loaded_.contains(stage)) return kill(stage);
+    port->shutdown(kShutdownDeadline, [port](const Result<Ok>&) {});
+  }
+
+  void kill(StageIndex stage) {
+    caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{stage}));
   }
 
   CoordinatorOptions options_;
@@ -147,6 +168,7 @@ class Coordinator {
   Deployment core_;
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::vector<rpc::LoadReport> reports_;
+  std::set<StageIndex> loaded_;
   std::vector<uint64_t> secrets_;  // by edge
 };
 

@@ -47,8 +47,8 @@ using CoordinatorActor =
 using AgentActor = caf::typed_actor<caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
-/// What becomes of a deployment; called in the coordinator's thread, each but progress at most
-/// once.
+/// What becomes of a deployment; called in the coordinator's thread, each at most once; progress
+/// often, in a thread of the rank's port.
 struct DeploymentObserver {
   std::function<void(StageIndex, int64_t bytes_done, int64_t bytes_total)> on_progress;
   std::function<void(std::vector<std::shared_ptr<RankPort>>, std::vector<rpc::LoadReport>)>

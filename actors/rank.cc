@@ -42,6 +42,7 @@ class Handler final : public rpc::RankHandler {
   void on_shutdown(rpc::Reply<Ok> reply) override {
     stage_.tell(ShutdownCommand{std::move(reply)});
   }
+  void on_watch(rpc::Reply<Ok> reply) override { stage_.tell(WatchCommand{std::move(reply)}); }
 
  private:
   StageHandle stage_;

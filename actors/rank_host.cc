@@ -28,8 +28,9 @@ class ProcessHost final : public RankHost {
     options.descriptors = {{sockets.second.get(), kControlFd}};
     ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
     auto port = make_rpc_port(rpc_, std::move(sockets.first));
+    const pid_t pid = process.pid();
     const std::lock_guard lock(mutex_);
-    const auto [entry, is_new] = ranks_.emplace(process.pid(), Rank{stage, std::move(process)});
+    const auto [entry, is_new] = ranks_.emplace(pid, Rank{stage, std::move(process)});
     CHECK(is_new);
     RETURN_IF_ERROR(watcher_->watch(entry->second.process));
     return port;
@@ -89,7 +90,7 @@ class LocalHost final : public RankHost {
   void kill(StageIndex stage) override {
     const auto found = stages_.find(stage);
     if (found == stages_.end()) return;
-    caf::anon_send_exit(found->second.actor(), caf::exit_reason::kill);
+    found->second.kill();
   }
 
  private:

@@ -34,6 +34,7 @@ class RpcPort final : public RankPort {
   void shutdown(Duration deadline, rpc::Callback<Ok> callback) override {
     client_.shutdown(deadline, std::move(callback));
   }
+  void watch(rpc::Callback<Ok> callback) override { client_.watch(std::move(callback)); }
 
  private:
   rpc::RankClient client_;
@@ -81,6 +82,9 @@ class LocalPort final : public RankPort {
   }
   void shutdown(Duration, rpc::Callback<Ok> callback) override {
     stage_.tell(ShutdownCommand{.reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void watch(rpc::Callback<Ok> callback) override {
+    stage_.tell(WatchCommand{.reply = rpc::Reply<Ok>(std::move(callback))});
   }
 
  private:

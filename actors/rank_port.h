@@ -24,6 +24,7 @@ class RankPort {
   virtual void cancel(uint64_t request_id, Duration deadline, rpc::Callback<Ok> callback) = 0;
   virtual void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) = 0;
   virtual void shutdown(Duration deadline, rpc::Callback<Ok> callback) = 0;
+  virtual void watch(rpc::Callback<Ok> callback) = 0;
 };
 
 std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, UniqueFd socket);

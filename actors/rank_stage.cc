@@ -234,6 +234,18 @@ void RankStage::break_down(const Error& error) {
   broken_by_ = error;
   state_ = State::broken;
   while (!requests_.empty()) end_request(requests_.begin()->first, broken_by_);
+  answer_watchers(broken_by_);
+}
+
+void RankStage::watch(WatchCommand command) {
+  if (state_ == State::empty) return command.reply(out_of_order("watch"));
+  watchers_.push_back(std::move(command.reply));
+  if (state_ == State::broken) answer_watchers(broken_by_);
+}
+
+void RankStage::answer_watchers(const Error& why) {
+  for (rpc::Reply<Ok>& watcher : watchers_) watcher(why);
+  watchers_.clear();
 }
 
 void RankStage::stats(StatsCommand command) {
@@ -276,6 +288,8 @@ void RankStage::shutdown(ShutdownCommand command) {
     end_request(requests_.begin()->first, leaving);
   }
   if (!opened_.answered()) opened_(leaving);
+  answer_watchers(leaving);
+  if (state_ == State::leaving) return command.reply(out_of_order("shutdown"));
   if (state_ != State::running) {
     state_ = State::gone;
     return command.reply(Ok{});
@@ -301,6 +315,7 @@ void RankStage::tick() {
       return;
     }
     case State::leaving:
+      loop_->drain();
       loop_->wait_until(clock_.now() + kOpeningPoll);
       if (!loop_->closed() && clock_.now() < leave_deadline_) return;
       state_ = State::gone;

@@ -6,10 +6,12 @@
 //   opening    refused     refused      -> running   -> broken      -> gone
 //   running    refused     refused      -            -> broken      -> leaving
 //   broken     refused     refused      -            -              -> gone
+//   leaving    refused     refused      -            -              refused
 //   leaving -> gone when both links have closed or a second has passed
 //
-// A broken stage has answered every request with the reason and does nothing more: the coordinator
-// ends it. It is not its own judge.
+// A broken stage has answered every request and every watch with the reason and does nothing more:
+// whoever watches ends it. It is not its own judge. Its links stay open, so that its neighbours do
+// not break too and hide whose fault it was.
 //
 // Thread rule: one thread, that of its actor, which calls tick() whenever it has nothing else to do
 // while ticking() is true; the waiter may be woken from any thread.
@@ -18,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "actors/commands.h"
 #include "actors/rank_links.h"
@@ -42,6 +45,7 @@ class RankStage {
   void cancel(CancelCommand command);
   void stats(StatsCommand command);
   void shutdown(ShutdownCommand command);
+  void watch(WatchCommand command);
 
   /// Whether tick() has anything to do or to wait for.
   bool ticking() const;
@@ -65,6 +69,7 @@ class RankStage {
   void deliver(const graph::Deliveries& deliveries);
   void end_request(SequenceId id, Result<Ok> how);
   void break_down(const Error& error);
+  void answer_watchers(const Error& why);
   rpc::RankStats report() const;
   const graph::EdgePlan& input_edge() const;
   const graph::EdgePlan& output_edge() const;
@@ -83,6 +88,7 @@ class RankStage {
   std::unique_ptr<StageLoop> loop_;
   std::map<SequenceId, Request> requests_;
   Error broken_by_;
+  std::vector<rpc::Reply<Ok>> watchers_;
   TimePoint leave_deadline_;
   rpc::Reply<Ok> left_;
 };

@@ -1,6 +1,7 @@
 #include "actors/runtime.h"
 
 #include <atomic>
+#include <caf/scoped_actor.hpp>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -52,6 +53,17 @@ LinkReport from_wire(const rpc::LinkReport& r) {
           .latency_p99_us = r.latency_p99_us};
 }
 
+/// Whether this thread is inside a callback of a runtime.
+thread_local bool t_in_callback = false;
+
+struct CallbackScope {
+  bool before = std::exchange(t_in_callback, true);
+  CallbackScope() = default;
+  ~CallbackScope() { t_in_callback = before; }
+  CallbackScope(const CallbackScope&) = delete;
+  CallbackScope& operator=(const CallbackScope&) = delete;
+};
+
 /// What became of the deployment, as all threads see it.
 class Outcome {
  public:
@@ -80,6 +92,12 @@ class Outcome {
       return make_error(ErrorCode::deadline_exceeded, "the stages were not ready in time");
     if (stopped_) return make_error(ErrorCode::cancelled, "the deployment was stopped");
     return ok_status();
+  }
+  Error why_not_serving() {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return *failure_;
+    if (stopped_) return make_error(ErrorCode::cancelled, "the deployment was stopped");
+    return make_error(ErrorCode::overloaded, "the stages are not ready yet");
   }
   bool wait_stopped(Duration timeout) {
     std::unique_lock lock(mutex_);
@@ -132,6 +150,7 @@ struct Runtime::Impl {
   DeploymentObserver observer(RuntimeOptions& options) {
     return {.on_progress =
                 [report = options.on_progress](StageIndex stage, int64_t done, int64_t total) {
+                  const CallbackScope scope;
                   if (report) report(stage, done, total);
                 },
             .on_serving =
@@ -167,7 +186,10 @@ Result<std::unique_ptr<Runtime>> Runtime::start(const graph::Plan& plan, Runtime
   return std::unique_ptr<Runtime>(new Runtime(std::move(impl)));
 }
 
-Runtime::~Runtime() { stop(); }
+Runtime::~Runtime() {
+  CHECK_MSG(!t_in_callback, "a runtime may not be destroyed by its own callback");
+  stop();
+}
 
 Status Runtime::wait_ready(Duration timeout) { return impl_->outcome->wait_ready(timeout); }
 
@@ -176,9 +198,7 @@ RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCal
   auto ports = impl_->outcome->ports();
   const auto shared = std::make_shared<SequenceCallbacks>(std::move(callbacks));
   if (ports.empty()) {
-    const Status ready = impl_->outcome->wait_ready(Duration(0));
-    shared->on_end(ready.ok() ? make_error(ErrorCode::cancelled, "the deployment was stopped")
-                              : ready.error());
+    shared->on_end(impl_->outcome->why_not_serving());
     return id;
   }
   rpc::GenerateRequest wire;
@@ -191,15 +211,18 @@ RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCal
   ports.front()->submit(std::move(wire), timeout,
                         {.on_tokens =
                              [shared](const std::vector<rpc::TokenResult>& tokens) {
+                               const CallbackScope scope;
                                for (const auto& token : tokens)
                                  shared->on_token(actors::from_wire(token));
                              },
                          .on_scores =
                              [shared](const std::vector<rpc::ScoreResult>& scores) {
+                               const CallbackScope scope;
                                for (const auto& score : scores)
                                  shared->on_score(actors::from_wire(score));
                              }},
                         [shared, outcome = impl_->outcome](Result<Ok> end) {
+                          const CallbackScope scope;
                           if (!end.ok() && end.error().code == ErrorCode::disconnected)
                             if (auto why = outcome->wait_failure(kVerdictWait))
                               end = std::move(*why);
@@ -222,6 +245,7 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   };
   const auto gathered = std::make_shared<Gathered>();
   const auto ports = impl_->outcome->ports();
+  if (ports.empty()) return impl_->outcome->why_not_serving();
   for (size_t i = 0; i < ports.size(); ++i)
     ports[i]->stats(timeout, [gathered, i](Result<rpc::RankStats> stats) {
       const std::lock_guard lock(gathered->mutex);
@@ -245,14 +269,17 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
 }
 
 void Runtime::stop() {
+  tell(impl_->coordinator, graph::Deployment::StopRequested{});
+  if (t_in_callback) return;  // the threads to be ended include this one
   std::call_once(impl_->stop_once, [this] {
-    tell(impl_->coordinator, graph::Deployment::StopRequested{});
     impl_->outcome->wait_stopped(kStopMax);
     impl_->outcome->drop_ports();
+    // With the agent end its ranks, if any is left, and the thread that calls back.
+    caf::scoped_actor self{impl_->actors.system()};
+    self->monitor(impl_->agent);
     caf::anon_send_exit(impl_->coordinator, caf::exit_reason::user_shutdown);
     caf::anon_send_exit(impl_->agent, caf::exit_reason::user_shutdown);
-    impl_->coordinator = nullptr;
-    impl_->agent = nullptr;
+    self->receive([](const caf::down_msg&) {}, caf::after(kStopMax) >> [] {});
   });
 }
 

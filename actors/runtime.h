@@ -2,8 +2,10 @@
 // their own, or actors in this process), runs sequences on them, and takes everything down with it.
 // Needs neither CAF nor RPC headers.
 //
-// Thread rule: every method from any thread; callbacks on a thread of the runtime, one at a time
-// per request, and they must be short.
+// Thread rule: every method from any thread; callbacks on a thread of the runtime (or, for a submit
+// that cannot be, in the caller's), one at a time per request, and they must be short. A callback
+// may call submit(), cancel() and stop(), and nothing else; none comes after stop() has returned
+// outside a callback.
 #pragma once
 
 #include <functional>
@@ -84,7 +86,7 @@ class Runtime {
  public:
   /// Starts bringing the plan up and returns at once; wait_ready() says how it went.
   static Result<std::unique_ptr<Runtime>> start(const graph::Plan& plan, RuntimeOptions options);
-  /// stop(), if that has not been done.
+  /// stop(), if that has not been done. Not in a callback.
   ~Runtime();
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
@@ -93,13 +95,15 @@ class Runtime {
   Status wait_ready(Duration timeout);
 
   /// Runs a sequence. If it cannot, on_end says so; a deployment that has died says why it died.
+  /// Stages in this process do not look at `timeout`: whoever waits for them cancels.
   RequestId submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);
   /// on_end comes with `cancelled`, unless the request had ended.
   void cancel(RequestId request);
 
   Result<RuntimeReport> report(Duration timeout);
 
-  /// Ends every rank: no process, socket or thread is left when this returns.
+  /// Ends every rank: no process or socket is left when this returns. In a callback it only sets
+  /// that going.
   void stop();
 
  private:

@@ -23,7 +23,7 @@ using StageActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<LoadCommand>>, caf::reacts_to<std::shared_ptr<ConnectCommand>>,
     caf::reacts_to<std::shared_ptr<SubmitCommand>>, caf::reacts_to<std::shared_ptr<CancelCommand>>,
     caf::reacts_to<std::shared_ptr<StatsCommand>>, caf::reacts_to<std::shared_ptr<ShutdownCommand>>,
-    caf::reacts_to<TickAtom>>;
+    caf::reacts_to<std::shared_ptr<WatchCommand>>, caf::reacts_to<TickAtom>>;
 
 /// How others talk to a stage actor: a message, and a nudge if it sleeps on its links. Any thread.
 /// A command that the actor no longer takes answers by its Reply's end.
@@ -35,6 +35,11 @@ class StageHandle {
   template <typename Command>
   void tell(Command command) const {
     caf::anon_send(actor_, std::make_shared<Command>(std::move(command)));
+    waiter_->wake();
+  }
+  /// Ends the actor once it is done with what it computes now.
+  void kill() const {
+    caf::anon_send_exit(actor_, caf::exit_reason::kill);
     waiter_->wake();
   }
   const StageActor& actor() const { return actor_; }
@@ -55,3 +60,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::SubmitCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CancelCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::StatsCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ShutdownCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchCommand>)

@@ -161,6 +161,10 @@ void StageLoop::close() {
   output_->close();
 }
 
+void StageLoop::drain() {
+  while (input_->try_receive()) continue;
+}
+
 bool StageLoop::closed() const {
   const auto done = [](transport::LinkState state) {
     return state == transport::LinkState::closed || state == transport::LinkState::failed;

@@ -64,8 +64,10 @@ class StageLoop {
   /// The sequencer, to submit to and cancel in; only at the first stage.
   graph::Sequencer& sequencer();
 
-  /// Starts a clean close of both links; closed() says when it is done.
+  /// Starts a clean close of both links; closed() says when it is done. No step() afterwards.
   void close();
+  /// Drops what still arrives: a link closes when its last frame has been taken.
+  void drain();
   bool closed() const;
 
   StageLoopStats stats() const;

@@ -68,6 +68,11 @@ interface Rank {
 
   shutdown @6 () -> ();
   # Cancels what runs, closes links cleanly, then returns; the rank exits after the reply is sent.
+
+  watch @7 () -> ();
+  # Never returns normally: fails with the reason once the rank can no longer serve, at once if that
+  # is so already, and with cancelled when it shuts down. disconnected: a link broke, and the
+  # neighbour's death may be the cause. Any time after load.
 }
 
 interface ProgressSink {

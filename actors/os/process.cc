@@ -13,12 +13,15 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <set>
 
 extern char** environ;
 
 namespace chainpump::os {
 namespace {
 
+constexpr int kTargetMax = 255;  // of a child's descriptor; each one below is closed one by one
+constexpr Duration kReapMax = std::chrono::seconds(5);
 constexpr int kErrorFdNumber = 3;  // where the child keeps the error pipe before descriptors move
 
 Error errno_error(const char* call, int error) {
@@ -99,6 +102,16 @@ int prepare_child(const ChildImage& image) {
   _exit(127);
 }
 
+Status check_options(const SpawnOptions& options) {
+  if (options.argv.empty()) return make_error(ErrorCode::invalid_argument, "spawn: argv is empty");
+  std::set<int> targets;
+  for (const auto& [ours, target] : options.descriptors)
+    if (target < 0 || target > kTargetMax || !targets.insert(target).second)
+      return make_error(ErrorCode::invalid_argument,
+                        "spawn: descriptor number {} is out of range or given twice", target);
+  return ok_status();
+}
+
 Error exec_error(const std::string& program, int error) {
   if (error == ENOENT)
     return make_error(ErrorCode::not_found, "cannot start {}: no such file", program);
@@ -120,7 +133,7 @@ std::string to_string(const ExitStatus& status) {
 }
 
 Result<Process> spawn(const SpawnOptions& options) {
-  if (options.argv.empty()) return make_error(ErrorCode::invalid_argument, "spawn: argv is empty");
+  RETURN_IF_ERROR(check_options(options));
   int highest = kErrorFdNumber;
   for (const auto& [ours, target] : options.descriptors) highest = std::max(highest, target);
 
@@ -197,9 +210,8 @@ Process::~Process() { end(); }
 void Process::end() noexcept {
   if (pid_ < 0 || status_) return;
   syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
-  // A killed process ends unless the kernel itself is stuck; the wait then ends with ours.
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  // A killed process ends, unless the kernel itself is stuck in it: then a zombie stays behind.
+  (void)wait(kReapMax);
   pid_ = -1;
 }
 

@@ -26,8 +26,8 @@ struct SpawnOptions {
   std::string program;                                           // path; not searched for
   std::vector<std::string> argv;                                 // argv[0] included
   std::vector<std::pair<std::string, std::string>> environment;  // added to or replacing ours
-  /// (our descriptor, the child's number): numbers >= 3 and distinct. 0, 1 and 2 are inherited as
-  /// they are unless given here; every other descriptor is closed in the child.
+  /// (our descriptor, the child's number): numbers from 0 to 255 and distinct. 0, 1 and 2 are
+  /// inherited as they are unless given here; every other descriptor is closed in the child.
   std::vector<std::pair<int, int>> descriptors;
   bool new_process_group = true;  // a terminal's Ctrl-C then reaches the parent only
 };
@@ -45,7 +45,7 @@ class Process {
  public:
   Process(Process&& other) noexcept;
   Process& operator=(Process&& other) noexcept;
-  /// Kills (SIGKILL) and reaps the child if that has not been done.
+  /// Kills (SIGKILL) and reaps the child if that has not been done; waits for at most 5 s.
   ~Process();
 
   pid_t pid() const { return pid_; }

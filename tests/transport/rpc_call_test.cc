@@ -25,6 +25,7 @@ struct FakeRank final : RankHandler {
   Reply<Ok> held_submit;
   ResultSinkHandle held_sink;
   Reply<RankStats> held_stats;
+  Reply<Ok> held_watch;
   bool hold = false;
   Status push_after_full = ok_status();
 
@@ -68,6 +69,7 @@ struct FakeRank final : RankHandler {
   }
   void on_stats(Reply<RankStats> reply) override { held_stats = std::move(reply); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
+  void on_watch(Reply<Ok> reply) override { held_watch = std::move(reply); }
 
   template <typename Condition>
   bool wait_for(Condition condition) {

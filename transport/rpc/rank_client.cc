@@ -277,4 +277,11 @@ void RankClient::shutdown(Duration deadline, Callback<Ok> callback) {
                     });
 }
 
+void RankClient::watch(Callback<Ok> callback) {
+  thread_->call<Ok>(connection_, "watch", Duration::max(), std::move(callback),
+                    [](schema::Rank::Client& rank) {
+                      return rank.watchRequest().send().then([](auto&&) { return Ok{}; });
+                    });
+}
+
 }  // namespace chainpump::transport::rpc

@@ -76,6 +76,9 @@ class RankClient {
   void cancel(uint64_t request_id, Duration deadline, Callback<Ok> callback);
   void stats(Duration deadline, Callback<RankStats> callback);
   void shutdown(Duration deadline, Callback<Ok> callback);
+  /// The callback comes when the rank can serve no longer, with the reason; never with ok. No
+  /// deadline: it is open as long as the connection is.
+  void watch(Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

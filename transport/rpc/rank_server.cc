@@ -244,6 +244,13 @@ class RankServer final : public schema::Rank::Server {
     });
   }
 
+  kj::Promise<void> watch(WatchContext context) override {
+    check_greeted(context);
+    auto [promise, reply] = make_reply<Ok>();
+    serving_.handler.on_watch(std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); });
+  }
+
  private:
   template <typename Context>
   void check_greeted(Context& context) {

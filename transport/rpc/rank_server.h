@@ -85,6 +85,8 @@ class RankHandler {
   virtual void on_stats(Reply<RankStats> reply) = 0;
   /// After the answer has been sent serve_rank() returns.
   virtual void on_shutdown(Reply<Ok> reply) = 0;
+  /// Answered, with an error, when this rank can no longer serve.
+  virtual void on_watch(Reply<Ok> reply) = 0;
 };
 
 struct RankServerOptions {
