@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kTextMax = 4096;
 constexpr size_t kNameMax = 64;
 constexpr int kCoreMax = 4095;
+constexpr int64_t kLayerMax = 1 << 20;
 
 /// Digits only, so that signs, 1e309, nan and 0x10 are errors and not surprises.
 std::optional<int64_t> digits(std::string_view text) {
@@ -35,7 +36,7 @@ std::optional<int64_t> byte_count(std::string_view text) {
   return std::nullopt;
 }
 
-/// BEGIN-END.
+/// FIRST-LAST.
 std::optional<std::pair<int64_t, int64_t>> pair_of(std::string_view text) {
   const size_t dash = text.find('-');
   if (dash == std::string_view::npos) return std::nullopt;
@@ -58,9 +59,9 @@ bool read_cores(std::string_view list, std::vector<int>& cores) {
     const size_t comma = list.find(',');
     const std::string_view part = list.substr(0, comma);
     const auto one = digits(part);
-    const auto range = one ? std::pair(*one, *one) : pair_of(part).value_or(std::pair(1, 0));
-    if (range.first > range.second || range.second > kCoreMax) return false;
-    for (int64_t core = range.first; core <= range.second; ++core) {
+    const auto range = one ? std::pair(*one, *one) : pair_of(part);
+    if (!range || range->first > range->second || range->second > kCoreMax) return false;
+    for (int64_t core = range->first; core <= range->second; ++core) {
       if (std::find(cores.begin(), cores.end(), core) != cores.end()) return false;
       cores.push_back(static_cast<int>(core));
     }
@@ -126,11 +127,12 @@ class ValueReader {
       case KeyType::choice:
         return read_choice(value);
       case KeyType::layers: {
-        const auto range = pair_of(text);
-        if (!range || range->first >= range->second || range->second > 1 << 20)
-          return must_be("BEGIN-END with BEGIN < END (the end not included)");
+        const auto one = digits(text);
+        const auto range = one ? std::pair(*one, *one) : pair_of(text);
+        if (!range || range->first > range->second || range->second > kLayerMax)
+          return must_be("FIRST-LAST, both included (0-9 is ten layers)");
         value.layers =
-            LayerRange{static_cast<int32_t>(range->first), static_cast<int32_t>(range->second)};
+            LayerRange{static_cast<int32_t>(range->first), static_cast<int32_t>(range->second + 1)};
         return true;
       }
       case KeyType::device:

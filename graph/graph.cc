@@ -156,9 +156,9 @@ class StageList {
       if (!stage.layers) continue;
       const int32_t expected = last ? last->layers->end : 0;
       if (stage.layers->begin != expected)
-        out_.add(stage.at, fmt::format("stage '{}' begins with layer {}, must begin with {} (the "
-                                       "end of a range is not included)",
-                                       stage.name, stage.layers->begin, expected));
+        out_.add(stage.at, fmt::format("stage '{}' begins with layer {}, must begin with {}{}",
+                                       stage.name, stage.layers->begin, expected,
+                                       last ? ", the one after stage '" + last->name + "'" : ""));
       last = &stage;
     }
     if (last != nullptr && some_without)
@@ -214,15 +214,19 @@ Result<Graph> parse_graph_text(std::string_view text, std::string_view file_name
   return std::move(*graph);
 }
 
-Result<Graph> load_graph(const std::filesystem::path& path) {
+Result<Graph> load_graph(const std::filesystem::path& path, Diagnostics& out) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::open(path));
   const auto bytes = file.bytes();
-  ASSIGN_OR_RETURN(
-      Graph graph,
-      parse_graph_text({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string()));
-  if (!graph.model_path.empty())
-    graph.model_path = (path.parent_path() / graph.model_path).lexically_normal().string();
-  return graph;
+  auto graph = parse_graph({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, out);
+  if (!graph) return Error{ErrorCode::bad_file, out.to_text(path.string())};
+  if (!graph->model_path.empty())
+    graph->model_path = (path.parent_path() / graph->model_path).lexically_normal().string();
+  return std::move(*graph);
+}
+
+Result<Graph> load_graph(const std::filesystem::path& path) {
+  Diagnostics out;
+  return load_graph(path, out);
 }
 
 }  // namespace chainpump::graph

@@ -37,6 +37,7 @@ struct DeviceRequest {
   int cuda_index = 0;
 };
 
+/// Half-open, as everywhere in the code; a file says FIRST-LAST, both included.
 struct LayerRange {
   int32_t begin = 0;
   int32_t end = 0;
@@ -90,7 +91,9 @@ std::optional<Graph> parse_graph(std::string_view text, Diagnostics& out);
 /// The same with the errors as text. bad_file.
 Result<Graph> parse_graph_text(std::string_view text, std::string_view file_name);
 
-/// Reads a file; its model path is then relative to the current folder. not_found, bad_file.
+/// Reads a file; its model path is then relative to the current folder. not_found, bad_file; what
+/// is wrong within the file also stands in `out`.
+Result<Graph> load_graph(const std::filesystem::path& path, Diagnostics& out);
 Result<Graph> load_graph(const std::filesystem::path& path);
 
 }  // namespace chainpump::graph

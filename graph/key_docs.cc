@@ -66,7 +66,8 @@ std::string type_schema(const KeySpec& key, int indent) {
       return fmt::format("{}\"enum\": [{}]", pad, fmt::join(choices, ", "));
     }
     case KeyType::layers:
-      return pad + R"("type": "string", "pattern": "^[0-9]+-[0-9]+$")";
+      return pad +
+             R"("type": ["string", "integer"], "pattern": "^[0-9]+(-[0-9]+)?$", "minimum": 0)";
     case KeyType::device:
       return pad + R"re("type": "string", "pattern": "^(auto|cpu(:[0-9,-]+)?|cuda:[0-9]+)$")re";
     case KeyType::names:

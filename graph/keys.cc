@@ -37,8 +37,8 @@ constexpr KeySpec kKeys[] = {
     {"stages[].inputs", KeyType::names, "the stage before",
      "Stages whose output this one takes; any graph without a cycle. [] for a source."},
     {"stages[].layers", KeyType::layers, "auto",
-     "Layers of a decoder stage as BEGIN-END, the end not included: 0-10 has ten. All stages give "
-     "them or none."},
+     "Layers of a decoder stage as FIRST-LAST, both included and counted from 0: 0-9 has ten, and "
+     "the next stage begins with 10. All stages give them or none."},
     {"stages[].device", KeyType::device, "auto",
      "Where the stage runs: auto, cpu, cpu:0-1 (logical cores, ends included), or cuda:N (refused "
      "when planned)."},

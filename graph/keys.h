@@ -19,8 +19,8 @@ enum class KeyType : uint8_t {
   bytes,    // an integer with an optional unit: B, KiB, MiB, GiB, TiB; `auto` likewise
   boolean,  // true or false
   choice,   // one of `choices`
-  layers,   // BEGIN-END, the end not included
-  device,   // auto, cpu, cpu:0-1,4 or cuda:N
+  layers,   // FIRST-LAST, both included, or one layer
+  device,   // auto, cpu, cpu:0-1,4 (both ends included) or cuda:N
   names,    // a list of names
   section,  // a mapping of the keys below it
   stages,   // a number, or a list of stage mappings

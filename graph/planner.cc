@@ -180,8 +180,8 @@ class Planner {
       for (const Stage& stage : graph_.stages) ends.push_back(stage.layers->end);
       if (ends.back() != model_.num_layers)
         return make_error(ErrorCode::invalid_argument,
-                          "the stages' layers end at {}, but the model has {} layers", ends.back(),
-                          model_.num_layers);
+                          "the stages' last layer is {}, but the model's last is {}",
+                          ends.back() - 1, model_.num_layers - 1);
     } else {
       // Decode tokens of one microbatch when the running set is full.
       const int32_t tokens = std::max(1, graph_.max_sequences / std::max(1, plan.max_microbatches));

@@ -41,9 +41,13 @@ BOOST_AUTO_TEST_CASE(EachErrorHasItsPlace) {
       {"stages:\n  - {name: a, inputs: [b]}\n  - {name: b, inputs: [a]}\n",
        "f:2:5: the stages form a cycle: a -> b -> a"},
       {"stages:\n  - {inputs: [x]}\n", "f:2:15: no stage is named 'x'"},
-      {"stages: [{layers: 0-4}, {layers: 5-9}]\n",
-       "f:1:25: stage 'stage1' begins with layer 5, must begin with 4 (the end of a range is not "
-       "included)"},
+      {"stages: [{layers: 0-4}, {layers: 6-9}]\n",
+       "f:1:25: stage 'stage1' begins with layer 6, must begin with 5, the one after stage "
+       "'stage0'"},
+      {"stages: [{layers: 1-4}]\n",
+       "f:1:10: stage 'stage0' begins with layer 1, must begin with 0"},
+      {"stages: [{layers: 4-0}]\n",
+       "f:1:19: stages[].layers is '4-0', must be FIRST-LAST, both included (0-9 is ten layers)"},
       {"stages: [{op: torch, module: m}]\n",
        "f:1:10: stage 'stage0': op torch runs code, so it needs trusted: true"},
       {"a: &x 1\n", "f:1:5: anchors (&x) are not allowed"},
@@ -61,6 +65,20 @@ BOOST_AUTO_TEST_CASE(EachErrorHasItsPlace) {
       {"threads:\n", "f:1:1: threads has no value"},
   };
   for (const auto& [text, expected] : kTable) BOOST_TEST(errors_of(text) == expected);
+}
+
+// As people read them, in layers and in cores: 0-9 is ten.
+BOOST_AUTO_TEST_CASE(RangesIncludeBothEnds) {
+  const auto graph = parse_graph_text(
+      "stages: [{layers: 0-9, device: 'cpu:0-1,4'}, {layers: 10}, {layers: 11-29}]\n", "f");
+  BOOST_TEST_REQUIRE(graph.ok());
+  const auto& stages = graph->stages;
+  BOOST_TEST(stages[0].layers->begin == 0);
+  BOOST_TEST(stages[0].layers->end == 10);
+  BOOST_TEST((stages[0].device.cores == std::vector<int>{0, 1, 4}));
+  BOOST_TEST(stages[1].layers->begin == 10);
+  BOOST_TEST(stages[1].layers->end == 11);
+  BOOST_TEST(stages[2].layers->end == 30);
 }
 
 BOOST_AUTO_TEST_CASE(AllErrorsAtOnceAndBounded) {
