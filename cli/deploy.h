@@ -1,0 +1,42 @@
+// From a graph's name to a running deployment: graph file, model file, plan, ranks, tokenizer.
+// What `run` and `score` share. One thread, the command's.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "actors/runtime.h"
+#include "base/result.h"
+#include "graph/plan.h"
+#include "graph/planner.h"
+#include "models/gguf/gguf.h"
+#include "models/tokenizer/tokenizer.h"
+
+namespace chainpump::cli {
+
+struct DeployOptions {
+  std::string graph = "demo";  // a file, or "demo"
+  graph::PlanOverrides overrides;
+  bool in_process = false;
+};
+
+/// Ranks come up in their own time while the caller goes on; runtime->wait_ready() tells.
+struct Deployment {
+  models::GgufFile model;
+  graph::Plan plan;
+  std::unique_ptr<models::Tokenizer> tokenizer;
+  std::unique_ptr<actors::Runtime> runtime;  // last: it ends first
+};
+
+/// The model file that the graph or the overrides name; for "demo" the one that `make demo`
+/// installs.
+Result<std::string> find_model(const std::string& graph_name, const graph::Graph& graph,
+                               const graph::PlanOverrides& overrides);
+
+Result<Deployment> deploy(const DeployOptions& options);
+
+/// Waits until every stage is ready, with progress on a terminal. Errors name the stage.
+Status wait_ready(const Deployment& deployment);
+
+}  // namespace chainpump::cli

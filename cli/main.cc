@@ -1,0 +1,210 @@
+// The `chainpump` command: verbs and flags; each verb's work is in its own file.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "actors/rank.h"
+#include "base/version.h"
+#include "cli/bench_link.h"
+#include "cli/exit_status.h"
+#include "cli/graph_commands.h"
+#include "cli/inspect.h"
+#include "cli/machine.h"
+#include "cli/run.h"
+#include "cli/score.h"
+#include "models/llama/profile.h"
+
+namespace chainpump::cli {
+namespace {
+
+// The flags of every verb that plans a deployment.
+struct DeployFlags {
+  DeployOptions options;
+  std::string activations;
+  std::string transport;
+  std::string spin;
+  std::string kv_type;
+};
+
+void add_plan_flags(CLI::App& verb, DeployFlags& flags) {
+  graph::PlanOverrides& o = flags.options.overrides;
+  verb.add_option("graph", flags.options.graph, "a graph file, or 'demo'")->required();
+  verb.add_option("--model", o.model_path, "the model, a GGUF file");
+  verb.add_option("--stages", o.stages, "cut the model into N stages")->check(CLI::Range(1, 4096));
+  verb.add_option("--threads", o.threads, "compute threads of each stage")
+      ->check(CLI::Range(1, 1024));
+  verb.add_option("--context", o.context_tokens, "longest sequence, in tokens")
+      ->check(CLI::Range(1, 1 << 30));
+  verb.add_option("--prefill-chunk", o.prefill_chunk, "prompt tokens in one microbatch")
+      ->check(CLI::Range(1, 1 << 20));
+  verb.add_option("--activations", flags.activations, "f32, or int8 where weights are quantised")
+      ->check(CLI::IsMember({"int8", "f32"}));
+  verb.add_option("--kv-type", flags.kv_type, "element type of the KV cache")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+  verb.add_option("--transport", flags.transport, "links between stages")
+      ->check(CLI::IsMember({"auto", "tcp", "shared_memory"}));
+  verb.add_option("--spin", flags.spin, "how stages wait for frames")
+      ->check(CLI::IsMember({"auto", "always", "never"}));
+}
+
+void add_deploy_flags(CLI::App& verb, DeployFlags& flags) {
+  add_plan_flags(verb, flags);
+  verb.add_flag("--in-process", flags.options.in_process,
+                "run the stages as threads of this process, for debugging");
+}
+
+DeployOptions deploy_options(const DeployFlags& flags) {
+  DeployOptions options = flags.options;
+  graph::PlanOverrides& o = options.overrides;
+  if (!flags.activations.empty()) o.exact_activations = flags.activations == "f32";
+  if (!flags.kv_type.empty()) o.kv_type = dtype_from_name(flags.kv_type);
+  if (!flags.transport.empty())
+    o.transport = flags.transport == "tcp"             ? graph::TransportKind::tcp
+                  : flags.transport == "shared_memory" ? graph::TransportKind::shared_memory
+                                                       : graph::TransportKind::automatic;
+  if (!flags.spin.empty())
+    o.spin = flags.spin == "always"  ? graph::SpinPolicy::always
+             : flags.spin == "never" ? graph::SpinPolicy::never
+                                     : graph::SpinPolicy::automatic;
+  return options;
+}
+
+struct Flags {
+  DeployFlags run_deploy;
+  RunOptions run;
+  DeployFlags score_deploy;
+  ScoreOptions score;
+  DeployFlags plan_deploy;
+  GraphCommandOptions plan;
+  GraphCommandOptions validate;
+  InspectOptions inspect;
+  BenchLinkOptions bench_link;
+  std::string explain_key;
+  std::string rank_label;
+  std::string output = "table";
+};
+
+void add_sampling_flags(CLI::App& verb, RunOptions& run) {
+  graph::SamplingParams& s = run.sampling;
+  s.max_new_tokens = 256;
+  verb.add_option("-n,--max-tokens", s.max_new_tokens, "new tokens at most")->capture_default_str();
+  verb.add_option("--temperature", s.temperature, "0: always the likeliest token")
+      ->capture_default_str();
+  verb.add_option("--top-p", s.top_p, "sample from the likeliest tokens of this mass")
+      ->capture_default_str();
+  verb.add_option("--top-k", s.top_k, "sample from the K likeliest tokens; 0: all")
+      ->capture_default_str();
+  verb.add_option("--min-p", s.min_p, "drop tokens less likely than this share of the likeliest")
+      ->capture_default_str();
+  verb.add_option("--repetition-penalty", s.repetition_penalty)->capture_default_str();
+  verb.add_option("--presence-penalty", s.presence_penalty)->capture_default_str();
+  verb.add_option("--frequency-penalty", s.frequency_penalty)->capture_default_str();
+  verb.add_option("--seed", run.seed, "makes sampling repeatable; drawn and reported if not given");
+  verb.add_option("--stop", s.stop, "ends the text before this string; may be given several times");
+  verb.add_flag("--ignore-eos", s.ignore_eos, "go on after the model's end token");
+}
+
+void add_run(CLI::App& app, Flags& flags) {
+  CLI::App& verb = *app.add_subcommand("run", "run a prompt, or chat on a terminal");
+  RunOptions& run = flags.run;
+  add_deploy_flags(verb, flags.run_deploy);
+  auto* prompt = verb.add_option("-p,--prompt", run.prompt, "the prompt; - reads standard input");
+  auto* file = verb.add_option("--prompt-file", run.prompt_file, "a file with the prompt");
+  auto* ids = verb.add_option("--prompt-ids", run.prompt_ids, "the prompt's token ids: 1,2,3");
+  prompt->excludes(file)->excludes(ids);
+  file->excludes(ids);
+  verb.add_option("--system", run.system, "the chat's system message");
+  auto* chat = verb.add_flag("--chat", run.chat, "demand the model's chat template");
+  verb.add_flag("--raw", run.raw, "the prompt as it is, without a template")->excludes(chat);
+  add_sampling_flags(verb, run);
+  verb.add_option("-o", flags.output, "table (text as it is made, then a summary) or json")
+      ->check(CLI::IsMember({"table", "json"}));
+}
+
+void add_others(CLI::App& app, Flags& flags) {
+  CLI::App& score = *app.add_subcommand("score", "log-probabilities of given tokens, JSON lines");
+  add_deploy_flags(score, flags.score_deploy);
+  score.add_option("--full", flags.score.full, "write all log-probabilities to this .npy file");
+
+  CLI::App& validate = *app.add_subcommand("validate", "check a graph file");
+  validate.add_option("graph", flags.validate.graph, "a graph file, or 'demo'")->required();
+  CLI::App& plan =
+      *app.add_subcommand("plan", "show cuts, bytes and predicted times; runs nothing");
+  add_plan_flags(plan, flags.plan_deploy);
+  CLI::App& inspect = *app.add_subcommand("inspect", "list what a weights file holds");
+  inspect.add_option("file", flags.inspect.file, "a GGUF file")->required();
+  for (CLI::App* verb : {&validate, &plan, &inspect})
+    verb->add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
+
+  CLI::App& explain = *app.add_subcommand("explain", "explain a key of the graph file");
+  explain.add_option("key", flags.explain_key, "for example kv.type; none lists all");
+
+  CLI::App& bench = *app.add_subcommand("bench", "measure this machine");
+  bench.require_subcommand(1);
+  CLI::App& link = *bench.add_subcommand("link", "our links beside ucx_perftest");
+  link.add_option("--rounds", flags.bench_link.rounds)->check(CLI::Range(1, 100));
+  link.add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
+
+  // A rank's program; started by the node agent only.
+  app.add_subcommand("rank", "")->group("")->add_option("label", flags.rank_label);
+}
+
+int plan_verb(Flags& flags) {
+  const DeployOptions deploy = deploy_options(flags.plan_deploy);
+  const auto fail = [](const Error& error) {
+    std::fprintf(stderr, "chainpump: %s\n", error.message.c_str());
+    return exit_status(error.code);
+  };
+  const Result<graph::Graph> graph = find_graph(deploy.graph);
+  if (!graph.ok()) return fail(graph.error());
+  const Result<std::string> path = find_model(deploy.graph, *graph, deploy.overrides);
+  if (!path.ok()) return fail(path.error());
+  const Result<models::GgufFile> model = models::GgufFile::open(*path);
+  if (!model.ok()) return fail(model.error());
+  const Result<graph::ModelProfile> profile = models::read_profile(*model);
+  if (!profile.ok()) return fail(profile.error());
+  flags.plan.graph = deploy.graph;
+  return run_plan(flags.plan, deploy.overrides, *profile, machine_profile());
+}
+
+int run_verb(const CLI::App& app, Flags& flags) {
+  const bool json = flags.output == "json";
+  flags.run.json = flags.plan.json = flags.validate.json = flags.bench_link.json = json;
+  if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
+  if (app.got_subcommand("run")) {
+    flags.run.deploy = deploy_options(flags.run_deploy);
+    return run_run(std::move(flags.run));
+  }
+  if (app.got_subcommand("score")) {
+    flags.score.deploy = deploy_options(flags.score_deploy);
+    return run_score(flags.score, std::cin, std::cout);
+  }
+  if (app.got_subcommand("validate")) return run_validate(flags.validate);
+  if (app.got_subcommand("plan")) return plan_verb(flags);
+  if (app.got_subcommand("explain")) return run_explain(flags.explain_key);
+  if (app.got_subcommand("inspect")) {
+    flags.inspect.output = json ? OutputFormat::json : OutputFormat::table;
+    return run_inspect(flags.inspect);
+  }
+  return run_bench_link(flags.bench_link);
+}
+
+}  // namespace
+}  // namespace chainpump::cli
+
+int main(int argc, char** argv) {
+  using namespace chainpump;
+  CLI::App app("Serves large models over a chain of stage processes.", "chainpump");
+  app.set_version_flag("--version", fmt::format("chainpump {}+{}", release(), commit()));
+  app.require_subcommand(1);
+  cli::Flags flags;
+  cli::add_run(app, flags);
+  cli::add_others(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int status = app.exit(error);
+    return status == 0 ? 0 : 2;
+  }
+  return cli::run_verb(app, flags);
+}

@@ -1,0 +1,20 @@
+// Progress of long work on standard error, one line that is rewritten; nothing where standard error
+// is no terminal. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "base/ids.h"
+#include "graph/plan.h"
+
+namespace chainpump::cli {
+
+/// Shows the weights of all stages together: bytes, rate, time left.
+std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> load_progress(
+    const graph::Plan& plan);
+
+/// Clears the line, if there is one.
+void end_progress();
+
+}  // namespace chainpump::cli

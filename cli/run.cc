@@ -1,0 +1,126 @@
+#include "cli/run.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <iostream>
+
+#include "actors/os/signals.h"
+#include "cli/exit_status.h"
+#include "cli/generation.h"
+#include "cli/prompt_source.h"
+#include "cli/run_report.h"
+
+namespace chainpump::cli {
+namespace {
+
+constexpr Duration kReportMax = std::chrono::seconds(5);
+
+uint64_t draw_seed() {
+  uint64_t seed = 0;
+  CHECK_EQ(getrandom(&seed, sizeof seed, 0), static_cast<ssize_t>(sizeof seed));
+  return seed;
+}
+
+void show_text(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+/// A signal ends the request under way, and with it the command; a second one ends it at once.
+class Interrupter {
+ public:
+  Status start() {
+    ASSIGN_OR_RETURN(signals_, os::TerminationSignals::create([this](int signal) {
+                       if (signal_.exchange(signal) != 0) ::_exit(128 + signal);
+                       if (Generation* generation = generation_) generation->interrupt();
+                       ::close(STDIN_FILENO);  // ends a chat that waits for a line
+                     }));
+    return ok_status();
+  }
+  void set_generation(Generation* generation) { generation_ = generation; }
+  int signal() const { return signal_; }
+
+ private:
+  std::atomic<int> signal_{0};
+  std::atomic<Generation*> generation_{nullptr};
+  std::unique_ptr<os::TerminationSignals> signals_;
+};
+
+Status generate_once(const RunOptions& options, const Deployment& deployment,
+                     Generation& generation) {
+  ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, prompt_tokens(options, deployment));
+  RETURN_IF_ERROR(wait_ready(deployment));
+  ASSIGN_OR_RETURN(const actors::RuntimeReport before, deployment.runtime->report(kReportMax));
+  ASSIGN_OR_RETURN(const Generated generated,
+                   generation.run(prompt, options.sampling, [&](std::string_view text) {
+                     if (!options.json) show_text(text);
+                   }));
+  ASSIGN_OR_RETURN(const actors::RuntimeReport after, deployment.runtime->report(kReportMax));
+  const actors::RuntimeReport report = since(before, after);
+  if (options.json) {
+    show_text(run_json(generated, prompt, options.sampling.seed, report) + "\n");
+  } else {
+    show_text("\n");
+    print_summary(stderr, generated, prompt.size(), report);
+  }
+  return ok_status();
+}
+
+/// Reads lines until the input ends; the conversation so far is the prompt of each turn.
+Status chat(const RunOptions& options, const Deployment& deployment, Generation& generation,
+            const Interrupter& interrupter) {
+  ASSIGN_OR_RETURN(const ChatEncoder encoder,
+                   ChatEncoder::create(deployment.model, *deployment.tokenizer));
+  RETURN_IF_ERROR(wait_ready(deployment));
+  std::fprintf(stderr, "Chat with the model; an empty line or Ctrl-D ends it.\n");
+  std::vector<models::ChatMessage> messages;
+  if (!options.system.empty()) messages.push_back({.role = "system", .content = options.system});
+  std::string line;
+  while (interrupter.signal() == 0) {
+    std::fprintf(stderr, "\n> ");
+    if (!std::getline(std::cin, line) || line.empty()) break;
+    messages.push_back({.role = "user", .content = line});
+    ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, encoder.encode(messages));
+    ASSIGN_OR_RETURN(Generated generated, generation.run(prompt, options.sampling, show_text));
+    std::fprintf(stderr, "\n[%zu tokens, first after %.0f ms, %.1f tokens/s]\n",
+                 generated.token_ids.size(), to_ms(generated.to_first_token),
+                 generated.tokens_per_second());
+    messages.push_back({.role = "assistant", .content = std::move(generated.text)});
+  }
+  return ok_status();
+}
+
+Status run_deployed(const RunOptions& options, Interrupter& interrupter) {
+  const bool wants_chat =
+      !options.prompt && options.prompt_file.empty() && options.prompt_ids.empty();
+  if (wants_chat && (options.json || options.raw || ::isatty(STDIN_FILENO) == 0))
+    return make_error(ErrorCode::invalid_argument,
+                      "no prompt: give --prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3 "
+                      "(a chat needs a terminal)");
+  ASSIGN_OR_RETURN(const Deployment deployment, deploy(options.deploy));
+  RETURN_IF_ERROR(validate(options.sampling, deployment.tokenizer->vocabulary_size()));
+  Generation generation(*deployment.runtime, *deployment.tokenizer);
+  interrupter.set_generation(&generation);
+  const Status done = wants_chat ? chat(options, deployment, generation, interrupter)
+                                 : generate_once(options, deployment, generation);
+  interrupter.set_generation(nullptr);
+  return done;
+}
+
+}  // namespace
+
+int run_run(RunOptions options) {
+  Interrupter interrupter;
+  const Status listening = interrupter.start();
+  options.sampling.seed = options.seed ? *options.seed : draw_seed();
+  const Status done = listening.ok() ? run_deployed(options, interrupter) : listening;
+  if (interrupter.signal() != 0) return 128 + interrupter.signal();
+  if (done.ok()) return 0;
+  std::fprintf(stderr, "chainpump: %s\n", done.error().message.c_str());
+  return exit_status(done.error().code);
+}
+
+}  // namespace chainpump::cli

@@ -1,0 +1,140 @@
+#include "cli/run_report.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/version.h"
+
+namespace chainpump::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// A stage's time without what it spent knowing of no request.
+Duration active(const actors::StageReport& s) {
+  return s.busy + s.transfer + s.bubble_input + s.bubble_credit;
+}
+
+double share(Duration part, Duration whole) {
+  return whole.count() > 0 ? to_seconds(part) / to_seconds(whole) : 0;
+}
+
+std::string cores_text(const std::vector<int32_t>& cores) {
+  return cores.empty() ? "shared" : fmt::format("{}", fmt::join(cores, ","));
+}
+
+std::string bytes_text(int64_t bytes) {
+  return fmt::format("{:.1f} MB", static_cast<double>(bytes) * 1e-6);
+}
+
+Json stage_json(const actors::StageReport& s) {
+  const Duration whole = active(s);
+  return {{"stage", s.stage.value},
+          {"layers", {s.layer_begin, s.layer_end}},
+          {"pid", s.pid},
+          {"cores", s.cores},
+          {"weight_bytes", s.weight_bytes_held},
+          {"weight_bytes_read", s.weight_bytes_read},
+          {"kv_bytes", s.kv_bytes},
+          {"steps", s.steps},
+          {"tokens", s.tokens},
+          {"busy_share", share(s.busy, whole)},
+          {"transfer_share", share(s.transfer, whole)},
+          {"bubble_input_share", share(s.bubble_input, whole)},
+          {"bubble_credit_share", share(s.bubble_credit, whole)},
+          {"wall_ms", to_ms(whole)}};
+}
+
+Json link_json(const actors::LinkReport& l) {
+  return {{"edge", l.edge.value},
+          {"transport", l.transport},
+          {"frames", l.frames},
+          {"payload_bytes", l.payload_bytes},
+          {"metadata_bytes", l.metadata_bytes},
+          {"copied_bytes", l.copied_bytes},
+          {"latency_p50_us", l.latency_p50_us},
+          {"latency_p99_us", l.latency_p99_us}};
+}
+
+}  // namespace
+
+actors::RuntimeReport since(const actors::RuntimeReport& before,
+                            const actors::RuntimeReport& after) {
+  actors::RuntimeReport out = after;
+  for (size_t i = 0; i < out.stages.size() && i < before.stages.size(); ++i) {
+    actors::StageReport& s = out.stages[i];
+    const actors::StageReport& b = before.stages[i];
+    s.steps -= b.steps;
+    s.tokens -= b.tokens;
+    s.busy -= b.busy;
+    s.transfer -= b.transfer;
+    s.bubble_input -= b.bubble_input;
+    s.bubble_credit -= b.bubble_credit;
+    s.idle -= b.idle;
+  }
+  for (size_t i = 0; i < out.links.size() && i < before.links.size(); ++i) {
+    actors::LinkReport& l = out.links[i];
+    const actors::LinkReport& b = before.links[i];
+    l.frames -= b.frames;
+    l.payload_bytes -= b.payload_bytes;
+    l.metadata_bytes -= b.metadata_bytes;
+    l.copied_bytes -= b.copied_bytes;
+  }
+  return out;
+}
+
+std::string run_json(const Generated& generated, const std::vector<TokenId>& prompt, uint64_t seed,
+                     const actors::RuntimeReport& report) {
+  const double ttft_s = to_seconds(generated.to_first_token);
+  Json json = {
+      {"text", generated.text},
+      {"token_ids", generated.token_ids},
+      {"prompt_token_ids", prompt},
+      {"finish_reason", graph::to_string(generated.finish)},
+      {"ttft_ms", to_ms(generated.to_first_token)},
+      {"tpot_ms", generated.tpot_ms()},
+      {"tokens_per_second", generated.tokens_per_second()},
+      {"prefill_tokens_per_second", ttft_s > 0 ? static_cast<double>(prompt.size()) / ttft_s : 0},
+      {"seed", seed},
+      {"version", fmt::format("{}+{}", release(), commit())},
+      {"system_fingerprint", report.numerics_id},
+      {"stages", Json::array()},
+      {"links", Json::array()}};
+  for (const actors::StageReport& s : report.stages) json["stages"].push_back(stage_json(s));
+  for (const actors::LinkReport& l : report.links) json["links"].push_back(link_json(l));
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void print_summary(std::FILE* out, const Generated& generated, size_t num_prompt_tokens,
+                   const actors::RuntimeReport& report) {
+  fmt::print(
+      out,
+      "\n{} prompt tokens, {} new ({}): first token after {:.0f} ms, then {:.2f} ms per token, "
+      "{:.1f} tokens/s    chainpump {}+{}\n\n",
+      num_prompt_tokens, generated.token_ids.size(), graph::to_string(generated.finish),
+      to_ms(generated.to_first_token), generated.tpot_ms(), generated.tokens_per_second(),
+      release(), commit());
+  fmt::print(out, "{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n", "stage", "layers",
+             "process", "cores", "weights", "KV", "busy", "transfer", "wait input", "wait credit");
+  for (const actors::StageReport& s : report.stages) {
+    const Duration whole = active(s);
+    fmt::print(out, "{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
+               s.stage.value, fmt::format("{}-{}", s.layer_begin, s.layer_end - 1), s.pid,
+               cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
+               100 * share(s.busy, whole), 100 * share(s.transfer, whole),
+               100 * share(s.bubble_input, whole), 100 * share(s.bubble_credit, whole));
+  }
+  const auto num_stages = static_cast<uint32_t>(report.stages.size());
+  fmt::print(out, "\n{:<10}{:<18}{:>8}{:>12}{:>14}{:>14}\n", "link", "transport", "frames",
+             "payload", "latency p50", "p99");
+  for (const actors::LinkReport& l : report.links) {
+    const uint32_t to = (l.edge.value + 1) % num_stages;
+    fmt::print(out, "{:<10}{:<18}{:>8}{:>12}{:>11.1f} us{:>11.1f} us\n",
+               fmt::format("{} -> {}", l.edge.value, to), l.transport, l.frames,
+               bytes_text(static_cast<int64_t>(l.payload_bytes)), l.latency_p50_us,
+               l.latency_p99_us);
+  }
+}
+
+}  // namespace chainpump::cli

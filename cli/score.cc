@@ -1,0 +1,193 @@
+#include "cli/score.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "cli/exit_status.h"
+#include "models/npy.h"
+
+namespace chainpump::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr Duration kLineMax = std::chrono::hours(24);
+constexpr size_t kLineBytesMax = size_t{16} << 20;
+
+struct Line {
+  std::vector<TokenId> prompt;
+  std::vector<TokenId> targets;
+};
+
+/// One line's results, filled on the runtime's thread.
+struct Pending {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<float> logprobs;
+  std::vector<TokenId> argmax;
+  std::optional<Result<Ok>> end;
+};
+
+Result<std::vector<TokenId>> read_ids(const Json& line, const char* key, size_t number) {
+  const auto found = line.find(key);
+  const auto bad = [&] {
+    return make_error(ErrorCode::invalid_argument,
+                      "line {}: '{}' must be a list of token ids, not empty", number, key);
+  };
+  if (found == line.end() || !found->is_array() || found->empty()) return bad();
+  std::vector<TokenId> ids;
+  for (const Json& id : *found) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX) return bad();
+    ids.push_back(id.get<TokenId>());
+  }
+  return ids;
+}
+
+Result<std::vector<Line>> read_lines(std::istream& in) {
+  std::vector<Line> lines;
+  std::string text;
+  for (size_t number = 1; std::getline(in, text); ++number) {
+    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+    if (text.size() > kLineBytesMax)
+      return make_error(ErrorCode::invalid_argument, "line {}: longer than {} bytes", number,
+                        kLineBytesMax);
+    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object())
+      return make_error(ErrorCode::invalid_argument,
+                        "line {}: not a JSON object with prompt_ids and target_ids", number);
+    Line line;
+    ASSIGN_OR_RETURN(line.prompt, read_ids(json, "prompt_ids", number));
+    ASSIGN_OR_RETURN(line.targets, read_ids(json, "target_ids", number));
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+std::shared_ptr<Pending> submit(actors::Runtime& runtime, const Line& line, std::string full_path) {
+  const auto pending = std::make_shared<Pending>();
+  const auto first = static_cast<int32_t>(line.prompt.size()) - 1;
+  pending->logprobs.resize(line.targets.size());
+  pending->argmax.resize(line.targets.size());
+  actors::SequenceRequest request;
+  request.prompt = line.prompt;
+  request.prompt.insert(request.prompt.end(), line.targets.begin(), line.targets.end());
+  request.score = {.first_position = first, .full_path = std::move(full_path)};
+  actors::SequenceCallbacks callbacks;
+  callbacks.on_token = [](const graph::TokenResult&) {};
+  callbacks.on_score = [pending, first](const graph::ScoreResult& score) {
+    const std::lock_guard lock(pending->mutex);
+    const auto index = static_cast<size_t>(score.position - first);
+    CHECK_LT(index, pending->logprobs.size());
+    pending->logprobs[index] = score.logprob;
+    pending->argmax[index] = score.argmax;
+  };
+  callbacks.on_end = [pending](Result<Ok> end) {
+    const std::lock_guard lock(pending->mutex);
+    pending->end = std::move(end);
+    pending->changed.notify_all();
+  };
+  runtime.submit(std::move(request), kLineMax, std::move(callbacks));
+  return pending;
+}
+
+/// The file of all lines' rows: each line's rows come from a file of its own, which the last stage
+/// wrote, and are moved here in order.
+class FullFile {
+ public:
+  FullFile(std::string path, int64_t num_columns) : path_(std::move(path)), cols_(num_columns) {}
+  FullFile(const FullFile&) = delete;
+  FullFile& operator=(const FullFile&) = delete;
+  ~FullFile() { std::filesystem::remove(part_path(), ignored_); }
+
+  bool wanted() const { return !path_.empty(); }
+  std::string part_path() const { return wanted() ? path_ + ".part" : std::string(); }
+
+  Status create(int64_t num_rows) {
+    if (!wanted()) return ok_status();
+    RETURN_IF_ERROR(models::write_npy_header(path_, num_rows, cols_));
+    return ok_status();
+  }
+  Status begin_part(int64_t num_rows) {
+    if (!wanted()) return ok_status();
+    return models::write_npy_header(part_path(), num_rows, cols_);
+  }
+  Status append_part(int64_t num_rows) {
+    if (!wanted()) return ok_status();
+    const UniqueFd from(::open(part_path().c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd to(::open(path_.c_str(), O_WRONLY | O_CLOEXEC));
+    off_t at = models::npy_row_offset(0, cols_);
+    off_t target = models::npy_row_offset(next_row_, cols_);
+    int64_t left = models::npy_row_offset(num_rows, cols_) - at;
+    while (left > 0) {
+      const ssize_t n =
+          ::copy_file_range(from.get(), &at, to.get(), &target, static_cast<size_t>(left), 0);
+      if (n <= 0)
+        return make_error(ErrorCode::internal, "{}: cannot write: {}", path_, std::strerror(errno));
+      left -= n;
+    }
+    next_row_ += num_rows;
+    return ok_status();
+  }
+
+ private:
+  std::string path_;
+  int64_t cols_;
+  int64_t next_row_ = 0;
+  std::error_code ignored_;
+};
+
+Status finish(Pending& pending, std::ostream& out) {
+  std::unique_lock lock(pending.mutex);
+  pending.changed.wait(lock, [&] { return pending.end.has_value(); });
+  if (!pending.end->ok()) return pending.end->error();
+  out << Json({{"logprobs", pending.logprobs}, {"argmax_ids", pending.argmax}}).dump() << '\n';
+  if (!out.flush()) return make_error(ErrorCode::internal, "standard output cannot be written");
+  return ok_status();
+}
+
+Status score_all(const ScoreOptions& options, const std::vector<Line>& lines, std::ostream& out) {
+  ASSIGN_OR_RETURN(const Deployment deployment, deploy(options.deploy));
+  RETURN_IF_ERROR(wait_ready(deployment));
+  FullFile full(options.full, deployment.tokenizer->vocabulary_size());
+  int64_t num_rows = 0;
+  for (const Line& line : lines) num_rows += static_cast<int64_t>(line.targets.size());
+  RETURN_IF_ERROR(full.create(num_rows));
+  // With a full file one line is under way at a time, so that one part file is enough.
+  const size_t window = full.wanted() ? 1 : static_cast<size_t>(deployment.plan.max_sequences) * 2;
+  std::vector<std::shared_ptr<Pending>> under_way;
+  size_t next = 0;
+  for (size_t done = 0; done < lines.size(); ++done) {
+    for (; next < lines.size() && next < done + window; ++next) {
+      RETURN_IF_ERROR(full.begin_part(static_cast<int64_t>(lines[next].targets.size())));
+      under_way.push_back(submit(*deployment.runtime, lines[next], full.part_path()));
+    }
+    if (const Status line = finish(*under_way[done], out); !line.ok())
+      return make_error(line.error().code, "request {}: {}", done + 1, line.error().message);
+    under_way[done].reset();
+    RETURN_IF_ERROR(full.append_part(static_cast<int64_t>(lines[done].targets.size())));
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+int run_score(const ScoreOptions& options, std::istream& in, std::ostream& out) {
+  const Result<std::vector<Line>> lines = read_lines(in);
+  const Status done = lines.ok() ? score_all(options, *lines, out) : Status(lines.error());
+  if (done.ok()) return 0;
+  std::fprintf(stderr, "chainpump: %s\n", done.error().message.c_str());
+  return exit_status(done.error().code);
+}
+
+}  // namespace chainpump::cli
