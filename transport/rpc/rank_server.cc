@@ -205,7 +205,8 @@ class RankServer final : public schema::Rank::Server {
     auto [promise, reply] = make_reply<Ok>();
     auto answered = std::make_shared<bool>(false);
     // A call that is dropped, or whose connection ends, is a cancelled request.
-    auto guard = kj::defer([&serving = serving_, request_id, answered] {
+    auto guard = kj::defer([&serving = serving_, request_id, answered, queue] {
+      queue->close();
       if (!*answered) serving.handler.on_cancel(request_id, Reply<Ok>([](Result<Ok>) {}));
     });
     serving_.handler.on_submit(std::move(request), ResultSinkHandle(queue), std::move(reply));
