@@ -6,7 +6,8 @@
 // literals, slices, arithmetic, comparisons, conditionals, filters, tests, and the methods of str,
 // dict and list that do not change a value. Globals: range, namespace, dict, raise_exception,
 // strftime_now. Not covered, and named by the error: include, import, extends, block, recursive
-// for, do, * and ** arguments, integers beyond 64 bits, format specifications.
+// for, do, * and ** arguments, integers beyond 64 bits, format specifications. Generators (of map,
+// select and their kin) are as jinja2's, but computed at once, and a second use is refused.
 // Every string knows which of its bytes came out of a message, through all operations.
 #pragma once
 

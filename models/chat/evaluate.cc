@@ -48,7 +48,8 @@ Value Interpreter::evaluate_kind(const Expr& expr) {
       return evaluate_name(expr);
     case ExprKind::list:
     case ExprKind::tuple:
-      return rt_.list(evaluate_all(expr.args, 0), expr.position, expr.kind == ExprKind::tuple);
+      return rt_.list(evaluate_all(expr.args, 0), expr.position,
+                      expr.kind == ExprKind::tuple ? ListKind::tuple : ListKind::list);
     case ExprKind::dict:
       return evaluate_dict(expr);
     case ExprKind::attribute:
@@ -184,6 +185,7 @@ Value Interpreter::evaluate_slice(const Expr& expr) {
     const size_t end =
         begin + offset_of_character(bytes.substr(begin), static_cast<size_t>(b.count));
     Text out;
+    out.is_safe = text->is_safe;
     out.append(*text, begin, end);
     return rt_.text(std::move(out), expr.position);
   }
@@ -196,7 +198,7 @@ Value Interpreter::evaluate_slice(const Expr& expr) {
   std::vector<Value> out;
   for (int64_t n = 0; n < b.count && !rt_.failed(); ++n)
     out.push_back(items[static_cast<size_t>(b.start + n * b.step)]);
-  if (!text) return rt_.list(std::move(out), expr.position, operand.list()->is_tuple);
+  if (!text) return rt_.list(std::move(out), expr.position, operand.list()->kind);
   Text joined;
   for (const Value& character : out) joined.append(*character.text());
   return rt_.text(std::move(joined), expr.position);

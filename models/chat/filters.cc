@@ -14,6 +14,12 @@ namespace {
 /// The operand as text, as jinja2's soft_str takes it.
 Text soft_text(const FilterCall& call) { return call.rt.str(call.operand, call.position); }
 
+/// A filter's result that is safe if the operand was.
+Value as_safe_as_before(const FilterCall& call, Text text) {
+  text.is_safe = call.operand.text() && call.operand.text()->is_safe;
+  return call.rt.text(std::move(text), call.position);
+}
+
 bool pay_characters(const FilterCall& call, const Text& text) {
   return call.rt.step(call.position, static_cast<int64_t>(text.bytes.size() / 4));
 }
@@ -27,19 +33,25 @@ Value trim(const FilterCall& call) {
   const Span span = strip(text.bytes, set ? set->bytes : "", true, true);
   Text out;
   out.append(text, span.begin, span.end);
-  return call.rt.text(std::move(out), call.position);
+  return as_safe_as_before(call, std::move(out));
 }
 
-Value string(const FilterCall& call) { return call.rt.text(soft_text(call), call.position); }
+Value string(const FilterCall& call) { return as_safe_as_before(call, soft_text(call)); }
+
+Value safe(const FilterCall& call) {
+  Text text = soft_text(call);
+  text.is_safe = true;
+  return call.rt.text(std::move(text), call.position);
+}
 
 Value upper(const FilterCall& call) {
   const Text text = soft_text(call);
-  return pay_characters(call, text) ? call.rt.text(to_upper(text), call.position) : Value();
+  return pay_characters(call, text) ? as_safe_as_before(call, to_upper(text)) : Value();
 }
 
 Value lower(const FilterCall& call) {
   const Text text = soft_text(call);
-  return pay_characters(call, text) ? call.rt.text(to_lower(text), call.position) : Value();
+  return pay_characters(call, text) ? as_safe_as_before(call, to_lower(text)) : Value();
 }
 
 Value title(const FilterCall& call) {
@@ -49,8 +61,7 @@ Value title(const FilterCall& call) {
 
 Value capitalize_first(const FilterCall& call) {
   const Text text = soft_text(call);
-  return pay_characters(call, text) ? call.rt.text(capitalize(text, false), call.position)
-                                    : Value();
+  return pay_characters(call, text) ? as_safe_as_before(call, capitalize(text, false)) : Value();
 }
 
 Value replace_filter(const FilterCall& call) {
@@ -212,7 +223,7 @@ struct Entry {
 constexpr Entry kFilters[] = {
     {"trim", trim},
     {"string", string},
-    {"safe", string},
+    {"safe", safe},
     {"upper", upper},
     {"lower", lower},
     {"title", title},

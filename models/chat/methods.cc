@@ -47,6 +47,7 @@ struct Call {
   }
   Value part(const Text& text, size_t begin, size_t end) const {
     Text out;
+    out.is_safe = text.is_safe;
     out.append(text, begin, end);
     return rt.text(std::move(out), position);
   }
@@ -147,7 +148,7 @@ Value starts_or_ends(const Call& call, const Text& self, bool starts) {
     if (!text) return false;
     return starts ? self.bytes.starts_with(text->bytes) : self.bytes.ends_with(text->bytes);
   };
-  if (affix && affix->list() && affix->list()->is_tuple)
+  if (affix && affix->list() && affix->list()->kind == ListKind::tuple)
     return Value(std::any_of(affix->list()->items.begin(), affix->list()->items.end(), matches));
   return Value(matches(affix ? *affix : Value()));
 }
@@ -233,6 +234,9 @@ Value text_method(const Call& call, const Text& self, std::string_view name) {
   const auto digit = [](uint32_t c) { return c >= '0' && c <= '9'; };
   const auto letter = [](uint32_t c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; };
   if (!call.rt.step(call.position, static_cast<int64_t>(self.bytes.size() / 64))) return Value();
+  if (self.is_safe && (name == "replace" || name == "format" || name == "join"))
+    return call.rt.fail(ErrorCode::unimplemented, call.position,
+                        fmt::format("unsupported: {} of a safe string", name));
   if (name == "strip") return stripped(call, self, true, true);
   if (name == "lstrip") return stripped(call, self, true, false);
   if (name == "rstrip") return stripped(call, self, false, true);
@@ -279,10 +283,12 @@ Value text_method(const Call& call, const Text& self, std::string_view name) {
 Value dict_method(const Call& call, const Value& self, std::string_view name) {
   const Dict& dict = *self.dict();
   if (!call.rt.step(call.position, static_cast<int64_t>(dict.entries.size() / 16))) return Value();
-  if (name == "items") return apply_filter(call.rt, "items", self, {}, call.position);
-  if (name == "keys" || name == "values") {
+  if (name == "items" || name == "keys" || name == "values") {
     std::vector<Value> items;
-    for (const auto& [key, value] : dict.entries) items.push_back(name == "keys" ? key : value);
+    for (const auto& [key, value] : dict.entries)
+      items.push_back(name == "items"  ? call.rt.list({key, value}, call.position, ListKind::tuple)
+                      : name == "keys" ? key
+                                       : value);
     return call.rt.list(std::move(items), call.position);
   }
   if (name == "copy") return self;
@@ -319,7 +325,7 @@ Value list_method(const Call& call, const Value& self, std::string_view name) {
 bool has_method(const Value& self, std::string_view name) {
   if (self.text()) return contains_name(kTextMethods, name);
   if (self.dict()) return contains_name(kDictMethods, name);
-  return self.list() && contains_name(kListMethods, name);
+  return self.list() && !self.is_generator() && contains_name(kListMethods, name);
 }
 
 Value call_method(Runtime& rt, const Value& self, std::string_view name, const Arguments& args,

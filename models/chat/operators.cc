@@ -14,6 +14,7 @@ Value repeat(Runtime& rt, const Value& value, int64_t times, Position position) 
     if (bytes > 0 && static_cast<uint64_t>(times) > kTextBytesMax / bytes)
       return rt.invalid(position, "a string grows beyond 16 MiB");
     Text out;
+    out.is_safe = text->is_safe;
     for (int64_t n = 0; bytes > 0 && n < times; ++n) out.append(*text);
     rt.step(position, bytes > 0 ? times / 16 : 0);
     return rt.text(std::move(out), position);
@@ -25,7 +26,7 @@ Value repeat(Runtime& rt, const Value& value, int64_t times, Position position) 
   std::vector<Value> items;
   for (int64_t n = 0; size > 0 && n < times; ++n)
     items.insert(items.end(), list.items.begin(), list.items.end());
-  return rt.list(std::move(items), position, list.is_tuple);
+  return rt.list(std::move(items), position, list.kind);
 }
 
 std::optional<int64_t> power(int64_t base, int64_t exponent) {
@@ -82,6 +83,13 @@ Value floats(Runtime& rt, std::string_view op, double a, double b, Position posi
   return Value(remainder != 0 && (remainder < 0) != (b < 0) ? remainder + b : remainder);
 }
 
+/// As Python adds str and markupsafe's Markup, even where templates escape nothing else.
+Value add_texts(Runtime& rt, const Text& a, const Text& b, Position position) {
+  Text out = b.is_safe && !a.is_safe ? escape_html(a) : a;
+  out.append(a.is_safe && !b.is_safe ? escape_html(b) : b);
+  return rt.text(std::move(out), position);
+}
+
 }  // namespace
 
 Value binary_operation(Runtime& rt, std::string_view op, const Value& a, const Value& b,
@@ -97,19 +105,16 @@ Value binary_operation(Runtime& rt, std::string_view op, const Value& a, const V
   if (a.integer() && b.integer()) return integers(rt, op, *a.integer(), *b.integer(), position);
   if (a.number() && b.number()) return floats(rt, op, *a.number(), *b.number(), position);
   if (op == "+" && a.text() && b.text()) {
-    Text out = *a.text();
-    out.append(*b.text());
-    return rt.text(std::move(out), position);
+    return add_texts(rt, *a.text(), *b.text(), position);
   }
-  if (op == "+" && a.list() && b.list() && a.list()->is_tuple == b.list()->is_tuple) {
+  if (op == "+" && a.list() && b.list() && a.list()->kind == b.list()->kind && !a.is_generator()) {
     std::vector<Value> items = a.list()->items;
     items.insert(items.end(), b.list()->items.begin(), b.list()->items.end());
-    return rt.list(std::move(items), position, a.list()->is_tuple);
+    return rt.list(std::move(items), position, a.list()->kind);
   }
-  if (op == "*" && (a.text() || a.list()) && b.integer())
-    return repeat(rt, a, *b.integer(), position);
-  if (op == "*" && (b.text() || b.list()) && a.integer())
-    return repeat(rt, b, *a.integer(), position);
+  const auto repeats = [](const Value& v) { return v.text() || (v.list() && !v.is_generator()); };
+  if (op == "*" && repeats(a) && b.integer()) return repeat(rt, a, *b.integer(), position);
+  if (op == "*" && repeats(b) && a.integer()) return repeat(rt, b, *a.integer(), position);
   if (op == "%" && a.text())
     return rt.fail(ErrorCode::unimplemented, position, "unsupported: formatting with %");
   return rt.invalid(position, fmt::format("'{}' does not work between {} and {}", op, a.type_name(),

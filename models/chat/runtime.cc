@@ -1,6 +1,7 @@
 #include "models/chat/runtime.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace chainpump::models::chat {
 
@@ -34,12 +35,12 @@ Value Runtime::text(Text text, Position position) {
   return Value(std::move(text));
 }
 
-Value Runtime::list(std::vector<Value> items, Position position, bool is_tuple) {
+Value Runtime::list(std::vector<Value> items, Position position, ListKind kind) {
   if (items.size() > kListItemsMax) return invalid(position, "a list grows beyond 10^6 items");
   if (!step(position, static_cast<int64_t>(items.size() / 2))) return Value();
   List list;
   list.items = std::move(items);
-  list.is_tuple = is_tuple;
+  list.kind = kind;
   Value value(std::move(list));
   if (value.height() > kValueHeightMax) return invalid(position, "lists nest beyond 100 levels");
   return value;
@@ -62,6 +63,7 @@ Text Runtime::str(const Value& value, Position position) {
 std::vector<Value> Runtime::items_of(const Value& value, Position position) {
   std::vector<Value> out;
   if (const List* list = value.list()) {
+    if (!use_generator(value, position)) return {};
     out = list->items;
   } else if (const Dict* dict = value.dict()) {
     for (const auto& [key, item] : dict->entries) out.push_back(key);
@@ -79,6 +81,13 @@ std::vector<Value> Runtime::items_of(const Value& value, Position position) {
   }
   step(position, static_cast<int64_t>(out.size() / 4));
   return out;
+}
+
+bool Runtime::use_generator(const Value& value, Position position) {
+  if (!value.is_generator()) return true;
+  if (std::exchange(value.list()->is_used, true))
+    invalid(position, "a generator gives its items only once; make a list of it");
+  return !failed();
 }
 
 const Text* Runtime::expect_text(const Value* value, std::string_view what, Position position) {
@@ -109,7 +118,8 @@ bool Runtime::contains(const Value& haystack, const Value& needle, Position posi
   }
   const auto is_needle = [&](const Value& item) { return equal(item, needle, budget); };
   if (const List* list = haystack.list())
-    return std::any_of(list->items.begin(), list->items.end(), is_needle) && step(position);
+    return use_generator(haystack, position) &&
+           std::any_of(list->items.begin(), list->items.end(), is_needle) && step(position);
   if (const Dict* dict = haystack.dict())
     return std::any_of(dict->entries.begin(), dict->entries.end(),
                        [&](const auto& entry) { return is_needle(entry.first); }) &&
@@ -178,7 +188,7 @@ Value Runtime::item(const Value& value, const Value& key, Position position) {
       if (equal(k, key, budget)) return found;
     if (!step(position)) return Value();
   } else if (const auto index = key.integer()) {
-    if (const List* list = value.list()) {
+    if (const List* list = value.list(); list && !value.is_generator()) {
       if (const auto i = index_within(*index, list->items.size())) return list->items[*i];
     } else if (const Text* text = value.text()) {
       if (!step(position, static_cast<int64_t>(text->bytes.size() / 16))) return Value();
@@ -186,6 +196,7 @@ Value Runtime::item(const Value& value, const Value& key, Position position) {
       if (i) {
         const size_t at = offset_of_character(text->bytes, *i);
         Text character;
+        character.is_safe = text->is_safe;
         character.append(*text, at, at + character_at(text->bytes, at).bytes);
         return Value(std::move(character));
       }

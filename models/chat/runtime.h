@@ -46,7 +46,7 @@ class Runtime {
   bool step(Position position, int64_t steps = 1);
 
   Value text(Text text, Position position);
-  Value list(std::vector<Value> items, Position position, bool is_tuple = false);
+  Value list(std::vector<Value> items, Position position, ListKind kind = ListKind::list);
   Value dict(Dict dict, Position position);
   /// str(value).
   Text str(const Value& value, Position position);
@@ -65,6 +65,9 @@ class Runtime {
   Value item(const Value& value, const Value& key, Position position);
 
  private:
+  /// False (and an error) if it is a generator whose items were taken before.
+  bool use_generator(const Value& value, Position position);
+
   std::optional<Error> error_;
 };
 

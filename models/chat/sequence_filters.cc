@@ -1,4 +1,4 @@
-// Filters over sequences. What jinja2 gives as a generator is a list here.
+// Filters over sequences.
 #include <algorithm>
 
 #include "models/chat/filters.h"
@@ -30,6 +30,16 @@ Arguments rest_of(const Arguments& args, size_t index) {
   return rest;
 }
 
+Value generator(const FilterCall& call, std::vector<Value> items) {
+  return call.rt.list(std::move(items), call.position, ListKind::generator);
+}
+
+/// jinja2's map and select take anything false (none, too) for nothing.
+std::vector<Value> items_if_true(const FilterCall& call) {
+  if (!call.operand.truth()) return {};
+  return call.rt.items_of(call.operand, call.position);
+}
+
 /// select and its kin: keeps the items (or those whose attribute) passes a test, by default truth.
 Value choose(const FilterCall& call, bool by_attribute, bool keep) {
   const size_t test_index = by_attribute ? 1 : 0;
@@ -42,7 +52,7 @@ Value choose(const FilterCall& call, bool by_attribute, bool keep) {
   const Text* test_name = test ? call.rt.expect_text(test, "the test", call.position) : nullptr;
   const Arguments rest = rest_of(call.args, test_index + 1);
   std::vector<Value> out;
-  for (const Value& item : call.rt.items_of(call.operand, call.position)) {
+  for (const Value& item : items_if_true(call)) {
     if (!call.rt.step(call.position)) return Value();
     const Value subject = path ? attribute_path(call, item, path->bytes) : item;
     const bool passes = test_name
@@ -50,7 +60,7 @@ Value choose(const FilterCall& call, bool by_attribute, bool keep) {
                             : subject.truth();
     if (passes == keep) out.push_back(item);
   }
-  return call.rt.list(std::move(out), call.position);
+  return generator(call, std::move(out));
 }
 
 /// Text without regard to case, for sorting as jinja2 does by default.
@@ -105,7 +115,7 @@ Value length_filter(const FilterCall& call) {
     if (!call.rt.step(call.position, static_cast<int64_t>(text->bytes.size() / 16))) return Value();
     return Value(static_cast<int64_t>(count_characters(text->bytes)));
   }
-  if (v.list()) return Value(static_cast<int64_t>(v.list()->items.size()));
+  if (v.list() && !v.is_generator()) return Value(static_cast<int64_t>(v.list()->items.size()));
   if (v.dict()) return Value(static_cast<int64_t>(v.dict()->entries.size()));
   if (v.is_undefined()) return Value(int64_t{0});
   return call.rt.invalid(call.position, fmt::format("'{}' has no length", v.type_name()));
@@ -117,6 +127,8 @@ Value first_filter(const FilterCall& call) {
 }
 
 Value last_filter(const FilterCall& call) {
+  if (call.operand.is_generator())
+    return call.rt.invalid(call.position, "a generator has no last item; make a list of it");
   const auto items = call.rt.items_of(call.operand, call.position);
   return items.empty() ? Value(Undefined{"the last of nothing"}) : items.back();
 }
@@ -127,13 +139,13 @@ Value list_filter(const FilterCall& call) {
 
 Value items_filter(const FilterCall& call) {
   std::vector<Value> out;
-  if (call.operand.is_undefined()) return call.rt.list({}, call.position);
+  if (call.operand.is_undefined()) return generator(call, {});
   if (!call.operand.dict())
     return call.rt.invalid(call.position,
                            fmt::format("'{}' has no items", call.operand.type_name()));
   for (const auto& [key, value] : call.operand.dict()->entries)
-    out.push_back(call.rt.list({key, value}, call.position, true));
-  return call.rt.list(std::move(out), call.position);
+    out.push_back(call.rt.list({key, value}, call.position, ListKind::tuple));
+  return generator(call, std::move(out));
 }
 
 Value join_filter(const FilterCall& call) {
@@ -160,7 +172,7 @@ Value map_filter(const FilterCall& call) {
   const Text* text = call.rt.expect_text(path ? path : name, "map's argument", call.position);
   if (!text) return Value();
   const Arguments rest = rest_of(call.args, 1);
-  for (const Value& item : call.rt.items_of(call.operand, call.position)) {
+  for (const Value& item : items_if_true(call)) {
     if (!call.rt.step(call.position)) return Value();
     if (path) {
       Value value = attribute_path(call, item, text->bytes);
@@ -169,7 +181,7 @@ Value map_filter(const FilterCall& call) {
       out.push_back(apply_filter(call.rt, text->bytes, item, rest, call.position));
     }
   }
-  return call.rt.list(std::move(out), call.position);
+  return generator(call, std::move(out));
 }
 
 Value select_filter(const FilterCall& call) { return choose(call, false, true); }
@@ -185,7 +197,7 @@ Value dictsort_filter(const FilterCall& call) {
   std::vector<std::pair<Value, Value>> keyed;
   for (const auto& [key, value] : call.operand.dict()->entries)
     keyed.emplace_back(sort_key(call, by_value ? value : key, case_sensitive),
-                       call.rt.list({key, value}, call.position, true));
+                       call.rt.list({key, value}, call.position, ListKind::tuple));
   sort_by_keys(call, keyed, flag(call, 2, "reverse"));
   std::vector<Value> out;
   for (auto& entry : keyed) out.push_back(std::move(entry.second));
@@ -209,7 +221,8 @@ Value sort_filter(const FilterCall& call) {
 Value reverse_filter(const FilterCall& call) {
   std::vector<Value> items = call.rt.items_of(call.operand, call.position);
   std::reverse(items.begin(), items.end());
-  if (!call.operand.text()) return call.rt.list(std::move(items), call.position);
+  if (call.operand.is_generator()) return call.rt.list(std::move(items), call.position);
+  if (!call.operand.text()) return generator(call, std::move(items));
   Text out;
   for (const Value& item : items) out.append(*item.text());
   return call.rt.text(std::move(out), call.position);
@@ -227,7 +240,7 @@ Value unique_filter(const FilterCall& call) {
     keys.push_back(key);
     out.push_back(item);
   }
-  return call.rt.list(std::move(out), call.position);
+  return generator(call, std::move(out));
 }
 
 Value sum_filter(const FilterCall& call) {

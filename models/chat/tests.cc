@@ -45,6 +45,7 @@ std::optional<bool> kind_test(Runtime& rt, std::string_view name, const Value& v
   if (name == "float") return v.is_float();
   if (name == "number") return v.number().has_value();
   if (name == "callable") return v.callable() != nullptr;
+  if (name == "sequence" && v.is_generator()) return false;
   if (name == "iterable" || name == "sequence")
     return v.text() || v.list() || v.dict() || v.is_undefined();
   if (name == "lower" || name == "upper")

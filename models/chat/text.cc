@@ -138,6 +138,21 @@ Text capitalize(const Text& text, bool words) {
   });
 }
 
+Text escape_html(const Text& text) {
+  static constexpr std::string_view kSpecial = "&<>\"'";
+  static constexpr std::string_view kEntities[] = {"&amp;", "&lt;", "&gt;", "&#34;", "&#39;"};
+  Text out;
+  out.is_safe = true;
+  for (size_t at = 0; at < text.bytes.size();) {
+    const size_t end = std::min(text.bytes.find_first_of(kSpecial, at), text.bytes.size());
+    out.append(text, at, end);
+    if (end == text.bytes.size()) break;
+    out.append(kEntities[kSpecial.find(text.bytes[end])], text.is_marked_at(end));
+    at = end + 1;
+  }
+  return out;
+}
+
 Text replace(const Text& text, std::string_view from, const Text& to, size_t count_max) {
   Text out;
   size_t at = 0;

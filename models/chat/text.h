@@ -18,6 +18,7 @@ struct Span {
 struct Text {
   std::string bytes;        // UTF-8
   std::vector<Span> marks;  // from messages; in order, apart, none empty
+  bool is_safe = false;     // HTML by the safe filter: what is added to it by + gets escaped
 
   Text() = default;
   explicit Text(std::string_view plain) : bytes(plain) {}
@@ -53,6 +54,8 @@ Text to_upper(const Text& text);
 Text to_lower(const Text& text);
 /// As str.capitalize, and Jinja's title filter (`words`: every word's first letter).
 Text capitalize(const Text& text, bool words);
+/// With & < > " and ' as HTML entities.
+Text escape_html(const Text& text);
 /// All of `from` by `to`, or the first `count_max` of them.
 Text replace(const Text& text, std::string_view from, const Text& to, size_t count_max);
 

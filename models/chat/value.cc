@@ -41,10 +41,12 @@ bool Value::truth() const {
   if (is_undefined() || is_none()) return false;
   if (const auto n = number()) return *n != 0;
   if (const Text* t = text()) return !t->bytes.empty();
-  if (const List* l = list()) return !l->items.empty();
+  if (const List* l = list()) return is_generator() || !l->items.empty();
   if (const Dict* d = dict()) return !d->entries.empty();
   return true;
 }
+
+bool Value::is_generator() const { return list() && list()->kind == ListKind::generator; }
 
 int Value::height() const {
   if (const List* l = list()) return l->height;
@@ -65,7 +67,8 @@ std::string_view Value::type_name() const {
   static constexpr std::string_view kNames[] = {"undefined", "None",     "bool", "int",
                                                 "float",     "str",      "list", "dict",
                                                 "namespace", "callable", "loop"};
-  if (const List* l = list(); l && l->is_tuple) return "tuple";
+  if (const List* l = list(); l && l->kind == ListKind::tuple) return "tuple";
+  if (is_generator()) return "generator";
   return kNames[v_.index()];
 }
 
@@ -103,7 +106,8 @@ bool equal(const Value& a, const Value& b, Budget& budget) {
   }
   if (const List* x = a.list()) {
     const List* y = b.list();
-    if (!y || x->is_tuple != y->is_tuple || x->items.size() != y->items.size()) return false;
+    if (a.is_generator()) return x == y;
+    if (!y || x->kind != y->kind || x->items.size() != y->items.size()) return false;
     for (size_t i = 0; i < x->items.size(); ++i)
       if (!equal(x->items[i], y->items[i], budget)) return false;
     return true;
@@ -136,7 +140,7 @@ std::optional<int> compare(const Value& a, const Value& b, Budget& budget) {
   if (a.text() && b.text()) return sign(a.text()->bytes.compare(b.text()->bytes), 0);
   const List* x = a.list();
   const List* y = b.list();
-  if (!x || !y || x->is_tuple != y->is_tuple) return std::nullopt;
+  if (!x || !y || x->kind != y->kind || a.is_generator()) return std::nullopt;
   for (size_t i = 0; i < std::min(x->items.size(), y->items.size()); ++i) {
     if (equal(x->items[i], y->items[i], budget)) continue;
     return compare(x->items[i], y->items[i], budget);

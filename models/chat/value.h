@@ -60,6 +60,7 @@ class Value {
   const Undefined* undefined() const { return std::get_if<Undefined>(&v_); }
   /// An integer, or a boolean as one.
   std::optional<int64_t> integer() const;
+  bool is_generator() const;
   bool is_float() const { return std::holds_alternative<double>(v_); }
   /// Any number, booleans included.
   std::optional<double> number() const;
@@ -84,10 +85,15 @@ class Value {
       v_;
 };
 
+/// A generator is what jinja2's map, select and their kin give: it is always true, has no length
+/// and no JSON form, and is gone through once. Ours is computed at once, and refuses a second time.
+enum class ListKind : uint8_t { list, tuple, generator };
+
 struct List {
   std::vector<Value> items;
-  bool is_tuple = false;
-  int height = 1;  // set by Value
+  ListKind kind = ListKind::list;
+  mutable bool is_used = false;  // a generator's items were taken
+  int height = 1;                // set by Value
   bool holds_namespace = false;
 };
 

@@ -95,6 +95,11 @@ void append_json_float(double d, Text& out) {
   out.append(float_repr(d));
 }
 
+/// Separators may be as long as strings get.
+void append_paid(std::string_view text, Text& out, Budget& budget) {
+  if (budget.spend_bytes(static_cast<int64_t>(text.size()))) out.append(text);
+}
+
 /// Begins the next item of a list or dict.
 void append_break(const JsonStyle& style, int level, Text& out) {
   if (style.indent < 0) return;
@@ -137,14 +142,15 @@ void append_repr(const Value& value, Text& out, Budget& budget) {
     out.append("None");
   } else if (value.is_undefined()) {
     out.append("Undefined");
-  } else if (const List* l = value.list()) {
-    out.append(l->is_tuple ? "(" : "[");
+  } else if (const List* l = value.list(); l && !value.is_generator()) {
+    const bool is_tuple = l->kind == ListKind::tuple;
+    out.append(is_tuple ? "(" : "[");
     for (size_t n = 0; n < l->items.size() && !budget.spent(); ++n) {
       if (n > 0) out.append(", ");
       append_repr(l->items[n], out, budget);
     }
-    if (l->is_tuple && l->items.size() == 1) out.append(",");
-    out.append(l->is_tuple ? ")" : "]");
+    if (is_tuple && l->items.size() == 1) out.append(",");
+    out.append(is_tuple ? ")" : "]");
   } else if (const Dict* d = value.dict()) {
     out.append("{");
     for (size_t n = 0; n < d->entries.size() && !budget.spent(); ++n) {
@@ -192,11 +198,11 @@ bool append_json_dict(const Dict& dict, const JsonStyle& style, int level, Text&
     });
   if (entries.empty()) return out.append("{}"), true;
   out.append("{");
-  for (size_t n = 0; n < entries.size(); ++n) {
-    if (n > 0) out.append(style.item_separator);
+  for (size_t n = 0; n < entries.size() && !budget.spent(); ++n) {
+    if (n > 0) append_paid(style.item_separator, out, budget);
     append_break(style, level + 1, out);
     if (!append_json_key(entries[n].first, style, out, unknown)) return false;
-    out.append(style.key_separator);
+    append_paid(style.key_separator, out, budget);
     if (!append_json(entries[n].second, style, level + 1, out, budget, unknown)) return false;
   }
   append_break(style, level, out);
@@ -224,11 +230,11 @@ bool append_json(const Value& value, const JsonStyle& style, int level, Text& ou
     budget.spend(static_cast<int64_t>(d->entries.size()) + 1);
     return budget.spend_bytes(2 + (level + 1) * std::max<int64_t>(style.indent, 0)),
            append_json_dict(*d, style, level, out, budget, unknown);
-  } else if (const List* l = value.list()) {
+  } else if (const List* l = value.list(); l && !value.is_generator()) {
     if (l->items.empty()) return budget.spend_bytes(2), out.append("[]"), true;
     out.append("[");
-    for (size_t n = 0; n < l->items.size(); ++n) {
-      if (n > 0) out.append(style.item_separator);
+    for (size_t n = 0; n < l->items.size() && !budget.spent(); ++n) {
+      if (n > 0) append_paid(style.item_separator, out, budget);
       append_break(style, level + 1, out);
       budget.spend_bytes(2 + (level + 1) * std::max<int64_t>(style.indent, 0));
       if (!append_json(l->items[n], style, level + 1, out, budget, unknown)) return false;

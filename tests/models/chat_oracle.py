@@ -5,7 +5,8 @@ Usage: chat_oracle.py RENDER_CHAT [TEMPLATES]
 TEMPLATES is a folder of *.jinja files; by default models/templates below CHAINPUMP_TEST_LLAMA_CPP,
 which the set-up unpacks. Each template is rendered over a table of conversations by jinja2, set up
 as transformers sets it up, and by our renderer. Where jinja2 succeeds, ours must give the same
-text; where it fails, ours must fail. The families that must be covered are named below.
+text; where it fails, ours must fail too, and in the families named below not because a construct is
+missing.
 """
 
 import datetime
@@ -202,20 +203,12 @@ def cases(name, source):
         }
 
 
-def strings_in(value):
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key != "role":
-                yield from strings_in(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from strings_in(item)
+def of_family(name):
+    return any(name.startswith(start) for start in FAMILIES.values())
 
 
-def leaks(case, pieces):
-    """A message's own marker must never stand in an unmarked piece."""
+def leaks(pieces):
+    """What only messages hold must never stand in an unmarked piece."""
     unmarked = "".join("\0" if marked else text for text, marked in pieces)
     return "evil" in unmarked or "Zürich" in unmarked or "turn 1" in unmarked
 
@@ -248,17 +241,19 @@ def main():
         name = case["name"].split(" / ")[0]
         if want != got:
             failures.append((case["name"], want, answer.get("error", got)))
+        elif got is None and answer["code"] == "unimplemented" and of_family(name):
+            failures.append((case["name"], "a refusal as jinja2's", answer["error"]))
         elif got is None:
             refused += 1
-        elif leaks(case, answer["pieces"]):
+        elif leaks(answer["pieces"]):
             failures.append((case["name"], "nothing of a message unmarked", answer["pieces"]))
         else:
             equal[name] = equal.get(name, 0) + 1
     for family, start in FAMILIES.items():
         if not any(name.startswith(start) for name in equal):
             failures.append((family, "at least one conversation rendered", "none"))
-    for name, want, got in failures[:20]:
-        print(f"DIFFERS: {name}\n  want: {want!r:.1500}\n  got:  {got!r:.1500}")
+    for name, want, got in failures[:8]:
+        print(f"DIFFERS: {name}\n  want: {want!r:.400}\n  got:  {got!r:.400}")
     print(
         f"{len(files)} templates, {len(table)} cases: {sum(equal.values())} equal, "
         f"{refused} refused by both, {len(failures)} differ"
