@@ -1,0 +1,366 @@
+// Stage loops chained by loopback links over executors without a model: order, credits, cancels,
+// failures, time; by hand in one thread, and with a thread for each.
+#include "actors/stage_loop.h"
+
+#include <atomic>
+#include <boost/test/unit_test.hpp>
+#include <cstring>
+#include <thread>
+
+#include "tests/fakes/fake_executor.h"
+#include "tests/fakes/why.h"
+#include "transport/loopback.h"
+
+namespace chainpump::actors {
+namespace {
+
+using namespace std::chrono_literals;
+using fakes::FakeExecutor;
+using fakes::why;
+
+constexpr int32_t kNumBlocks = 64;
+
+graph::SequencerOptions sequencer_options(int32_t num_stages) {
+  graph::SequencerOptions options;
+  options.num_stages = num_stages;
+  options.context_tokens = 256;
+  options.prefill_chunk_tokens = 8;
+  options.max_microbatch_tokens = 16;
+  options.max_sequences = 4;
+  options.max_microbatches = num_stages + 1;
+  options.block_tokens = 16;
+  options.num_kv_blocks = kNumBlocks;
+  options.vocabulary_size = FakeExecutor::kVocabulary;
+  return options;
+}
+
+transport::LinkOptions edge_options(uint32_t edge, int32_t credits) {
+  return {.edge = EdgeId(edge),
+          .epoch = PlanEpoch(1),
+          .secret = 7,
+          .credits = credits,
+          .slot_payload_bytes = 16 * FakeExecutor::kHidden * int64_t{sizeof(float)},
+          .slot_metadata_bytes = 8192};
+}
+
+struct ChainOptions {
+  int32_t credits = 4;
+  const Clock* clock = &steady_clock();
+  std::function<void(std::span<std::byte>)> on_first_wire;  // of the first edge
+  std::function<Status(int32_t stage)> on_run;
+};
+
+struct Chain {
+  std::vector<std::unique_ptr<FakeExecutor>> executors;
+  std::vector<std::unique_ptr<transport::Waiter>> waiters;
+  std::vector<std::unique_ptr<StageLoop>> loops;
+  std::map<SequenceId, std::vector<TokenId>> tokens;
+  std::atomic<int> num_finished{0};
+
+  explicit Chain(int32_t num_stages, const ChainOptions& options = {}) {
+    const auto count = static_cast<size_t>(num_stages);
+    std::vector<std::unique_ptr<transport::SendLink>> senders(count);
+    std::vector<std::unique_ptr<transport::ReceiveLink>> receivers(count);
+    for (size_t i = 0; i < count; ++i) {
+      const auto edge = edge_options(static_cast<uint32_t>(i), options.credits);
+      std::tie(senders[i], receivers[(i + 1) % count]) = transport::make_loopback_pair(
+          {.sender = edge, .receiver = edge, .on_wire = i == 0 ? options.on_first_wire : nullptr});
+    }
+    for (int32_t i = 0; i < num_stages; ++i) {
+      const bool is_first = i == 0;
+      const bool is_last = i + 1 == num_stages;
+      executors.push_back(std::make_unique<FakeExecutor>(fakes::FakeStage{
+          .stage = i, .is_first = is_first, .is_last = is_last, .on_run = [options, i] {
+            return options.on_run ? options.on_run(i) : ok_status();
+          }}));
+      waiters.push_back(std::make_unique<transport::Waiter>(transport::WaiterOptions{}));
+      StageLoopOptions loop{.is_first = is_first, .is_last = is_last, .sequencer = {}};
+      if (is_first) loop.sequencer = sequencer_options(num_stages);
+      const auto at = static_cast<size_t>(i);
+      loops.push_back(std::make_unique<StageLoop>(
+          loop, *executors.back(), std::move(receivers[at]), std::move(senders[at]),
+          [this](const graph::Deliveries& d) { take(d); }, *waiters.back(), *options.clock));
+    }
+  }
+
+  void take(const graph::Deliveries& deliveries) {
+    for (const auto& token : deliveries.tokens) tokens[token.id].push_back(token.token);
+    num_finished += static_cast<int>(deliveries.finished.size());
+  }
+  SequenceId submit(int32_t num_prompt, int32_t max_new) {
+    graph::SequenceDescriptor descriptor;
+    for (int32_t i = 0; i < num_prompt; ++i) descriptor.prompt.push_back((i * 11 + 3) % 80);
+    descriptor.sampling.max_new_tokens = max_new;
+    const auto id = first().sequencer().submit(descriptor);
+    BOOST_REQUIRE_MESSAGE(id.ok(), why(id));
+    return *id;
+  }
+  std::vector<TokenId> expected(int32_t num_prompt, int32_t max_new) const {
+    TokenId token = ((num_prompt - 1) * 11 + 3) % 80;
+    std::vector<TokenId> made;
+    for (int32_t i = 0; i < max_new; ++i) {
+      token = FakeExecutor::next_token(token, num_prompt - 1 + i,
+                                       static_cast<int32_t>(executors.size()));
+      made.push_back(token);
+    }
+    return made;
+  }
+  /// Steps every loop in turn until nothing moves or one fails.
+  Status run_dry() {
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (const auto& loop : loops) {
+        ASSIGN_OR_RETURN(const bool did, loop->step());
+        moved |= did;
+      }
+    }
+    return ok_status();
+  }
+  StageLoop& first() { return *loops.front(); }
+};
+
+void check_ascending(const std::vector<MicrobatchId>& ids) {
+  for (size_t i = 0; i < ids.size(); ++i) BOOST_TEST(ids[i].value == i + 1);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(results_come_in_order_whatever_the_length) {
+  for (const int32_t num_stages : {1, 2, 3, 7}) {
+    Chain chain(num_stages);
+    const SequenceId a = chain.submit(50, 20);
+    const SequenceId b = chain.submit(3, 30);
+    const SequenceId c = chain.submit(17, 1);
+    BOOST_REQUIRE(chain.run_dry().ok());
+    BOOST_TEST(chain.tokens[a] == chain.expected(50, 20));
+    BOOST_TEST(chain.tokens[b] == chain.expected(3, 30));
+    BOOST_TEST(chain.tokens[c] == chain.expected(17, 1));
+    BOOST_TEST(chain.num_finished == 3);
+    BOOST_TEST(chain.first().sequencer().idle());
+    BOOST_TEST(chain.first().sequencer().num_free_blocks() == kNumBlocks);
+    for (const auto& executor : chain.executors) {
+      check_ascending(executor->seen());
+      BOOST_TEST(executor->seen().size() == chain.executors.front()->seen().size());
+      BOOST_TEST(executor->released().size() == 3u);  // every stage forgets every sequence
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_stage_without_credit_waits_and_says_so) {
+  Chain chain(2, {.credits = 1, .clock = &steady_clock(), .on_first_wire = {}, .on_run = {}});
+  chain.submit(40, 4);
+  while (*chain.first().step()) continue;
+  BOOST_TEST(chain.first().stats().steps == 1u);  // the second waits for the only credit
+  chain.first().wait_until(steady_clock().now() + 2ms);
+  BOOST_TEST((chain.first().stats().wait_credit >= 2ms));
+  BOOST_TEST((chain.first().stats().wait_input == Duration(0)));
+  BOOST_REQUIRE(chain.run_dry().ok());
+  BOOST_TEST(chain.num_finished == 1);
+  chain.first().wait_until(steady_clock().now() + 1ms);
+  BOOST_TEST((chain.first().stats().idle >= 1ms));
+  chain.loops[1]->wait_until(steady_clock().now() + 1ms);
+  BOOST_TEST((chain.loops[1]->stats().wait_input >= 1ms));
+}
+
+BOOST_AUTO_TEST_CASE(time_is_accounted_to_the_nanosecond) {
+  ManualClock clock;
+  Chain chain(3, {.credits = 4,
+                  .clock = &clock,
+                  .on_first_wire = [&](std::span<std::byte>) { clock.advance(2us); },
+                  .on_run =
+                      [&](int32_t stage) {
+                        clock.advance((stage + 1) * 1ms);
+                        return ok_status();
+                      }});
+  const TimePoint began = clock.now();
+  chain.submit(30, 12);
+  BOOST_REQUIRE(chain.run_dry().ok());
+  const StageLoopStats first = chain.first().stats();
+  const StageLoopStats last = chain.loops[2]->stats();
+  BOOST_TEST((first.compute == first.steps * 1ms));
+  BOOST_TEST((last.compute == last.steps * 3ms));
+  BOOST_TEST(first.tokens == 41u);
+  BOOST_TEST((first.wait_input + first.wait_credit + first.idle == Duration(0)));
+  for (const auto& loop : chain.loops) {
+    (void)loop->step();  // charges what passed while others ran
+    const StageLoopStats s = loop->stats();
+    BOOST_TEST(
+        (s.compute + s.transfer + s.wait_input + s.wait_credit + s.idle == clock.now() - began));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_cancel_in_mid_flight_touches_nobody_else) {
+  for (int32_t steps_before = 0; steps_before < 12; ++steps_before) {
+    Chain chain(3);
+    const SequenceId doomed = chain.submit(30, 100);
+    const SequenceId other = chain.submit(12, 25);
+    for (int32_t i = 0; i < steps_before; ++i)
+      for (const auto& loop : chain.loops) BOOST_REQUIRE(loop->step().ok());
+    const size_t had = chain.tokens[doomed].size();
+    chain.first().sequencer().cancel(doomed);
+    BOOST_REQUIRE(chain.run_dry().ok());
+    BOOST_TEST(chain.tokens[doomed].size() == had);
+    BOOST_TEST(chain.tokens[other] == chain.expected(12, 25));
+    BOOST_TEST(chain.num_finished == 1);
+    BOOST_TEST(chain.first().sequencer().num_free_blocks() == kNumBlocks);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_executor_s_failure_is_the_loop_s) {
+  int runs = 0;
+  Chain chain(2, {.credits = 4,
+                  .clock = &steady_clock(),
+                  .on_first_wire = {},
+                  .on_run = [&](int32_t stage) -> Status {
+                    if (stage == 1 && ++runs == 3)
+                      return make_error(ErrorCode::internal, "the device fell out");
+                    return ok_status();
+                  }});
+  chain.submit(40, 4);
+  const Status end = chain.run_dry();
+  BOOST_REQUIRE(!end.ok());
+  BOOST_TEST(end.error().message == "the device fell out");
+}
+
+BOOST_AUTO_TEST_CASE(a_corrupt_frame_ends_the_receiver) {
+  bool corrupt = false;
+  Chain chain(2, {.credits = 4,
+                  .clock = &steady_clock(),
+                  .on_first_wire =
+                      [&](std::span<std::byte> message) {
+                        if (corrupt) message.back() ^= std::byte{1};
+                      },
+                  .on_run = {}});
+  corrupt = true;
+  chain.submit(4, 4);
+  BOOST_REQUIRE(*chain.first().step());
+  const auto refused = chain.loops[1]->step();
+  BOOST_REQUIRE(!refused.ok());
+  BOOST_TEST(refused.error().message.find("input link: ") == 0u);
+  BOOST_TEST(chain.executors[1]->seen().empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_vanished_neighbour_is_noticed_on_both_sides) {
+  Chain chain(3);
+  chain.submit(40, 4);
+  BOOST_REQUIRE(*chain.first().step());
+  chain.loops[1].reset();
+  const auto upstream = chain.first().step();
+  const auto downstream = chain.loops[2]->step();
+  BOOST_REQUIRE(!upstream.ok());
+  BOOST_REQUIRE(!downstream.ok());
+  BOOST_TEST((upstream.error().code == ErrorCode::disconnected));
+  BOOST_TEST(upstream.error().message.find("output link: ") == 0u);
+  BOOST_TEST(downstream.error().message.find("input link: ") == 0u);
+}
+
+/// A last stage whose input is fed by hand.
+struct Fed {
+  std::unique_ptr<transport::SendLink> sender;
+  std::unique_ptr<transport::ReceiveLink> returned;
+  FakeExecutor executor{{.stage = 1, .is_first = false, .is_last = true, .on_run = {}}};
+  transport::Waiter waiter{transport::WaiterOptions{}};
+  std::unique_ptr<StageLoop> loop;
+
+  Fed() {
+    auto [send, receive] = transport::make_loopback_pair(edge_options(0, 4));
+    auto [result_send, result_receive] = transport::make_loopback_pair(edge_options(1, 4));
+    sender = std::move(send);
+    returned = std::move(result_receive);
+    loop = std::make_unique<StageLoop>(
+        StageLoopOptions{.is_last = true, .sequencer = {}}, executor, std::move(receive),
+        std::move(result_send), [](const graph::Deliveries&) {}, waiter, steady_clock());
+  }
+  Result<bool> feed(transport::FrameKind kind, const std::vector<std::byte>& metadata,
+                    int64_t payload_bytes) {
+    auto slot = sender->try_acquire();
+    BOOST_REQUIRE(slot);
+    std::memset(slot->payload().data(), 0, slot->payload().size());
+    BOOST_REQUIRE(
+        sender->send(std::move(slot), kind, MicrobatchId(1), metadata, payload_bytes).ok());
+    return loop->step();
+  }
+};
+
+BOOST_AUTO_TEST_CASE(frames_that_make_no_sense_are_errors) {
+  graph::Microbatch microbatch;
+  microbatch.id = MicrobatchId(1);
+  graph::SequenceDescriptor descriptor;
+  descriptor.id = SequenceId(1);
+  descriptor.prompt = {1, 2, 3};
+  microbatch.descriptors = {descriptor};
+  microbatch.slices = {
+      {.id = SequenceId(1), .tokens = {1, 2, 3}, .new_blocks = {KvBlockId(0)}, .sample = true}};
+  std::vector<std::byte> good;
+  encode(microbatch, good);
+  const auto bytes = int64_t{3} * FakeExecutor::kHidden * int64_t{sizeof(float)};
+  const auto activation = transport::FrameKind::activation;
+  BOOST_TEST(Fed().feed(activation, good, bytes).ok());
+  BOOST_TEST(
+      (Fed().feed(transport::FrameKind::result, good, bytes).error().code == ErrorCode::internal));
+  BOOST_TEST((Fed().feed(activation, good, bytes - 4).error().code == ErrorCode::internal));
+  BOOST_TEST((Fed().feed(activation, good, 0).error().code == ErrorCode::internal));
+  BOOST_TEST(
+      (Fed().feed(activation, std::vector<std::byte>(40, std::byte{0xff}), bytes).error().code ==
+       ErrorCode::invalid_argument));
+  for (size_t cut = 0; cut < good.size(); ++cut) {
+    const std::vector<std::byte> part(good.begin(), good.begin() + static_cast<ptrdiff_t>(cut));
+    BOOST_TEST(!Fed().feed(activation, part, bytes).ok(), "cut to " << cut);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_thread_for_each_stage_and_a_clean_close) {
+  for (const int32_t num_stages : {1, 2, 3}) {
+    Chain chain(num_stages);
+    const SequenceId a = chain.submit(60, 150);
+    const SequenceId b = chain.submit(5, 200);
+    std::atomic<bool> stop{false};
+    std::atomic<int> failures{0};
+    const TimePoint deadline = steady_clock().now() + 30s;
+    std::vector<std::thread> threads;
+    for (const auto& loop : chain.loops) {
+      threads.emplace_back([&, stage = loop.get()] {
+        while (!stop && steady_clock().now() < deadline) {
+          const auto moved = stage->step();
+          if (!moved.ok()) ++failures;
+          if (!moved.ok()) return;
+          if (!*moved) stage->wait_until(deadline);
+          if (chain.num_finished < 2 || stop.exchange(true)) continue;
+          for (const auto& waiter : chain.waiters) waiter->wake();
+        }
+        stage->close();
+        while (!stage->closed() && steady_clock().now() < deadline) {
+          stage->drain();
+          stage->wait_until(steady_clock().now() + 1ms);
+        }
+        if (!stage->closed()) ++failures;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    BOOST_TEST(failures == 0);
+    BOOST_TEST(chain.tokens[a] == chain.expected(60, 150));
+    BOOST_TEST(chain.tokens[b] == chain.expected(5, 200));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(frames_under_way_do_not_hold_up_a_close) {
+  Chain chain(3);
+  chain.submit(60, 10);
+  for (int i = 0; i < 3; ++i) BOOST_REQUIRE(chain.first().step().ok());
+  BOOST_REQUIRE(chain.loops[1]->step().ok());
+  const TimePoint deadline = steady_clock().now() + 500ms;
+  for (const auto& loop : chain.loops) loop->close();
+  const auto all_closed = [&] {
+    return std::all_of(chain.loops.begin(), chain.loops.end(),
+                       [](const auto& loop) { return loop->closed(); });
+  };
+  while (!all_closed() && steady_clock().now() < deadline) {
+    for (const auto& loop : chain.loops) {
+      loop->drain();
+      loop->wait_until(steady_clock().now());
+    }
+  }
+  BOOST_TEST(all_closed());
+}
+
+}  // namespace chainpump::actors
