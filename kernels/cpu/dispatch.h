@@ -41,8 +41,9 @@ struct KernelTable {
                     int64_t count);
   void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
   int64_t (*argmax)(const float* values, int64_t count);
-  /// sum(exp(values - largest)) in 16 lanes by index modulo 16, then a fixed tree.
-  float (*sum_exp)(const float* values, int64_t count, float largest);
+  /// sum(exp(values - largest)), each exp in f32, in 16 lanes of f64 by index modulo 16, then a
+  /// fixed tree: f32 lanes would lose 1e-5 over a large vocabulary.
+  double (*sum_exp)(const float* values, int64_t count, float largest);
 
   /// For measure.h: reads all bytes (a multiple of 4 KiB) once, in order, and folds them; and
   /// multiply-adds on registers alone, returning how many operations (2 per multiply-add) it did.

@@ -153,16 +153,22 @@ int64_t argmax(const float* values, int64_t count) {
   return 0;  // nothing but NaN
 }
 
-float sum_exp(const float* values, int64_t count, float largest) {
-  __m256 lanes[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-  for (int64_t i = 0; i < count; i += 8) {
-    const __m256i mask = first_lanes(count - i);
-    const __m256 v = _mm256_maskload_ps(values + i, mask);
-    const __m256 e = exp_vector(_mm256_sub_ps(v, _mm256_set1_ps(largest)));
-    __m256& sum = lanes[i / 8 % 2];
-    sum = _mm256_add_ps(sum, _mm256_and_ps(e, _mm256_castsi256_ps(mask)));
+double sum_exp(const float* values, int64_t count, float largest) {
+  __m256d lanes[4];
+  for (__m256d& four : lanes) four = _mm256_setzero_pd();
+  for (int64_t i = 0; i < count; i += 16) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const __m256i mask = first_lanes(count - i - 8 * half);
+      const __m256 v = _mm256_maskload_ps(values + i + 8 * half, mask);
+      const __m256 all = exp_vector(_mm256_sub_ps(v, _mm256_set1_ps(largest)));
+      const __m256 e = _mm256_and_ps(all, _mm256_castsi256_ps(mask));
+      __m256d* sums = lanes + 2 * half;
+      sums[0] = _mm256_add_pd(sums[0], _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
+      sums[1] = _mm256_add_pd(sums[1], _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
+    }
   }
-  return tree_sum(lanes[0], lanes[1]);
+  return tree_sum(lanes);
 }
 
 }  // namespace chainpump::kernels::cpu::avx2

@@ -155,15 +155,18 @@ int64_t argmax(const float* values, int64_t count) {
   return 0;  // nothing but NaN
 }
 
-float sum_exp(const float* values, int64_t count, float largest) {
-  __m512 lanes = _mm512_setzero_ps();
+double sum_exp(const float* values, int64_t count, float largest) {
+  __m512d low = _mm512_setzero_pd();
+  __m512d high = _mm512_setzero_pd();
   for (int64_t i = 0; i < count; i += 16) {
     const __mmask16 mask = first_lanes(count - i);
     const __m512 v = _mm512_maskz_loadu_ps(mask, values + i);
-    const __m512 e = exp_vector(_mm512_sub_ps(v, _mm512_set1_ps(largest)));
-    lanes = _mm512_mask_add_ps(lanes, mask, lanes, e);
+    const __m512 all = exp_vector(_mm512_sub_ps(v, _mm512_set1_ps(largest)));
+    const __m512 e = _mm512_maskz_mov_ps(mask, all);
+    low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
+    high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
   }
-  return tree_sum(lanes);
+  return tree_sum(low, high);
 }
 
 }  // namespace chainpump::kernels::cpu::avx512

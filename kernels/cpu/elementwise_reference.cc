@@ -48,9 +48,10 @@ int64_t argmax(const float* values, int64_t count) {
   return best;
 }
 
-float sum_exp(const float* values, int64_t count, float largest) {
-  float lanes[16] = {};
-  for (int64_t i = 0; i < count; ++i) lanes[i % 16] += exp_scalar(values[i] - largest);
+double sum_exp(const float* values, int64_t count, float largest) {
+  double lanes[16] = {};
+  for (int64_t i = 0; i < count; ++i)
+    lanes[i % 16] += static_cast<double>(exp_scalar(values[i] - largest));
   return tree_sum_16(lanes);
 }
 

@@ -111,14 +111,14 @@ TokenId argmax(Isa isa, std::span<const float> values) {
       kernel_table(isa).argmax(values.data(), static_cast<int64_t>(values.size())));
 }
 
-float log_sum_exp(Isa isa, std::span<const float> values) {
+double log_sum_exp(Isa isa, std::span<const float> values) {
   CHECK(!values.empty());
   const KernelTable& table = kernel_table(isa);
   const auto count = static_cast<int64_t>(values.size());
   const float largest = values[static_cast<size_t>(table.argmax(values.data(), count))];
-  if (std::isinf(largest)) return largest;
-  const float sum = table.sum_exp(values.data(), count, largest);
-  return static_cast<float>(static_cast<double>(largest) + log_f64(static_cast<double>(sum)));
+  if (std::isinf(largest)) return static_cast<double>(largest);
+  const double sum = table.sum_exp(values.data(), count, largest);
+  return static_cast<double>(largest) + log_f64(sum);
 }
 
 }  // namespace chainpump::kernels::cpu

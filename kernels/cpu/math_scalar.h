@@ -39,8 +39,9 @@ inline float exp_scalar(float x) {
 }
 
 /// Sum of 16 lanes as a fixed tree: lane i with i + 8, then 4, 2, 1.
-inline float tree_sum_16(const float* lanes) {
-  float sums[8];
+template <typename Real>
+inline Real tree_sum_16(const Real* lanes) {
+  Real sums[8];
   for (int i = 0; i < 8; ++i) sums[i] = lanes[i] + lanes[i + 8];
   for (int i = 0; i < 4; ++i) sums[i] += sums[i + 4];
   for (int i = 0; i < 2; ++i) sums[i] += sums[i + 2];

@@ -15,6 +15,11 @@ namespace {
 constexpr int64_t kMaxGroupRows = 64;
 constexpr int64_t kMaxLogitBytes = int64_t{16} << 20;
 
+/// Rounded once, at the end.
+float log_prob(float logit, double log_sum) {
+  return static_cast<float>(static_cast<double>(logit) - log_sum);
+}
+
 }  // namespace
 
 Result<OutputHead> OutputHead::create(const LlamaConfig& config, kernels::cpu::Isa isa,
@@ -145,10 +150,10 @@ void OutputHead::list_rows(const graph::SequenceSlice& slice, int64_t first_row)
 
 void OutputHead::score_row(const Row& row, const float* logits) {
   const std::span<const float> values(logits, static_cast<size_t>(config_->vocabulary_size));
-  const float log_sum = kernels::cpu::log_sum_exp(isa_, values);
+  const double log_sum = kernels::cpu::log_sum_exp(isa_, values);
   graph::ScoreResult& score = results_.scores[static_cast<size_t>(row.score_result)];
   const TokenId next = row.sequence->prompt[static_cast<size_t>(row.position) + 1];
-  score.logprob = values[static_cast<size_t>(next)] - log_sum;
+  score.logprob = log_prob(values[static_cast<size_t>(next)], log_sum);
   score.argmax = kernels::cpu::argmax(isa_, values);
 }
 
@@ -191,8 +196,8 @@ void OutputHead::consume(kernels::cpu::TeamMember& member, const StageWeights& w
       finish_row(row, logits);
       if (row.score_result < 0 || !row.sequence->full.valid()) continue;
       const std::span<float> values(logits, static_cast<size_t>(vocabulary));
-      const float log_sum = kernels::cpu::log_sum_exp(isa_, values);
-      for (float& value : values) value -= log_sum;
+      const double log_sum = kernels::cpu::log_sum_exp(isa_, values);
+      for (float& value : values) value = log_prob(value, log_sum);
       const Status written = write_npy_row(
           row.sequence->full, row.position - row.sequence->score.first_position, values);
       if (!written.ok()) errors_[static_cast<size_t>(member.index())] = written.error();

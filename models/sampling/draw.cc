@@ -54,7 +54,7 @@ Status scale(cpu::Isa isa, float temperature, std::span<float> logits) {
 
 /// The weight of all tokens together, by the vector kernel.
 double mass_of(cpu::Isa isa, std::span<const float> scaled) {
-  return cpu::exp_f64(static_cast<double>(cpu::log_sum_exp(isa, scaled)));
+  return cpu::exp_f64(cpu::log_sum_exp(isa, scaled));
 }
 
 double mass_of(const std::vector<WeightedToken>& tokens) {

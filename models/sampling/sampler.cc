@@ -40,8 +40,7 @@ class Logprobs {
   bool valid() const { return log_sum_ - log_sum_ == 0; }  // neither NaN nor infinite
   /// Never above 0, whatever the sum's rounding.
   float of(TokenId token) const {
-    const double difference =
-        static_cast<double>(logits_[static_cast<size_t>(token)]) - static_cast<double>(log_sum_);
+    const double difference = static_cast<double>(logits_[static_cast<size_t>(token)]) - log_sum_;
     return static_cast<float>(std::min(difference, 0.0));
   }
   std::vector<std::pair<TokenId, float>> top(size_t n) const {
@@ -53,7 +52,7 @@ class Logprobs {
 
  private:
   std::vector<float> logits_;
-  float log_sum_;
+  double log_sum_;
 };
 
 }  // namespace
