@@ -1,14 +1,20 @@
 #include "cli/graph_commands.h"
 
+#include <fmt/ranges.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cli/exit_status.h"
+#include "cli/yaml_output.h"
 #include "graph/demo_graph.h"
 #include "graph/keys.h"
 
 namespace chainpump::cli {
 namespace {
+
+// Keys keep the order in which they are set.
+using Json = nlohmann::ordered_json;
 
 int fail(const Error& error) {
   fmt::print(stderr, "{}\n", error.message);
@@ -20,62 +26,138 @@ int print(const std::string& text) {
   return good ? 0 : 5;
 }
 
-std::string plan_json(const graph::PlanReport& report) {
-  const graph::Verdict& verdict = report.verdict;
-  nlohmann::ordered_json json = {{"fits", verdict.fits},
-                                 {"needed_bytes", verdict.needed_bytes},
-                                 {"available_bytes", verdict.available_bytes},
-                                 {"largest_context_tokens", verdict.largest_context_tokens},
-                                 {"context_tokens", report.plan.context_tokens},
-                                 {"kv_blocks", report.plan.kv.num_blocks},
-                                 {"stages", nlohmann::ordered_json::array()}};
-  for (const graph::StagePlan& s : report.plan.stages)
-    json["stages"].push_back({{"name", s.name},
-                              {"layers", {s.layer_begin, s.layer_end}},
-                              {"device", s.device.kind},
-                              {"cores", s.device.cores},
-                              {"threads", s.num_threads},
-                              {"weight_bytes", s.weight_bytes},
-                              {"kv_bytes", s.kv_bytes},
-                              {"slot_bytes", s.slot_bytes},
-                              {"predicted_decode_ms", s.predicted_decode_s * 1e3},
-                              {"predicted_prefill_ms", s.predicted_prefill_s * 1e3}});
-  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+std::string to_text(const Json& json, bool yaml) {
+  if (yaml) return to_yaml(json);
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+std::string_view to_string(graph::TransportKind kind) {
+  constexpr std::string_view kNames[] = {"auto", "tcp", "shared_memory", "loopback"};
+  return kNames[static_cast<size_t>(kind)];
+}
+std::string_view to_string(graph::SpinPolicy policy) {
+  constexpr std::string_view kNames[] = {"auto", "always", "never"};
+  return kNames[static_cast<size_t>(policy)];
+}
+std::string_view to_string(graph::ChecksumPolicy policy) {
+  constexpr std::string_view kNames[] = {"auto", "on", "off"};
+  return kNames[static_cast<size_t>(policy)];
+}
+
+Json to_json(const graph::StagePlan& stage) {
+  return {{"name", stage.name},
+          {"layers", {stage.layer_begin, stage.layer_end}},
+          {"device", stage.device.kind},
+          {"cores", stage.device.cores},
+          {"threads", stage.num_threads},
+          {"weight_bytes", stage.weight_bytes},
+          {"kv_bytes", stage.kv_bytes},
+          {"slot_bytes", stage.slot_bytes},
+          {"predicted_decode_ms", stage.predicted_decode_s * 1e3},
+          {"predicted_prefill_ms", stage.predicted_prefill_s * 1e3}};
+}
+
+const std::string& stage_name(const graph::Plan& plan, StageIndex index) {
+  return plan.stages[static_cast<size_t>(index.value)].name;
+}
+
+int64_t slot_bytes(const graph::EdgePlan& edge) {
+  return edge.slot_payload_bytes + edge.slot_metadata_bytes;
+}
+
+Json plan_tree(const std::string& name, const graph::PlanReport& report) {
+  const graph::Verdict& verdict = report.verdict;
+  const graph::Plan& plan = report.plan;
+  Json json = {{"graph", name},
+               {"fits", verdict.fits},
+               {"needed_bytes", verdict.needed_bytes},
+               {"available_bytes", verdict.available_bytes},
+               {"context_tokens", plan.context_tokens},
+               {"largest_context_tokens", verdict.largest_context_tokens},
+               {"kv",
+                {{"type", info(plan.kv.type).name},
+                 {"block_tokens", plan.kv.block_tokens},
+                 {"num_blocks", plan.kv.num_blocks}}},
+               {"stages", Json::array()},
+               {"edges", Json::array()}};
+  for (const graph::StagePlan& stage : plan.stages) json["stages"].push_back(to_json(stage));
+  for (const graph::EdgePlan& edge : plan.edges)
+    json["edges"].push_back({{"from", stage_name(plan, edge.from)},
+                             {"to", stage_name(plan, edge.to)},
+                             {"is_return", edge.is_return},
+                             {"transport", to_string(edge.transport)},
+                             {"spin", to_string(edge.spin)},
+                             {"checksum", to_string(edge.checksum)},
+                             {"credits", edge.credits},
+                             {"slot_bytes", slot_bytes(edge)}});
+  return json;
+}
+
+double megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
+
 std::string plan_table(const graph::PlanReport& report) {
+  const graph::Plan& plan = report.plan;
   std::string out =
       fmt::format("{:<12} {:>9} {:<10} {:>7} {:>11} {:>9} {:>9} {:>10} {:>10}\n", "stage", "layers",
                   "cores", "threads", "weights MB", "KV MB", "slots MB", "decode ms", "prefill ms");
-  for (const graph::StagePlan& s : report.plan.stages)
+  for (const graph::StagePlan& s : plan.stages)
     out += fmt::format(
         "{:<12} {:>9} {:<10} {:>7} {:>11.1f} {:>9.1f} {:>9.1f} {:>10.3f} {:>10.2f}\n", s.name,
-        fmt::format("{}-{}", s.layer_begin, s.layer_end),
+        fmt::format("{}-{}", s.layer_begin, s.layer_end - 1),
         s.device.cores.empty() ? "shared" : fmt::format("{}", fmt::join(s.device.cores, ",")),
-        s.num_threads, static_cast<double>(s.weight_bytes) / 1e6,
-        static_cast<double>(s.kv_bytes) / 1e6, static_cast<double>(s.slot_bytes) / 1e6,
+        s.num_threads, megabytes(s.weight_bytes), megabytes(s.kv_bytes), megabytes(s.slot_bytes),
         s.predicted_decode_s * 1e3, s.predicted_prefill_s * 1e3);
+  out += fmt::format("\n{:<25} {:<13} {:>7} {:>11}\n", "edge", "transport", "credits", "slot KB");
+  for (const graph::EdgePlan& edge : plan.edges)
+    out += fmt::format(
+        "{:<25} {:<13} {:>7} {:>11.1f}\n",
+        fmt::format("{} -> {}", stage_name(plan, edge.from), stage_name(plan, edge.to)),
+        to_string(edge.transport), edge.credits, static_cast<double>(slot_bytes(edge)) / 1e3);
   const graph::Verdict& verdict = report.verdict;
-  return out + fmt::format("{}: {:.1f} of {:.1f} MB; context {} tokens, largest that fits {}\n",
-                           verdict.fits ? "fits" : "does not fit",
-                           static_cast<double>(verdict.needed_bytes) / 1e6,
-                           static_cast<double>(verdict.available_bytes) / 1e6,
-                           report.plan.context_tokens, verdict.largest_context_tokens);
+  return out + fmt::format("\n{}: {:.1f} of {:.1f} MB; context {} tokens, {}\n",
+                           verdict.fits ? "fits" : "does not fit", megabytes(verdict.needed_bytes),
+                           megabytes(verdict.available_bytes), plan.context_tokens,
+                           verdict.largest_context_tokens > 0
+                               ? fmt::format("largest that fits {}", verdict.largest_context_tokens)
+                               : "and no other fits");
+}
+
+Result<graph::Graph> find_graph(const std::string& name, graph::Diagnostics& out) {
+  if (name != "demo") return graph::load_graph(name, out);
+  return graph::parse_graph_text(graph::kDemoGraph, name);
+}
+
+Json errors_tree(const std::string& name, const Error& error, const graph::Diagnostics& found) {
+  Json errors = Json::array();
+  for (const graph::Diagnostic& item : found.items())
+    errors.push_back({{"file", name},
+                      {"line", item.at.line},
+                      {"column", item.at.column},
+                      {"message", item.message}});
+  if (found.empty())
+    errors.push_back(
+        {{"file", name}, {"line", nullptr}, {"column", nullptr}, {"message", error.message}});
+  return {{"valid", false}, {"errors", errors}, {"more_errors", found.num_more()}};
 }
 
 }  // namespace
 
 Result<graph::Graph> find_graph(const std::string& name) {
-  if (name == "demo") return graph::parse_graph_text(graph::kDemoGraph, "demo");
-  return graph::load_graph(name);
+  graph::Diagnostics found;
+  return find_graph(name, found);
 }
 
 int run_validate(const GraphCommandOptions& options) {
-  const auto found = find_graph(options.graph);
-  if (!found.ok()) return fail(found.error());
-  if (options.json)
-    return print(fmt::format("{{\"valid\": true, \"stages\": {}}}\n", found->stages.size()));
-  return print(fmt::format("{}: valid, {} stage(s)\n", options.graph, found->stages.size()));
+  graph::Diagnostics errors;
+  const auto found = find_graph(options.graph, errors);
+  if (!options.json && !options.yaml) {
+    if (!found.ok()) return fail(found.error());
+    return print(fmt::format("{}: valid, {} stage(s)\n", options.graph, found->stages.size()));
+  }
+  const Json tree = found.ok() ? Json{{"valid", true}, {"stages", found->stages.size()}}
+                               : errors_tree(options.graph, found.error(), errors);
+  const int printed = print(to_text(tree, options.yaml));
+  return printed != 0 || found.ok() ? printed : exit_status(found.error().code);
 }
 
 int run_plan(const GraphCommandOptions& options, const graph::PlanOverrides& overrides,
@@ -84,14 +166,21 @@ int run_plan(const GraphCommandOptions& options, const graph::PlanOverrides& ove
   if (!found.ok()) return fail(found.error());
   const auto report = graph::make_plan_report(*found, model, machine, overrides);
   if (!report.ok()) return fail(report.error());
-  const int printed = print(options.json ? plan_json(*report) : plan_table(*report));
+  const int printed =
+      print(options.json || options.yaml ? to_text(plan_tree(found->name, *report), options.yaml)
+                                         : plan_table(*report));
   return printed == 0 && !report->verdict.fits ? exit_status(ErrorCode::no_room) : printed;
 }
 
 int run_explain(const std::string& key) {
   if (const auto text = graph::explain_key(key)) return print(*text);
   std::vector<std::string_view> all;
-  for (const graph::KeySpec& spec : graph::graph_keys()) all.push_back(spec.path);
+  std::string list;
+  for (const graph::KeySpec& spec : graph::graph_keys()) {
+    all.push_back(spec.path);
+    list += fmt::format("{:<26} {}\n", spec.path, spec.doc);
+  }
+  if (key.empty()) return print(list);
   return fail({ErrorCode::invalid_argument,
                fmt::format("no graph key '{}'{}", graph::shown(key), graph::hint(key, all))});
 }

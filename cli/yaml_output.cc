@@ -1,6 +1,8 @@
 #include "cli/yaml_output.h"
 
 #include <algorithm>
+#include <optional>
+#include <string_view>
 
 namespace chainpump::cli {
 namespace {
@@ -19,48 +21,49 @@ std::string plain(const Json& json) {
   return text;
 }
 
-std::string one_line(const Json& list) {
+/// Our keys are words of small letters; all others are quoted, and so are YAML's own words.
+std::string key_text(const std::string& key) {
+  constexpr std::string_view kTaken[] = {"y",   "n",    "yes",   "no",  "on",
+                                         "off", "true", "false", "null"};
+  const bool is_word = key.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos;
+  const bool taken = std::find(std::begin(kTaken), std::end(kTaken), key) != std::end(kTaken);
+  return is_word && !taken && !key.empty() ? key : plain(Json(key));
+}
+
+/// What stands on one line: a plain value, or a list of them.
+std::optional<std::string> one_line(const Json& json) {
+  if (is_plain(json)) return plain(json);
+  if (!json.is_array() || !std::all_of(json.begin(), json.end(), is_plain)) return std::nullopt;
   std::string out = "[";
-  for (const Json& item : list) out += (out.size() > 1 ? ", " : "") + plain(item);
+  for (const Json& item : json) out += (out.size() > 1 ? ", " : "") + plain(item);
   return out + "]";
 }
 
-/// `json` after "key:" or "-", from the space or line break on. `first_inline`: a mapping's first
-/// key follows on the same line, as after "-".
-void append_value(const Json& json, size_t indent, bool first_inline, std::string& out) {
-  if (is_plain(json)) {
-    out += " " + plain(json) + "\n";
-    return;
-  }
+std::string block(const Json& json, size_t indent) {
   const std::string pad(indent, ' ');
-  bool same_line = first_inline;
+  std::string out;
   if (json.is_array()) {
-    if (std::all_of(json.begin(), json.end(), is_plain)) {
-      out += " " + one_line(json) + "\n";
-      return;
-    }
     for (const Json& item : json) {
-      out += same_line ? " -" : (out.ends_with('\n') ? "" : "\n") + pad + "-";
-      same_line = false;
-      append_value(item, indent + 2, true, out);
+      const auto line = one_line(item);
+      std::string text = line ? pad + "  " + *line + "\n" : block(item, indent + 2);
+      text[indent] = '-';
+      out += text;
     }
-    return;
+    return out;
   }
   for (const auto& [key, value] : json.items()) {
-    out += same_line ? " " : (out.ends_with('\n') ? "" : "\n") + pad;
-    same_line = false;
-    out += plain(Json(key)) + ":";
-    append_value(value, indent + 2, false, out);
+    const auto line = one_line(value);
+    out += pad + key_text(key) + ":";
+    out += line ? " " + *line + "\n" : "\n" + block(value, indent + 2);
   }
+  return out;
 }
 
 }  // namespace
 
 std::string to_yaml(const nlohmann::ordered_json& json) {
-  if (is_plain(json)) return plain(json) + "\n";
-  std::string out = "\n";
-  append_value(json, 0, false, out);
-  return out.substr(out.front() == '\n' ? 1 : 0);
+  const auto line = one_line(json);
+  return line ? *line + "\n" : block(json, 0);
 }
 
 }  // namespace chainpump::cli
