@@ -31,7 +31,8 @@ class Table {
       for (size_t j = s; j + (stages_ - s) <= layers_; ++j)
         for (size_t i = j; i-- > s - 1;) {
           const double seconds = stage_s(s - 1, i, j);
-          if (seconds > stage_max) break;  // longer stages only get slower
+          // Longer stages only get slower.
+          if (seconds > stage_max || join(0.0, seconds) >= best[s][j]) break;
           const double total = join(best[s - 1][i], seconds);
           if (total >= best[s][j]) continue;
           best[s][j] = total;

@@ -16,7 +16,8 @@ struct ChainCosts {
 
 /// Ends of the stages, [num_stages], the last equal to the number of layers. Every stage gets at
 /// least one layer: num_stages <= number of layers must hold. The largest stage time is the least
-/// possible; among such cuts the sum of squared stage times is the least. O(stages * layers^2).
+/// possible; among such cuts the sum of squared stage times is the least. O(stages * layers^2)
+/// at worst, far less where costs are alike.
 std::vector<int32_t> partition_chain(const ChainCosts& costs);
 
 }  // namespace chainpump::graph

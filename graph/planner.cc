@@ -11,6 +11,8 @@ namespace {
 constexpr int32_t kKvBlockTokens = 32;  // kernels/cpu/attention.h splits keys at these positions
 constexpr int32_t kDefaultContextMax = 8192;
 constexpr int32_t kStagesMax = 1024;
+constexpr double kPromptTokensPerGenerated =
+    4;  // a chat's usual mix, in the middle of a wide range
 constexpr int64_t kRankOverheadBytes = int64_t{16} << 20;
 constexpr int64_t kMetadataMax = int64_t{64} << 20;
 constexpr int64_t kSequenceMetadata = 96 << 10;  // biases, stop strings and ids at their limits
@@ -173,6 +175,29 @@ class Planner {
     return row * tokens / std::max(rate, 1.0);
   }
 
+  /// Seconds of each part for one generated token and the prompt tokens that come with it: the
+  /// stage with most of them sets the rate of the whole. Neither kind alone will do: decode reads
+  /// every weight for few tokens, so a large head weighs much; prefill multiplies, and the head
+  /// not at all.
+  ChainCosts chain_costs() const {
+    // Decode tokens of one microbatch when the running set is full.
+    const int32_t batch =
+        std::max(1, graph_.max_sequences / std::max(1, report_.plan.max_microbatches));
+    const int32_t chunk = graph_.prefill_chunk;
+    ChainCosts costs;
+    for (size_t s = 0; s < num_stages(); ++s) {
+      const int32_t threads = report_.plan.stages[s].num_threads;
+      std::vector<double>& row = costs.layer_s.emplace_back();
+      for (const WeightBytes& layer : model_.layers)
+        row.push_back(seconds(layer, threads, batch) / batch +
+                      kPromptTokensPerGenerated * seconds(layer, threads, chunk) / chunk);
+      double fixed = s == 0 ? embedding_seconds(1) * (1 + kPromptTokensPerGenerated) : 0;
+      if (s + 1 == num_stages()) fixed += seconds(model_.head, threads, batch) / batch;
+      costs.fixed_s.push_back(fixed);
+    }
+    return costs;
+  }
+
   Status cut() {
     Plan& plan = report_.plan;
     std::vector<int32_t> ends;
@@ -183,18 +208,7 @@ class Planner {
                           "the stages' last layer is {}, but the model's last is {}",
                           ends.back() - 1, model_.num_layers - 1);
     } else {
-      // Decode tokens of one microbatch when the running set is full.
-      const int32_t tokens = std::max(1, graph_.max_sequences / std::max(1, plan.max_microbatches));
-      ChainCosts costs;
-      for (size_t s = 0; s < num_stages(); ++s) {
-        std::vector<double>& row = costs.layer_s.emplace_back();
-        for (const WeightBytes& layer : model_.layers)
-          row.push_back(seconds(layer, plan.stages[s].num_threads, tokens));
-        costs.fixed_s.push_back(
-            (s == 0 ? embedding_seconds(tokens) : 0) +
-            (s + 1 == num_stages() ? seconds(model_.head, plan.stages[s].num_threads, tokens) : 0));
-      }
-      ends = partition_chain(costs);
+      ends = partition_chain(chain_costs());
     }
     for (size_t s = 0; s < num_stages(); ++s) {
       plan.stages[s].layer_begin = s == 0 ? 0 : ends[s - 1];

@@ -3,6 +3,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <random>
 
@@ -66,6 +67,47 @@ BOOST_AUTO_TEST_CASE(PartitionIsOptimal) {
       worst = std::max(worst, stage_s(s, begin, ends[static_cast<size_t>(s)]));
     BOOST_TEST(worst <= best(0, 0) * (1 + 1e-9));
   }
+}
+
+BOOST_AUTO_TEST_CASE(LargestChainsAreCutSoon) {
+  ChainCosts costs;
+  costs.layer_s.assign(1024, std::vector<double>(4096, 1.0));
+  costs.fixed_s.assign(1024, 0.0);
+  costs.fixed_s.back() = 100;
+  const auto start = std::chrono::steady_clock::now();
+  const auto ends = partition_chain(costs);
+  BOOST_TEST((std::chrono::steady_clock::now() - start < std::chrono::seconds(5)));
+  BOOST_TEST(ends.back() == 4096);
+  BOOST_TEST(ends[1022] == 4095);  // the head alone is the bottleneck
+}
+
+// The head reads 30 MB for a token but nothing for most of a prompt: the last stage must hold
+// fewer layers than the others, and yet some.
+BOOST_AUTO_TEST_CASE(CutsBalanceTheMixOfPromptAndGeneration) {
+  const Graph graph = parse("threads: 1\nbatching: {max_sequences: 1, prefill_chunk: 256}\n");
+  for (const int stages : {2, 3, 5}) {
+    const auto made = make_plan(graph, small_model(), kMachine, {.stages = stages});
+    BOOST_REQUIRE(made.ok());
+    double worst = 0, sum = 0, layer = 0;
+    for (const StagePlan& stage : made->stages) {
+      const double mix = stage.predicted_decode_s + 4 * stage.predicted_prefill_s / 256;
+      worst = std::max(worst, mix);
+      sum += mix;
+      const int32_t num_layers = stage.layer_end - stage.layer_begin;
+      if (!stage.has_head) {
+        BOOST_TEST(num_layers > made->stages.back().layer_end - made->stages.back().layer_begin);
+        layer = mix / num_layers;
+      }
+    }
+    // Within a layer of even; with five stages the head and its one layer are more than their
+    // share.
+    const StagePlan& last = made->stages.back();
+    const double head_stage = last.predicted_decode_s + 4 * last.predicted_prefill_s / 256;
+    BOOST_TEST(worst <= (stages == 5 ? head_stage : sum / stages + layer));
+    if (stages == 5) BOOST_TEST(last.layer_end - last.layer_begin == 1);
+  }
+  const auto three = make_plan(graph, small_model(), kMachine, {.stages = 3});
+  BOOST_TEST(three->stages[2].layer_end - three->stages[2].layer_begin >= 4);
 }
 
 BOOST_AUTO_TEST_CASE(BytesAddUp) {
