@@ -1,0 +1,242 @@
+"""Ends of `chainpump run`, wanted and unwanted: whatever happens to the command or to one of its
+ranks, the person who typed it is told why within a second, and nothing is left behind: no process,
+no socket file, no shared memory. Waits for conditions, each with a deadline.
+"""
+import os
+import pathlib
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from program import model, program
+
+PATIENCE_S = 30
+DEATH_NEWS_S = 1.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+LONG_RUN = ["--prompt", "Tell me a story.", "--ignore-eos", "-n", "4000"]
+
+
+def stat_of(pid):
+    """Fields of /proc/pid/stat after the name, or None for a process that is gone or only to be reaped."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else fields
+
+
+def identity(pid):
+    """A process, told from a later one with its number."""
+    fields = stat_of(pid)
+    return fields and (pid, fields[19])
+
+
+def ranks_of(parent):
+    """{stage number: identity} of the ranks that `parent` has started."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        fields = stat_of(int(entry.name))
+        if not fields or int(fields[1]) != parent:
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if arguments[1:2] == [b"rank"]:
+            found[int(arguments[2].rsplit(b"-", 1)[1])] = identity(int(entry.name))
+    return found
+
+
+def wait_until(condition, what, patience_s=PATIENCE_S):
+    deadline = time.monotonic() + patience_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {patience_s} s: {what}")
+        time.sleep(0.005)
+    return value
+
+
+def cpu_seconds(pid):
+    fields = stat_of(pid)
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+class Run:
+    """`chainpump run` with a folder of its own for temporary files, and what it leaves."""
+
+    def __init__(self, arguments, stdin=subprocess.DEVNULL, graph="demo"):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.shared_before = set(os.listdir("/dev/shm"))
+        environment = dict(os.environ, TMPDIR=str(self.folder), XDG_RUNTIME_DIR=str(self.folder))
+        self.process = subprocess.Popen(
+            [program(), "run", graph, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment, start_new_session=True)
+        self.ranks = {}
+
+    def wait_ranks(self, count=3):
+        wait_until(lambda: len(ranks_of(self.process.pid)) == count, f"{count} ranks")
+        self.ranks = ranks_of(self.process.pid)
+
+    def wait_text(self, num_bytes=20):
+        """Returns once so much text has been generated: every stage is at work."""
+        deadline = time.monotonic() + PATIENCE_S
+        while num_bytes > 0:
+            ready, _, _ = select.select([self.process.stdout], [], [], deadline - time.monotonic())
+            text = ready and os.read(self.process.stdout.fileno(), 4096)
+            assert text, f"no text: {self.process.stderr.read() if ready else ''}"
+            num_bytes -= len(text)
+        self.wait_ranks()
+
+    def wait_end(self, patience_s=PATIENCE_S):
+        """(exit status, standard error, seconds that it took)"""
+        began = time.monotonic()
+        _, errors = self.process.communicate(timeout=patience_s)
+        return self.process.returncode, errors.decode(errors="replace"), time.monotonic() - began
+
+    def check_nothing_left(self):
+        for rank in self.ranks.values():
+            wait_until(lambda: identity(rank[0]) != rank, f"the end of rank process {rank[0]}", 5)
+        # Other tests may use shared memory meanwhile; theirs goes with them.
+        wait_until(lambda: set(os.listdir("/dev/shm")) <= self.shared_before, "an empty /dev/shm")
+        left = [str(path) for path in self.folder.rglob("*")]
+        assert not left, f"files left: {left}"
+
+    def close(self):
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+        for stream in (self.process.stdout, self.process.stderr):
+            stream.close()
+        shutil.rmtree(self.folder)
+
+
+class Ends(unittest.TestCase):
+    def start(self, arguments, **options):
+        run = Run(["--model", model(), *arguments], **options)
+        self.addCleanup(run.close)
+        return run
+
+    def test_a_finished_run_leaves_nothing(self):
+        run = self.start(["--prompt", "Hi", "-n", "3"])
+        run.wait_ranks()
+        self.assertEqual(run.wait_end()[0], 0)
+        run.check_nothing_left()
+
+    def test_signals_in_mid_generation(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(number):
+                run = self.start(LONG_RUN)
+                run.wait_text()
+                run.process.send_signal(number)
+                status, _, seconds = run.wait_end()
+                self.assertEqual(status, 128 + number)
+                self.assertLess(seconds, 2.0)
+                run.check_nothing_left()
+
+    def test_a_killed_command_takes_its_ranks_with_it(self):
+        for text in (True, False):
+            run = self.start(LONG_RUN)
+            run.wait_text() if text else run.wait_ranks()
+            run.process.kill()
+            run.wait_end()
+            run.check_nothing_left()
+
+    def test_a_killed_rank_is_named_within_a_second(self):
+        for stage in (0, 1, 2):
+            with self.subTest(stage):
+                run = self.start(LONG_RUN)
+                run.wait_text()
+                os.kill(run.ranks[stage][0], signal.SIGKILL)
+                killed = time.monotonic()
+                lines = []
+                while not any("died" in line for line in lines):
+                    ready, _, _ = select.select([run.process.stderr], [], [], PATIENCE_S)
+                    line = ready and run.process.stderr.readline().decode()
+                    self.assertTrue(line, f"no reason was given: {lines}")
+                    lines.append(line)
+                seconds = time.monotonic() - killed
+                self.assertRegex(lines[-1], rf"stage .*{stage}.* died: killed by SIGKILL")
+                status, _, _ = run.wait_end()
+                self.assertEqual(status, 5)
+                print(f"stage {stage} killed: told after {seconds * 1000:.0f} ms", file=sys.stderr)
+                self.assertLess(seconds, DEATH_NEWS_S)
+                run.check_nothing_left()
+
+    def test_a_rank_killed_while_it_starts(self):
+        for stage in (0, 1, 2):
+            with self.subTest(stage):
+                run = self.start(LONG_RUN)
+                wait_until(lambda: stage in ranks_of(run.process.pid), "the rank")
+                run.ranks = ranks_of(run.process.pid)
+                os.kill(run.ranks[stage][0], signal.SIGKILL)
+                status, errors, seconds = run.wait_end()
+                self.assertEqual(status, 5, errors)
+                self.assertIn("died: killed by SIGKILL", errors)
+                self.assertLess(seconds, 3.0)
+                run.check_nothing_left()
+
+    def test_idle_ranks_sleep(self):
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        run = self.start([], stdin=theirs)
+        os.close(theirs)
+        deadline = time.monotonic() + PATIENCE_S
+        said = b""
+        while b"> " not in said:
+            ready, _, _ = select.select([run.process.stderr], [], [], deadline - time.monotonic())
+            self.assertTrue(ready, f"no prompt of the chat: {said}")
+            said += os.read(run.process.stderr.fileno(), 4096)
+        run.wait_ranks()
+        before = {stage: cpu_seconds(pid) for stage, (pid, _) in run.ranks.items()}
+        began = time.monotonic()
+        time.sleep(2)  # what is measured
+        wall = time.monotonic() - began
+        for stage, (pid, _) in run.ranks.items():
+            self.assertLess((cpu_seconds(pid) - before[stage]) / wall, 0.01, f"stage {stage}")
+        os.write(ours, b"\x04")  # Ctrl-D
+        self.assertEqual(run.wait_end()[0], 0)
+        run.check_nothing_left()
+
+
+class Refusals(unittest.TestCase):
+    def refused(self, arguments, graph="demo"):
+        run = Run(arguments, graph=graph)
+        self.addCleanup(run.close)
+        status, errors, _ = run.wait_end()
+        run.check_nothing_left()
+        return status, errors
+
+    def test_a_damaged_model_is_named(self):
+        folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        whole = pathlib.Path(model()).read_bytes()
+        for num_bytes in (0, 3, 100, len(whole) // 2, len(whole) - 1):
+            cut = folder / "cut.gguf"
+            cut.write_bytes(whole[:num_bytes])
+            status, errors = self.refused(["--model", cut, "--prompt", "Hi"])
+            self.assertEqual(status, 3, errors)
+            self.assertIn("cut.gguf", errors)
+        status, errors = self.refused(["--model", folder / "missing.gguf", "--prompt", "Hi"])
+        self.assertEqual(status, 3, errors)
+        self.assertIn("missing.gguf", errors)
+
+    def test_too_little_room_is_said_before_anything_is_loaded(self):
+        folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        graph = folder / "small.yaml"
+        graph.write_text("version: 1\nname: small\nstages: 3\nlimits: {memory: 40 MiB}\n")
+        status, errors = self.refused(["--model", model(), "--prompt", "Hi"], graph)
+        self.assertEqual(status, 4, errors)
+        self.assertRegex(errors, r"MiB|MB|GiB|GB|bytes")
+
+
+if __name__ == "__main__":
+    unittest.main()
