@@ -79,6 +79,8 @@ class Reader {
       fy_parser_event_free(parser_.get(), event);
     }
     if (!good && !reported_) report_syntax();
+    // What was cut short would only raise complaints that are not the writer's fault.
+    if (!good && open_.size() > 1 && !root.entries.empty()) root.entries.pop_back();
     if (good && !has_root_) fail({}, "the file holds no graph");
     return good && has_root_ && out_.empty();
   }
