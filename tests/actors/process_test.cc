@@ -10,6 +10,8 @@
 #include <boost/test/unit_test.hpp>
 #include <future>
 
+#include "actors/os/signals.h"
+
 using namespace chainpump;
 using namespace chainpump::os;
 using namespace std::chrono_literals;
@@ -40,6 +42,21 @@ BOOST_AUTO_TEST_CASE(exec_failures_are_typed) {
   BOOST_TEST((spawn(options).error().code == ErrorCode::not_found));
   options.program = "/etc/passwd";
   BOOST_TEST((spawn(options).error().code == ErrorCode::invalid_argument));
+}
+
+BOOST_AUTO_TEST_CASE(impossible_descriptors_are_refused) {
+  for (const std::vector<std::pair<int, int>>& descriptors :
+       {std::vector<std::pair<int, int>>{{0, -1}}, {{0, 256}}, {{0, 7}, {1, 7}}}) {
+    SpawnOptions options = shell("exit 0");
+    options.descriptors = descriptors;
+    BOOST_TEST((spawn(options).error().code == ErrorCode::invalid_argument));
+  }
+  SpawnOptions closed = shell("exit 0");
+  closed.descriptors = {{-1, 7}};
+  BOOST_TEST(!spawn(closed).ok());
+  SpawnOptions nothing = shell("exit 0");
+  nothing.argv.clear();
+  BOOST_TEST((spawn(nothing).error().code == ErrorCode::invalid_argument));
 }
 
 BOOST_AUTO_TEST_CASE(only_the_given_descriptors_arrive) {
@@ -103,4 +120,33 @@ BOOST_AUTO_TEST_CASE(the_watcher_tells_within_milliseconds) {
   BOOST_TEST_MESSAGE("told after " << to_ms(steady_clock().now() - killed) << " ms");
   BOOST_TEST(future.get() == child->pid());
   BOOST_TEST(child->wait(0s)->code == SIGKILL);
+}
+
+BOOST_AUTO_TEST_CASE(signals_arrive_as_calls_while_listened_for) {
+  sigset_t before, during, after;
+  pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  std::promise<int> first, second;
+  {
+    std::promise<int>* next = &first;
+    auto listening = TerminationSignals::create([&](int signal) { next->set_value(signal); });
+    BOOST_REQUIRE(listening.ok());
+    pthread_sigmask(SIG_SETMASK, nullptr, &during);
+    BOOST_TEST(sigismember(&during, SIGINT) == 1);
+    BOOST_TEST(sigismember(&during, SIGTERM) == 1);
+    BOOST_REQUIRE_EQUAL(kill(getpid(), SIGTERM), 0);
+    auto told = first.get_future();
+    BOOST_REQUIRE(told.wait_for(5s) == std::future_status::ready);
+    BOOST_TEST(told.get() == SIGTERM);
+    next = &second;
+    BOOST_REQUIRE_EQUAL(kill(getpid(), SIGINT), 0);
+    auto again = second.get_future();
+    BOOST_REQUIRE(again.wait_for(5s) == std::future_status::ready);
+    BOOST_TEST(again.get() == SIGINT);
+    // A child does not inherit the blocked mask: it can be ended politely.
+    auto child = spawn(shell("exec sleep 60"));
+    BOOST_REQUIRE(child->kill(SIGTERM).ok());
+    BOOST_TEST(to_string(*child->wait(5s)) == "killed by SIGTERM (Terminated)");
+  }
+  pthread_sigmask(SIG_SETMASK, nullptr, &after);
+  BOOST_TEST(sigismember(&after, SIGINT) == sigismember(&before, SIGINT));
 }

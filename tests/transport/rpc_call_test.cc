@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <condition_variable>
 #include <deque>
@@ -188,6 +189,53 @@ BOOST_AUTO_TEST_CASE(a_full_sink_says_overloaded) {
   BOOST_TEST(
       (f.rank.held_sink.push(std::vector<TokenResult>(5)).error().code == ErrorCode::overloaded));
   BOOST_TEST(f.rank.held_sink.push(std::vector<TokenResult>(4)).ok());
+}
+
+BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {
+  Fixture f;
+  BOOST_REQUIRE(f.hello().ok());
+  std::promise<Error> broken;
+  f.client->watch([&](Result<Ok> end) { broken.set_value(end.error()); });
+  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->cancel(1, 5s, done); }).ok());  // it has come
+  f.rank.held_watch(make_error(ErrorCode::no_room, "the disk is full"));
+  auto told = broken.get_future();
+  BOOST_REQUIRE(told.wait_for(5s) == std::future_status::ready);
+  const Error why = told.get();
+  BOOST_TEST((why.code == ErrorCode::no_room));
+  BOOST_TEST(why.message == "the disk is full");
+}
+
+// Goal: a token crosses from the stage's thread to the callback in 50 us at the median.
+BOOST_AUTO_TEST_CASE(a_result_takes_microseconds) {
+  Fixture f;
+  BOOST_REQUIRE(f.hello().ok());
+  f.rank.hold = true;
+  std::mutex mutex;
+  std::condition_variable changed;
+  TimePoint arrived;
+  size_t num_arrived = 0;
+  f.client->submit({}, 30s,
+                   {.on_tokens =
+                        [&](std::vector<TokenResult> tokens) {
+                          const std::lock_guard lock(mutex);
+                          arrived = steady_clock().now();
+                          num_arrived += tokens.size();
+                          changed.notify_all();
+                        },
+                    .on_scores = {}},
+                   [](Result<Ok>) {});
+  BOOST_REQUIRE(f.rank.wait_for([&] { return !f.rank.held_submit.answered(); }));
+  std::vector<double> times_us;
+  for (size_t i = 0; i < 500; ++i) {
+    const TimePoint pushed = steady_clock().now();
+    BOOST_REQUIRE(f.rank.held_sink.push(std::vector<TokenResult>(1)).ok());
+    std::unique_lock lock(mutex);
+    BOOST_REQUIRE(changed.wait_for(lock, 5s, [&] { return num_arrived == i + 1; }));
+    times_us.push_back(to_ms(arrived - pushed) * 1000);
+  }
+  std::sort(times_us.begin(), times_us.end());
+  BOOST_TEST_MESSAGE("push to callback: p50 " << times_us[250] << " us, p99 " << times_us[495]
+                                              << " us");
 }
 
 BOOST_AUTO_TEST_CASE(a_lost_rank_fails_open_calls) {
