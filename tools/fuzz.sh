@@ -4,6 +4,8 @@
 # crashing input as a named file in the committed corpus together with the fix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Leaks of libraries, each with its reason.
+export LSAN_OPTIONS=suppressions=$PWD/tools/lsan.supp:print_suppressions=0
 build=$1
 seconds=$2
 failed=()
