@@ -189,8 +189,10 @@ Value Interpreter::evaluate_slice(const Expr& expr) {
     out.append(*text, begin, end);
     return rt_.text(std::move(out), expr.position);
   }
-  if (!text && !operand.list())
-    return rt_.invalid(expr.position, fmt::format("'{}' cannot be sliced", operand.type_name()));
+  if (const Undefined* u = operand.undefined())
+    return rt_.invalid(expr.position, fmt::format("'{}' is undefined", u->name));
+  if (!text && (!operand.list() || operand.is_generator()))
+    return Value(Undefined{fmt::format("a slice of {}", operand.type_name())});
   const std::vector<Value> items = rt_.items_of(operand, expr.position);
   const SliceBounds b =
       slice_bounds(parts[0], parts[1], std::clamp<int64_t>(step, -1'000'000'000, 1'000'000'000),

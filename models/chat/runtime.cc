@@ -31,7 +31,7 @@ Value Runtime::text(Text text, Position position) {
   const size_t bytes = text.bytes.size();
   if (bytes > kTextBytesMax) return invalid(position, "a string grows beyond 16 MiB");
   budget.spend_bytes(static_cast<int64_t>(bytes));
-  if (!step(position, static_cast<int64_t>(text.marks.size() / 16))) return Value();
+  if (!step(position, static_cast<int64_t>(text.marks.size() / 4))) return Value();
   return Value(std::move(text));
 }
 

@@ -18,7 +18,6 @@ namespace chainpump::models::chat {
 // A hostile template ends within a second; the largest honest prompts stay far below.
 inline constexpr int64_t kStepsMax = 4'000'000;
 inline constexpr int64_t kBytesMax = int64_t{256} << 20;  // made in all
-inline constexpr size_t kTextBytesMax = size_t{16} << 20;
 inline constexpr size_t kListItemsMax = 1'000'000;
 inline constexpr int kValueHeightMax = 100;
 

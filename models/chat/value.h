@@ -127,6 +127,8 @@ struct Loop {
   int depth = 1;
 };
 
+inline constexpr size_t kTextBytesMax = size_t{16} << 20;
+
 /// Steps and bytes that are left; shared by everything that works on values.
 class Budget {
  public:
@@ -145,7 +147,7 @@ class Budget {
 bool equal(const Value& a, const Value& b, Budget& budget);
 /// -1, 0, 1; nothing if Python could not order them.
 std::optional<int> compare(const Value& a, const Value& b, Budget& budget);
-/// str(value), and repr(value), appended.
+/// str(value), and repr(value), appended; cut once they are longer than any string may be.
 void append_str(const Value& value, Text& out, Budget& budget);
 void append_repr(const Value& value, Text& out, Budget& budget);
 std::string float_repr(double number);
@@ -157,7 +159,8 @@ struct JsonStyle {
   std::string key_separator = ": ";
   bool sort_keys = false;
 };
-/// As Python's json.dumps. False (and what it was, in `unknown`) if the value has no JSON form.
+/// As Python's json.dumps, cut likewise. False (and what it was, in `unknown`) if the value has no
+/// JSON form.
 bool append_json(const Value& value, const JsonStyle& style, int level, Text& out, Budget& budget,
                  std::string& unknown);
 

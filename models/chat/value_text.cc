@@ -9,6 +9,10 @@
 namespace chainpump::models::chat {
 namespace {
 
+bool is_full(const Text& out, const Budget& budget) {
+  return budget.spent() || out.bytes.size() > kTextBytesMax;
+}
+
 /// Whether work on `out` may go on: its growth since `before` is paid for.
 bool pay(const Text& out, size_t before, Budget& budget) {
   return budget.spend(1) && budget.spend_bytes(static_cast<int64_t>(out.bytes.size() - before));
@@ -128,7 +132,7 @@ void append_str(const Value& value, Text& out, Budget& budget) {
 }
 
 void append_repr(const Value& value, Text& out, Budget& budget) {
-  if (budget.spent()) return;
+  if (is_full(out, budget)) return;
   const size_t before = out.bytes.size();
   if (const Text* t = value.text()) {
     append_quoted(*t, out);
@@ -145,7 +149,7 @@ void append_repr(const Value& value, Text& out, Budget& budget) {
   } else if (const List* l = value.list(); l && !value.is_generator()) {
     const bool is_tuple = l->kind == ListKind::tuple;
     out.append(is_tuple ? "(" : "[");
-    for (size_t n = 0; n < l->items.size() && !budget.spent(); ++n) {
+    for (size_t n = 0; n < l->items.size() && !is_full(out, budget); ++n) {
       if (n > 0) out.append(", ");
       append_repr(l->items[n], out, budget);
     }
@@ -153,7 +157,7 @@ void append_repr(const Value& value, Text& out, Budget& budget) {
     out.append(is_tuple ? ")" : "]");
   } else if (const Dict* d = value.dict()) {
     out.append("{");
-    for (size_t n = 0; n < d->entries.size() && !budget.spent(); ++n) {
+    for (size_t n = 0; n < d->entries.size() && !is_full(out, budget); ++n) {
       if (n > 0) out.append(", ");
       append_repr(d->entries[n].first, out, budget);
       out.append(": ");
@@ -198,7 +202,7 @@ bool append_json_dict(const Dict& dict, const JsonStyle& style, int level, Text&
     });
   if (entries.empty()) return out.append("{}"), true;
   out.append("{");
-  for (size_t n = 0; n < entries.size() && !budget.spent(); ++n) {
+  for (size_t n = 0; n < entries.size() && !is_full(out, budget); ++n) {
     if (n > 0) append_paid(style.item_separator, out, budget);
     append_break(style, level + 1, out);
     if (!append_json_key(entries[n].first, style, out, unknown)) return false;
@@ -215,7 +219,7 @@ bool append_json_dict(const Dict& dict, const JsonStyle& style, int level, Text&
 bool append_json(const Value& value, const JsonStyle& style, int level, Text& out, Budget& budget,
                  std::string& unknown) {
   const size_t before = out.bytes.size();
-  if (budget.spent()) return true;
+  if (is_full(out, budget)) return true;
   if (const Text* t = value.text()) {
     append_json_string(*t, style.ensure_ascii, out);
   } else if (const bool* b = value.boolean()) {
@@ -233,7 +237,7 @@ bool append_json(const Value& value, const JsonStyle& style, int level, Text& ou
   } else if (const List* l = value.list(); l && !value.is_generator()) {
     if (l->items.empty()) return budget.spend_bytes(2), out.append("[]"), true;
     out.append("[");
-    for (size_t n = 0; n < l->items.size() && !budget.spent(); ++n) {
+    for (size_t n = 0; n < l->items.size() && !is_full(out, budget); ++n) {
       if (n > 0) append_paid(style.item_separator, out, budget);
       append_break(style, level + 1, out);
       budget.spend_bytes(2 + (level + 1) * std::max<int64_t>(style.indent, 0));
