@@ -132,7 +132,10 @@ class Reader {
       fail(last_, "not valid YAML");
       return;
     }
-    const std::string_view what = std::string_view(error->msg).substr(0, 200);
+    // It may quote the file: nothing of that may act on a terminal.
+    std::string what = std::string(std::string_view(error->msg).substr(0, 200));
+    std::replace_if(
+        what.begin(), what.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
     fail({std::max(error->line, 1), std::max(error->column, 1)},
          fmt::format("not valid YAML: {}", what));
   }
