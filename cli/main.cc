@@ -12,6 +12,7 @@
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "cli/score.h"
+#include "cli/usage.h"
 #include "models/llama/profile.h"
 
 namespace chainpump::cli {
@@ -96,10 +97,21 @@ void add_sampling_flags(CLI::App& verb, RunOptions& run) {
       ->capture_default_str();
   verb.add_option("--min-p", s.min_p, "drop tokens less likely than this share of the likeliest")
       ->capture_default_str();
-  verb.add_option("--repetition-penalty", s.repetition_penalty)->capture_default_str();
-  verb.add_option("--presence-penalty", s.presence_penalty)->capture_default_str();
-  verb.add_option("--frequency-penalty", s.frequency_penalty)->capture_default_str();
-  verb.add_option("--seed", run.seed, "makes sampling repeatable; drawn and reported if not given");
+  verb.add_option("--repetition-penalty", s.repetition_penalty,
+                  "above 1: tokens of prompt and output become less likely")
+      ->capture_default_str();
+  verb.add_option("--presence-penalty", s.presence_penalty,
+                  "taken off the logit of each token that is in the output")
+      ->capture_default_str();
+  verb.add_option("--frequency-penalty", s.frequency_penalty,
+                  "the same for each time that it is there")
+      ->capture_default_str();
+  verb.add_option("--seed", run.seed, "makes sampling repeatable; drawn if not given")
+      ->check(CLI::Validator(
+          [](const std::string& text) {  // CLI11 would wrap a negative number round
+            return text.starts_with('-') ? "must not be negative" : std::string();
+          },
+          ""));
   verb.add_option("--stop", s.stop, "ends the text before this string; may be given several times");
   verb.add_flag("--ignore-eos", s.ignore_eos, "go on after the model's end token");
 }
@@ -133,8 +145,10 @@ void add_others(CLI::App& app, Flags& flags) {
   add_plan_flags(plan, flags.plan_deploy);
   CLI::App& inspect = *app.add_subcommand("inspect", "list what a weights file holds");
   inspect.add_option("file", flags.inspect.file, "a GGUF file")->required();
-  for (CLI::App* verb : {&validate, &plan, &inspect})
-    verb->add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
+  for (CLI::App* verb : {&validate, &plan})
+    verb->add_option("-o", flags.output, "table, json or yaml")
+        ->check(CLI::IsMember({"table", "json", "yaml"}));
+  inspect.add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
 
   CLI::App& explain = *app.add_subcommand("explain", "explain a key of the graph file");
   explain.add_option("key", flags.explain_key, "for example kv.type; none lists all");
@@ -170,6 +184,7 @@ int plan_verb(Flags& flags) {
 int run_verb(const CLI::App& app, Flags& flags) {
   const bool json = flags.output == "json";
   flags.run.json = flags.plan.json = flags.validate.json = flags.bench_link.json = json;
+  flags.plan.yaml = flags.validate.yaml = flags.output == "yaml";
   if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
   if (app.got_subcommand("run")) {
     flags.run.deploy = deploy_options(flags.run_deploy);
@@ -203,8 +218,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int status = app.exit(error);
-    return status == 0 ? 0 : 2;
+    return cli::usage_exit(app, error);
   }
   return cli::run_verb(app, flags);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "models/prompt/prompt.h"
+#include "models/tokenizer/utf8.h"
 
 namespace chainpump::cli {
 
@@ -85,6 +86,10 @@ Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options,
   } else {
     ASSIGN_OR_RETURN(text, read_text(options.prompt ? "-" : options.prompt_file));
   }
+  // Before a template wraps it: offsets are those of what was typed, and a chat needs words too.
+  if (text.empty()) return make_error(ErrorCode::invalid_argument, "the prompt is empty");
+  if (const size_t at = models::find_invalid_utf8(text); at != std::string::npos)
+    return make_error(ErrorCode::invalid_argument, "the prompt is not valid UTF-8 at byte {}", at);
   if (options.raw) return encode_raw(*deployment.tokenizer, text);
   Result<ChatEncoder> encoder = ChatEncoder::create(deployment.model, *deployment.tokenizer);
   if (!encoder.ok()) {

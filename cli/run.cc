@@ -24,6 +24,12 @@ uint64_t draw_seed() {
   return seed;
 }
 
+/// What a full disk did not take must not end as success.
+Status text_shown() {
+  if (std::ferror(stdout) == 0) return ok_status();
+  return make_error(ErrorCode::internal, "standard output cannot be written");
+}
+
 void show_text(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
@@ -66,7 +72,7 @@ Status generate_once(const RunOptions& options, const Deployment& deployment,
     show_text("\n");
     print_summary(stderr, generated, prompt.size(), report);
   }
-  return ok_status();
+  return text_shown();
 }
 
 /// Reads lines until the input ends; the conversation so far is the prompt of each turn.

@@ -26,6 +26,7 @@ constexpr Duration kLineMax = std::chrono::hours(24);
 constexpr size_t kLineBytesMax = size_t{16} << 20;
 
 struct Line {
+  size_t number = 0;  // in the input, from 1
   std::vector<TokenId> prompt;
   std::vector<TokenId> targets;
 };
@@ -66,7 +67,7 @@ Result<std::vector<Line>> read_lines(std::istream& in) {
     if (!json.is_object())
       return make_error(ErrorCode::invalid_argument,
                         "line {}: not a JSON object with prompt_ids and target_ids", number);
-    Line line;
+    Line line{.number = number, .prompt = {}, .targets = {}};
     ASSIGN_OR_RETURN(line.prompt, read_ids(json, "prompt_ids", number));
     ASSIGN_OR_RETURN(line.targets, read_ids(json, "target_ids", number));
     lines.push_back(std::move(line));
@@ -156,8 +157,28 @@ Status finish(Pending& pending, std::ostream& out) {
   return ok_status();
 }
 
+/// Nothing is scored if a line cannot be: output that stops halfway looks like output.
+Status check_lines(const std::vector<Line>& lines, const Deployment& deployment) {
+  const int32_t vocabulary_size = deployment.tokenizer->vocabulary_size();
+  for (const Line& line : lines) {
+    const size_t num_tokens = line.prompt.size() + line.targets.size();
+    if (num_tokens > static_cast<size_t>(deployment.plan.context_tokens))
+      return make_error(ErrorCode::invalid_argument,
+                        "line {}: {} tokens, but this deployment serves {} (give --context)",
+                        line.number, num_tokens, deployment.plan.context_tokens);
+    for (const auto* ids : {&line.prompt, &line.targets})
+      for (const TokenId id : *ids)
+        if (id >= vocabulary_size)
+          return make_error(ErrorCode::invalid_argument,
+                            "line {}: token {} is outside the vocabulary of {}", line.number, id,
+                            vocabulary_size);
+  }
+  return ok_status();
+}
+
 Status score_all(const ScoreOptions& options, const std::vector<Line>& lines, std::ostream& out) {
   ASSIGN_OR_RETURN(const Deployment deployment, deploy(options.deploy));
+  RETURN_IF_ERROR(check_lines(lines, deployment));
   RETURN_IF_ERROR(wait_ready(deployment));
   FullFile full(options.full, deployment.tokenizer->vocabulary_size());
   int64_t num_rows = 0;
@@ -173,7 +194,7 @@ Status score_all(const ScoreOptions& options, const std::vector<Line>& lines, st
       under_way.push_back(submit(*deployment.runtime, lines[next], full.part_path()));
     }
     if (const Status line = finish(*under_way[done], out); !line.ok())
-      return make_error(line.error().code, "request {}: {}", done + 1, line.error().message);
+      return make_error(line.error().code, "line {}: {}", lines[done].number, line.error().message);
     under_way[done].reset();
     RETURN_IF_ERROR(full.append_part(static_cast<int64_t>(lines[done].targets.size())));
   }
