@@ -181,6 +181,7 @@ Value round_filter(const FilterCall& call) {
   if (method && method->text()) how = method->text()->bytes;
   if (how == "ceil") return Value(std::ceil(*number));
   if (how == "floor") return Value(std::floor(*number));
+  if (const auto whole = call.operand.integer()) return Value(*whole);
   return Value(std::nearbyint(*number));
 }
 

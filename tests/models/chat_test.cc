@@ -152,6 +152,7 @@ BOOST_AUTO_TEST_CASE(chat_filters) {
 
 BOOST_AUTO_TEST_CASE(chat_tests_and_methods) {
   const Row table[] = {
+      {"{{ -2 | round }} {{ true | round }} {{ 3 | round(0, 'floor') }}", "-2 1 3.0"},
       {"{{ 1 is integer }} {{ 1.5 is float }} {{ 'a' is string }} {{ {} is mapping }} {{ [] is "
        "iterable }} {{ none is none }} {{ true is boolean }} {{ 3 is odd }} {{ 4 is divisibleby(2) "
        "}} {{ 1 is not number }} {{ 'a' is in ['a'] }} {{ 1 is eq(1) }}",
