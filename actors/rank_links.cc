@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "transport/link_core.h"
 #include "transport/ucx/ucx_send_link.h"
 
 namespace chainpump::actors {
@@ -79,6 +80,8 @@ Result<std::pair<std::string, uint16_t>> RankLinks::listen(const graph::EdgePlan
     return make_error(ErrorCode::unimplemented,
                       "edges {} and {} of one stage use different transports; use one for all",
                       input.id, output.id);
+  for (const graph::EdgePlan* edge : {&input, &output})
+    RETURN_IF_ERROR(transport::check_link_options(link_options(*edge, PlanEpoch(1), 0, 1)));
   if (is_loopback(input)) return std::pair(std::string(), uint16_t{0});
   ASSIGN_OR_RETURN(context_, transport::UcxContext::create({.kind = ucx_kind(input)}));
   ASSIGN_OR_RETURN(listener_, transport::UcxListener::create(context_, {.bind = address + ":0"}));

@@ -65,6 +65,8 @@ Error out_of_order(const char* call) {
   return make_error(ErrorCode::invalid_argument, "'{}' came out of order", call);
 }
 
+Error leaving() { return make_error(ErrorCode::cancelled, "the rank is shutting down"); }
+
 template <typename Link>
 rpc::LinkReport link_report(const graph::EdgePlan& edge, bool outgoing, const Link& stats) {
   return {.edge = edge.id.value,
@@ -175,6 +177,7 @@ void RankStage::start_running() {
 
 void RankStage::submit(SubmitCommand command) {
   if (state_ == State::broken) return command.reply(broken_by_);
+  if (state_ == State::leaving) return command.reply(leaving());
   if (state_ != State::running) return command.reply(out_of_order("submit"));
   if (!is_first())
     return command.reply(make_error(ErrorCode::invalid_argument,
@@ -249,7 +252,7 @@ void RankStage::answer_watchers(const Error& why) {
 }
 
 void RankStage::stats(StatsCommand command) {
-  if (!executor_) return command.reply(out_of_order("stats"));
+  if (state_ == State::empty) return command.reply(out_of_order("stats"));
   command.reply(report());
 }
 
@@ -282,13 +285,12 @@ rpc::RankStats RankStage::report() const {
 }
 
 void RankStage::shutdown(ShutdownCommand command) {
-  const Error leaving = make_error(ErrorCode::cancelled, "the rank is shutting down");
   while (!requests_.empty()) {
     loop_->sequencer().cancel(requests_.begin()->first);
-    end_request(requests_.begin()->first, leaving);
+    end_request(requests_.begin()->first, leaving());
   }
-  if (!opened_.answered()) opened_(leaving);
-  answer_watchers(leaving);
+  if (!opened_.answered()) opened_(leaving());
+  answer_watchers(leaving());
   if (state_ == State::leaving) return command.reply(out_of_order("shutdown"));
   if (state_ != State::running) {
     state_ = State::gone;

@@ -52,6 +52,8 @@ class RankStage {
   /// Does what can be done now; else waits for work, being woken, or at most kTickWaitMax.
   void tick();
   bool gone() const { return state_ == State::gone; }
+  /// Ends the wait of the present or the next tick(). Any thread.
+  void wake() { waiter_->wake(); }
 
  private:
   enum class State : uint8_t { empty, loaded, opening, running, broken, leaving, gone };

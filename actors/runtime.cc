@@ -103,10 +103,15 @@ class Outcome {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, timeout, [&] { return stopped_; });
   }
-  std::optional<Error> wait_failure(Duration timeout) {
+  /// A request's end; where it ended because the deployment did, with the deployment's reason.
+  Result<Ok> with_reason(Result<Ok> end) {
+    if (end.ok()) return end;
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, timeout, [&] { return failure_ || stopped_; });
-    return failure_;
+    if (end.error().code == ErrorCode::disconnected)
+      changed_.wait_for(lock, kVerdictWait, [&] { return failure_ || stopped_; });
+    if (failure_) return *failure_;
+    if (stopped_) return make_error(ErrorCode::cancelled, "the deployment was stopped");
+    return end;
   }
   std::vector<std::shared_ptr<RankPort>> ports() {
     const std::lock_guard lock(mutex_);
@@ -223,10 +228,7 @@ RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCal
                              }},
                         [shared, outcome = impl_->outcome](Result<Ok> end) {
                           const CallbackScope scope;
-                          if (!end.ok() && end.error().code == ErrorCode::disconnected)
-                            if (auto why = outcome->wait_failure(kVerdictWait))
-                              end = std::move(*why);
-                          shared->on_end(std::move(end));
+                          shared->on_end(outcome->with_reason(std::move(end)));
                         });
   return id;
 }

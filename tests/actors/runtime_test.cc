@@ -218,6 +218,37 @@ BOOST_AUTO_TEST_CASE(a_request_that_cannot_be_is_refused) {
   BOOST_TEST(generate(*runtime, request(5, 5)).size() == 5u);
 }
 
+BOOST_AUTO_TEST_CASE(a_stage_that_fails_is_named_to_every_request) {
+  const Model model;
+  for (const int32_t stages : {1, 3}) {
+    const auto runtime = start_ready(plan_for(model.path(), stages));
+    Listener doomed, bystander, late;
+    runtime->submit(request(10, 3000), kPatience, bystander.callbacks());
+    BOOST_REQUIRE(bystander.wait_tokens(1));
+    SequenceRequest unwritable = request(10, 1);
+    unwritable.score.first_position = 0;
+    unwritable.score.full_path = model.folder / "no folder" / "full.npy";
+    const TimePoint began = steady_clock().now();
+    runtime->submit(unwritable, kPatience, doomed.callbacks());
+    for (Listener* listener : {&doomed, &bystander}) {
+      const Result<Ok> end = listener->wait_end();
+      BOOST_REQUIRE(!end.ok());
+      BOOST_TEST(end.error().message.find("full.npy") != std::string::npos, end.error().message);
+    }
+    BOOST_TEST(to_ms(steady_clock().now() - began) < 1000.0);
+    runtime->submit(request(3, 3), kPatience, late.callbacks());
+    BOOST_TEST(late.wait_end().error().message.find("full.npy") != std::string::npos);
+    // A stage's own requests may hear of it before the coordinator does.
+    Status verdict = runtime->wait_ready(kPatience);
+    while (verdict.ok() && steady_clock().now() - began < kPatience) {
+      std::this_thread::yield();
+      verdict = runtime->wait_ready(kPatience);
+    }
+    BOOST_REQUIRE(!verdict.ok());
+    BOOST_TEST(verdict.error().message.find("stage '") == 0u, verdict.error().message);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_cancelled_request_ends_and_leaves_room) {
   const Model model;
   const auto runtime = start_ready(plan_for(model.path(), 2));
