@@ -95,9 +95,11 @@ Result<Generated> Generation::run(std::vector<TokenId> prompt,
   return out;
 }
 
-void Generation::interrupt() {
+bool Generation::interrupt() {
   const std::lock_guard lock(mutex_);
-  if (running_) runtime_.cancel(*running_);
+  if (!running_) return false;
+  runtime_.cancel(*running_);
+  return true;
 }
 
 }  // namespace chainpump::cli

@@ -37,8 +37,8 @@ class Generation {
   Result<Generated> run(std::vector<TokenId> prompt, const graph::SamplingParams& sampling,
                         const std::function<void(std::string_view)>& show);
 
-  /// Ends the request under way with `cancelled`. Any thread.
-  void interrupt();
+  /// Ends the request under way with `cancelled`; false if there is none. Any thread.
+  bool interrupt();
 
  private:
   struct Inbox;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdio>
 #include <iostream>
+#include <mutex>
 
 #include "actors/os/signals.h"
 #include "cli/exit_status.h"
@@ -41,17 +42,23 @@ class Interrupter {
   Status start() {
     ASSIGN_OR_RETURN(signals_, os::TerminationSignals::create([this](int signal) {
                        if (signal_.exchange(signal) != 0) ::_exit(128 + signal);
-                       if (Generation* generation = generation_) generation->interrupt();
-                       ::close(STDIN_FILENO);  // ends a chat that waits for a line
+                       const std::lock_guard lock(mutex_);
+                       // While loading or between prompts there is nothing to finish: the ranks
+                       // end with their parent.
+                       if (!generation_ || !generation_->interrupt()) ::_exit(128 + signal);
                      }));
     return ok_status();
   }
-  void set_generation(Generation* generation) { generation_ = generation; }
+  void set_generation(Generation* generation) {
+    const std::lock_guard lock(mutex_);
+    generation_ = generation;
+  }
   int signal() const { return signal_; }
 
  private:
   std::atomic<int> signal_{0};
-  std::atomic<Generation*> generation_{nullptr};
+  std::mutex mutex_;
+  Generation* generation_ = nullptr;
   std::unique_ptr<os::TerminationSignals> signals_;
 };
 

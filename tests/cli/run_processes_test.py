@@ -141,6 +141,18 @@ class Ends(unittest.TestCase):
                 self.assertLess(seconds, 2.0)
                 run.check_nothing_left()
 
+    def test_signals_at_any_moment_of_the_start(self):
+        for step in range(8):
+            with self.subTest(step):
+                run = self.start(LONG_RUN)
+                if step % 2:
+                    wait_until(lambda: len(ranks_of(run.process.pid)) >= 1 + step // 3, "ranks")
+                run.ranks = ranks_of(run.process.pid)
+                run.process.send_signal(signal.SIGTERM)
+                status, errors, _ = run.wait_end()
+                self.assertIn(status, (128 + signal.SIGTERM, -signal.SIGTERM), errors)
+                run.check_nothing_left()
+
     def test_a_killed_command_takes_its_ranks_with_it(self):
         for text in (True, False):
             run = self.start(LONG_RUN)
@@ -201,8 +213,10 @@ class Ends(unittest.TestCase):
         wall = time.monotonic() - began
         for stage, (pid, _) in run.ranks.items():
             self.assertLess((cpu_seconds(pid) - before[stage]) / wall, 0.01, f"stage {stage}")
-        os.write(ours, b"\x04")  # Ctrl-D
-        self.assertEqual(run.wait_end()[0], 0)
+        run.process.send_signal(signal.SIGINT)
+        status, _, seconds = run.wait_end()
+        self.assertEqual(status, 128 + signal.SIGINT)
+        self.assertLess(seconds, 2.0)
         run.check_nothing_left()
 
 
