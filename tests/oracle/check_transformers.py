@@ -8,6 +8,7 @@ import pathlib
 import sys
 import tempfile
 
+import gguf
 import numpy as np
 import torch
 import transformers
@@ -75,14 +76,14 @@ def main():
     real = sys.argv[1] if len(sys.argv) > 1 else str((ROOT / ".venv/model.gguf").resolve())
     path = pathlib.Path(real)
     model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    good = compare("real", model, llama_numpy.Llama(path), 512)
+    good = compare("real", model, llama_numpy.Llama(gguf.GGUFReader(path)), 512)
     with tempfile.TemporaryDirectory() as folder:
         for name, tiny in tiny_models.MODELS.items():
             if tiny.rotary:
                 continue
             file = pathlib.Path(folder) / f"{name}.gguf"
             tiny_models.write(file, name, tiny)
-            oracle = llama_numpy.Llama(file)
+            oracle = llama_numpy.Llama(gguf.GGUFReader(file))
             good &= compare(name, build(oracle, tiny), oracle, 300)
     return 0 if good else 1
 

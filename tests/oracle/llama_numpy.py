@@ -13,8 +13,8 @@ import numpy as np
 
 
 class Llama:
-    def __init__(self, path):
-        reader = gguf.GGUFReader(path)
+    def __init__(self, reader):
+        """`reader`: the model file's gguf.GGUFReader."""
         self.keys = {name: field.contents() for name, field in reader.fields.items()
                      if not name.startswith("tokenizer.")}
         self.tensors = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
