@@ -30,7 +30,7 @@ namespace chainpump::graph {
 struct DeploymentLimits {
   Duration greet_max = std::chrono::seconds(10);
   Duration load_silence_max = std::chrono::seconds(30);  // without progress
-  Duration connect_max = std::chrono::seconds(10);
+  Duration connect_max = std::chrono::seconds(30);
   Duration leave_max = std::chrono::seconds(2);
 };
 

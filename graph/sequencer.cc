@@ -30,11 +30,11 @@ Result<SequenceId> Sequencer::submit(SequenceDescriptor descriptor) {
                         options_.vocabulary_size);
   const bool scoring = descriptor.score.first_position >= 0;
   const int64_t num_known = num_prompt + static_cast<int64_t>(descriptor.generated.size());
-  const int64_t room_needed = scoring ? num_prompt - 1 : num_known + 1;
+  const int64_t room_needed = scoring ? num_prompt : num_known + 1;
   if (room_needed > options_.context_tokens)
     return make_error(ErrorCode::invalid_argument,
                       "the prompt has {} tokens, but this deployment serves {} in all "
-                      "(raise kv.context_tokens or shorten the prompt)",
+                      "(raise kv.context or --context, or shorten the prompt)",
                       num_prompt, options_.context_tokens);
   if (scoring && descriptor.score.first_position + 1 >= num_prompt)
     return make_error(ErrorCode::invalid_argument,

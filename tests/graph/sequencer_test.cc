@@ -91,6 +91,9 @@ BOOST_AUTO_TEST_CASE(sequencer_refuses_what_cannot_be_served) {
   };
   BOOST_TEST(code(descriptor(0, 1)) == "invalid_argument");
   BOOST_TEST(code(descriptor(64, 1)) == "invalid_argument");  // no room for a new token
+  SequenceDescriptor scored = descriptor(65, 1);
+  scored.score.first_position = 0;
+  BOOST_TEST(code(scored) == "invalid_argument");  // as much as a frame's descriptor may carry
   SequenceDescriptor foreign = descriptor(3, 1);
   foreign.prompt[1] = 100;
   BOOST_TEST(code(foreign) == "invalid_argument");
