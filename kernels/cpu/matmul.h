@@ -29,14 +29,32 @@ enum class ActivationForm : uint8_t {
 /// The form a product with weights of this type uses; `exact` is the graph key `activations: f32`.
 ActivationForm activation_form(DType weights, bool exact);
 
+/// Memory for many packed matrices, side by side in huge pages in the order in which they are
+/// packed, so that a step which reads them in that order is one stream of memory. A piece is given
+/// back when the last matrix in it is gone. One thread; may end before its matrices.
+class PanelArena {
+ public:
+  PanelArena();
+  ~PanelArena();
+  PanelArena(const PanelArena&) = delete;
+  PanelArena& operator=(const PanelArena&) = delete;
+
+  struct Impl;
+  Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
 /// A weight matrix [rows, cols] in the layout of one instruction set. Immutable; any thread.
 class PackedMatrix {
  public:
   /// `raw`: rows * row_bytes(type, cols) bytes in GGUF's layout, only read during the call; the
   /// caller checks its size. Any rows >= 1; cols a multiple of the type's block.
-  /// unimplemented if the shape cannot be packed.
+  /// unimplemented if the shape cannot be packed. Without an arena it has memory of its own.
   static Result<PackedMatrix> pack(Isa isa, DType type, bool exact, int64_t rows, int64_t cols,
-                                   std::span<const std::byte> raw, Team& team);
+                                   std::span<const std::byte> raw, Team& team,
+                                   PanelArena* arena = nullptr);
   PackedMatrix(PackedMatrix&&) noexcept;
   PackedMatrix& operator=(PackedMatrix&&) noexcept;
   ~PackedMatrix();

@@ -152,7 +152,30 @@ void pack_floats(DType type, const PanelView& view, const std::byte* raw, int64_
   }
 }
 
+constexpr size_t kArenaPieceBytes = size_t{64} << 20;
+
+// Zeroed memory of impl.bytes for the panels.
+std::byte* take_memory(PackedMatrix::Impl& impl, PanelArena* arena) {
+  const auto bytes = static_cast<size_t>(impl.bytes);  // a multiple of 64
+  if (arena == nullptr) {
+    impl.memory = std::make_shared<AlignedBuffer>(bytes);
+    return impl.memory->data();
+  }
+  PanelArena::Impl& pieces = arena->impl();
+  if (pieces.piece == nullptr || pieces.piece->bytes() - pieces.used < bytes) {
+    pieces.piece = std::make_shared<AlignedBuffer>(std::max(bytes, kArenaPieceBytes));
+    pieces.used = 0;
+  }
+  impl.memory = pieces.piece;
+  std::byte* at = pieces.piece->data() + pieces.used;
+  pieces.used += bytes;
+  return at;
+}
+
 }  // namespace
+
+PanelArena::PanelArena() : impl_(std::make_unique<Impl>()) {}
+PanelArena::~PanelArena() = default;
 
 ActivationForm activation_form(DType weights, bool exact) {
   if (exact || weights == DType::f32 || weights == DType::f16) return ActivationForm::f32;
@@ -167,10 +190,11 @@ PackedMatrix::~PackedMatrix() = default;
 int64_t PackedMatrix::rows() const { return impl_->view.rows; }
 int64_t PackedMatrix::cols() const { return impl_->view.cols; }
 ActivationForm PackedMatrix::form() const { return impl_->form; }
-int64_t PackedMatrix::bytes() const { return static_cast<int64_t>(impl_->memory.bytes()); }
+int64_t PackedMatrix::bytes() const { return impl_->bytes; }
 
 Result<PackedMatrix> PackedMatrix::pack(Isa isa, DType type, bool exact, int64_t rows, int64_t cols,
-                                        std::span<const std::byte> raw, Team& team) {
+                                        std::span<const std::byte> raw, Team& team,
+                                        PanelArena* arena) {
   CHECK_GE(rows, 1);
   CHECK_GE(cols, 1);
   const int64_t raw_stride = row_bytes(type, cols);
@@ -181,8 +205,8 @@ Result<PackedMatrix> PackedMatrix::pack(Isa isa, DType type, bool exact, int64_t
   impl->form = form;
   impl->view = make_view(type, form, rows, cols);
   const int64_t num_panels = (rows + kPanelRows - 1) / kPanelRows;
-  impl->memory = AlignedBuffer(static_cast<size_t>(num_panels * impl->view.panel_bytes));
-  std::byte* packed = impl->memory.data();
+  impl->bytes = num_panels * impl->view.panel_bytes;
+  std::byte* packed = take_memory(*impl, arena);
   impl->view.data = packed;
   const PanelView& view = impl->view;
   team.run([&](TeamMember& member) {

@@ -1,6 +1,8 @@
 // Inside of PackedMatrix and ActivationBuffer, for the files of this folder only.
 #pragma once
 
+#include <memory>
+
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/matmul.h"
@@ -11,7 +13,13 @@ struct PackedMatrix::Impl {
   Isa isa;
   ActivationForm form;
   PanelView view;
-  AlignedBuffer memory;
+  std::shared_ptr<AlignedBuffer> memory;  // its own, or an arena's piece
+  int64_t bytes;
+};
+
+struct PanelArena::Impl {
+  std::shared_ptr<AlignedBuffer> piece;
+  size_t used = 0;
 };
 
 struct ActivationBuffer::Impl {

@@ -36,7 +36,7 @@ class Loader {
     advise(tensor.bytes, MADV_WILLNEED);
     Result<PackedMatrix> packed =
         PackedMatrix::pack(isa_, tensor.type, spec_.exact_activations, tensor.rows(), tensor.cols(),
-                           tensor.bytes, team_);
+                           tensor.bytes, team_, &arena_);
     if (!packed.ok()) {
       return make_error(packed.error().code, "tensor {}: {}", tensor.name, packed.error().message);
     }
@@ -79,6 +79,7 @@ class Loader {
   const StageSpec& spec_;
   kernels::cpu::Isa isa_;
   kernels::cpu::Team& team_;
+  kernels::cpu::PanelArena arena_;  // matrices lie in the order in which a step reads them
   const LoadProgress& progress_;
   int64_t bytes_total_;
   int64_t read_ = 0;
