@@ -96,24 +96,6 @@ inline __m512i start(int32_t neg_sum, unsigned shift) {
   return _mm512_slli_epi32(_mm512_set1_epi32(neg_sum), shift);
 }
 
-// Integer sums are exact in any order: two chains where few tokens leave latency to hide.
-template <int kTokens>
-inline __m512i add_products(__m512i sum, const __m512i* q, const int32_t* a) {
-  if constexpr (kTokens <= 2) {
-    __m512i second = _mm512_setzero_si512();
-#pragma GCC unroll 4
-    for (int g = 0; g < 4; ++g) {
-      sum = _mm512_dpbusd_epi32(sum, q[g], _mm512_set1_epi32(a[g]));
-      second = _mm512_dpbusd_epi32(second, q[g + 4], _mm512_set1_epi32(a[g + 4]));
-    }
-    return _mm512_add_epi32(sum, second);
-  } else {
-#pragma GCC unroll 8
-    for (int g = 0; g < 8; ++g) sum = _mm512_dpbusd_epi32(sum, q[g], _mm512_set1_epi32(a[g]));
-    return sum;
-  }
-}
-
 // Tokens [0, kTokens) of a tile times one panel.
 template <QuantBits kBits, ScaleKind kScale, int kTokens>
 void panel_times_tokens(const PanelView& w, const std::byte* panel, const int8_t* quants,
