@@ -12,6 +12,25 @@ To same(From value) {
   return static_cast<To>(static_cast<std::underlying_type_t<From>>(value));
 }
 
+/// Both sides' sampling parameters have the same fields of the same types.
+template <typename To, typename From>
+To same_sampling(const From& p) {
+  return {.temperature = p.temperature,
+          .top_p = p.top_p,
+          .min_p = p.min_p,
+          .top_k = p.top_k,
+          .repetition_penalty = p.repetition_penalty,
+          .presence_penalty = p.presence_penalty,
+          .frequency_penalty = p.frequency_penalty,
+          .logit_bias = p.logit_bias,
+          .seed = p.seed,
+          .max_new_tokens = p.max_new_tokens,
+          .ignore_eos = p.ignore_eos,
+          .stop = p.stop,
+          .stop_token_ids = p.stop_token_ids,
+          .num_top_logprobs = p.num_top_logprobs};
+}
+
 static_assert(static_cast<int>(rpc::TransportKind::loopback) ==
               static_cast<int>(graph::TransportKind::loopback));
 static_assert(static_cast<int>(rpc::SpinPolicy::never) ==
@@ -152,37 +171,11 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
 }
 
 rpc::SamplingParams to_wire(const graph::SamplingParams& p) {
-  return {.temperature = p.temperature,
-          .top_p = p.top_p,
-          .min_p = p.min_p,
-          .top_k = p.top_k,
-          .repetition_penalty = p.repetition_penalty,
-          .presence_penalty = p.presence_penalty,
-          .frequency_penalty = p.frequency_penalty,
-          .logit_bias = p.logit_bias,
-          .seed = p.seed,
-          .max_new_tokens = p.max_new_tokens,
-          .ignore_eos = p.ignore_eos,
-          .stop = p.stop,
-          .stop_token_ids = p.stop_token_ids,
-          .num_top_logprobs = p.num_top_logprobs};
+  return same_sampling<rpc::SamplingParams>(p);
 }
 
 graph::SamplingParams from_wire(const rpc::SamplingParams& p) {
-  return {.temperature = p.temperature,
-          .top_p = p.top_p,
-          .min_p = p.min_p,
-          .top_k = p.top_k,
-          .repetition_penalty = p.repetition_penalty,
-          .presence_penalty = p.presence_penalty,
-          .frequency_penalty = p.frequency_penalty,
-          .logit_bias = p.logit_bias,
-          .seed = p.seed,
-          .max_new_tokens = p.max_new_tokens,
-          .ignore_eos = p.ignore_eos,
-          .stop = p.stop,
-          .stop_token_ids = p.stop_token_ids,
-          .num_top_logprobs = p.num_top_logprobs};
+  return same_sampling<graph::SamplingParams>(p);
 }
 
 rpc::TokenResult to_wire(const graph::TokenResult& r) {

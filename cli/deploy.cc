@@ -41,10 +41,10 @@ Result<std::string> find_demo_model() {
 }
 
 /// Compute threads may spin only if each has a core of its own.
-bool cores_suffice(const graph::Plan& plan) {
+bool cores_suffice(const graph::Plan& plan, const graph::MachineProfile& machine) {
   int num_threads = 0;
   for (const graph::StagePlan& stage : plan.stages) num_threads += stage.num_threads;
-  return num_threads <= static_cast<int>(machine_profile().cores.size());
+  return num_threads <= static_cast<int>(machine.cores.size());
 }
 
 }  // namespace
@@ -68,13 +68,14 @@ Result<Deployment> deploy(const DeployOptions& options) {
   if (options.in_process) overrides.transport = graph::TransportKind::loopback;
   ASSIGN_OR_RETURN(models::GgufFile model, models::GgufFile::open(path));
   ASSIGN_OR_RETURN(const graph::ModelProfile profile, models::read_profile(model));
-  ASSIGN_OR_RETURN(graph::Plan plan, make_plan(graph, profile, machine_profile(), overrides));
+  const graph::MachineProfile machine = machine_profile();
+  ASSIGN_OR_RETURN(graph::Plan plan, make_plan(graph, profile, machine, overrides));
 
   actors::RuntimeOptions runtime_options;
   runtime_options.in_process = options.in_process;
   const char* isa = std::getenv("CHAINPUMP_ISA");
   runtime_options.isa = isa ? isa : "";
-  runtime_options.spin_between_ops = cores_suffice(plan);
+  runtime_options.spin_between_ops = cores_suffice(plan, machine);
   runtime_options.on_progress = load_progress(plan);
   // Ranks load while we read the vocabulary.
   ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
