@@ -10,6 +10,8 @@ namespace chainpump::kernels::cpu::avx512 {
 
 void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
                   ActivationMeta* metas);
+void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                        ActivationMeta* metas);
 void round_row_bf16(const float* x, int64_t cols, int64_t step, uint16_t* out);
 void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t last,
                  const Output& y);

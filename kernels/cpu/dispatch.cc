@@ -7,18 +7,21 @@
 namespace chainpump::kernels::cpu {
 
 const KernelTable& reference_table() {
-  static constexpr KernelTable kTable = {
-      reference::quantize_row,   reference::spread_row_f32, reference::round_row_bf16,
-      reference::matmul_int8,    reference::matmul_f32,     reference::matmul_bf16,
-      reference::attention_tile, reference::rms_norm_row,   reference::rope_turns,
-      reference::rope_turn,      reference::silu_mul,       reference::argmax,
-      reference::sum_exp,        reference::read_sweep,     reference::spin_int8,
-      reference::spin_f32,       reference::spin_bf16};
+  static constexpr KernelTable kTable = {reference::quantize_row,   reference::quantize_row_int16,
+                                         reference::spread_row_f32, reference::round_row_bf16,
+                                         reference::matmul_int8,    reference::matmul_f32,
+                                         reference::matmul_bf16,    reference::attention_tile,
+                                         reference::rms_norm_row,   reference::rope_turns,
+                                         reference::rope_turn,      reference::silu_mul,
+                                         reference::argmax,         reference::sum_exp,
+                                         reference::read_sweep,     reference::spin_int8,
+                                         reference::spin_f32,       reference::spin_bf16};
   return kTable;
 }
 
 const KernelTable& avx2_table() {
   static constexpr KernelTable kTable = {avx2::quantize_row,
+                                         avx2::quantize_row_int16,
                                          reference::spread_row_f32,
                                          reference::round_row_bf16,
                                          avx2::matmul_int8,
@@ -39,12 +42,24 @@ const KernelTable& avx2_table() {
 }
 
 const KernelTable& avx512_table() {
-  static constexpr KernelTable kTable = {
-      avx512::quantize_row, reference::spread_row_f32, avx512::round_row_bf16, avx512::matmul_int8,
-      avx512::matmul_f32,   avx512::matmul_bf16,       avx512::attention_tile, avx512::rms_norm_row,
-      avx512::rope_turns,   avx512::rope_turn,         avx512::silu_mul,       avx512::argmax,
-      avx512::sum_exp,      avx512::read_sweep,        avx512::spin_int8,      avx512::spin_f32,
-      avx512::spin_bf16};
+  static constexpr KernelTable kTable = {avx512::quantize_row,
+                                         avx512::quantize_row_int16,
+                                         reference::spread_row_f32,
+                                         avx512::round_row_bf16,
+                                         avx512::matmul_int8,
+                                         avx512::matmul_f32,
+                                         avx512::matmul_bf16,
+                                         avx512::attention_tile,
+                                         avx512::rms_norm_row,
+                                         avx512::rope_turns,
+                                         avx512::rope_turn,
+                                         avx512::silu_mul,
+                                         avx512::argmax,
+                                         avx512::sum_exp,
+                                         avx512::read_sweep,
+                                         avx512::spin_int8,
+                                         avx512::spin_f32,
+                                         avx512::spin_bf16};
   return kTable;
 }
 

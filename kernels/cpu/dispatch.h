@@ -17,6 +17,9 @@ struct KernelTable {
   /// step.
   void (*quantize_row)(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
                        ActivationMeta* metas);
+  /// The same to 16 bits: block b goes to quants + b * step * 64, 32 high bytes, then 32 low.
+  void (*quantize_row_int16)(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                             ActivationMeta* metas);
   /// One row of `cols` values to out[c * step], and to bf16 pairs (odd cols: padded with zero).
   void (*spread_row_f32)(const float* x, int64_t cols, int64_t step, float* out);
   void (*round_row_bf16)(const float* x, int64_t cols, int64_t step, uint16_t* out);

@@ -26,6 +26,13 @@ inline int sum_int(__m256i lanes) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
+// 32 values of four vectors to bytes, in order.
+inline __m256i narrow(const __m256i* q) {
+  const __m256i packed =
+      _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+  return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
 }  // namespace
 
 void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
@@ -42,11 +49,7 @@ void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quan
     for (int i = 0; i < 4; ++i)
       q[i] = _mm256_and_si256(
           _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse)), keep);
-    const __m256i packed =
-        _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-    const __m256i ordered =
-        _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants + b * step * kBlockCols), ordered);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants + b * step * kBlockCols), narrow(q));
     const int low = sum_int(_mm256_add_epi32(q[0], q[1]));
     const int sum = low + sum_int(_mm256_add_epi32(q[2], q[3]));
     ActivationMeta& meta = metas[b * step];
@@ -54,6 +57,38 @@ void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quan
     meta.scaled_sum = meta.scale * static_cast<float>(sum);
     meta.neg_sum = -sum;
     meta.neg_sum_lo = -low;
+  }
+}
+
+void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                        ActivationMeta* metas) {
+  for (int64_t b = 0; b < num_blocks; ++b, x += kBlockCols) {
+    const int largest = largest_int(
+        _mm256_max_epi32(_mm256_max_epi32(magnitude_bits(x), magnitude_bits(x + 8)),
+                         _mm256_max_epi32(magnitude_bits(x + 16), magnitude_bits(x + 24))));
+    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
+    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
+    const __m256 inverse = _mm256_set1_ps(usable ? 32512.0f / magnitude : 0.0f);
+    const __m256i keep = _mm256_set1_epi32(usable ? -1 : 0);
+    __m256i high[4];
+    __m256i low[4];
+    int sums[2] = {0, 0};
+    for (int i = 0; i < 4; ++i) {
+      const __m256i a = _mm256_and_si256(
+          _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse)), keep);
+      high[i] = _mm256_srai_epi32(_mm256_add_epi32(a, _mm256_set1_epi32(128)), 8);
+      const __m256i times256 = _mm256_slli_epi32(high[i], 8);
+      low[i] = _mm256_max_epi32(_mm256_sub_epi32(a, times256), _mm256_set1_epi32(-127));
+      sums[i / 2] += sum_int(_mm256_add_epi32(times256, low[i]));
+    }
+    auto* out = reinterpret_cast<__m256i*>(quants + b * step * 2 * kBlockCols);
+    _mm256_storeu_si256(out, narrow(high));
+    _mm256_storeu_si256(out + 1, narrow(low));
+    ActivationMeta& meta = metas[b * step];
+    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 32512.0f;
+    meta.scaled_sum = meta.scale * static_cast<float>(sums[0] + sums[1]);
+    meta.neg_sum = -(sums[0] + sums[1]);
+    meta.neg_sum_lo = -sums[0];
   }
 }
 

@@ -44,6 +44,37 @@ void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quan
   }
 }
 
+void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                        ActivationMeta* metas) {
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const __m512 v[2] = {_mm512_loadu_ps(x + b * 32), _mm512_loadu_ps(x + b * 32 + 16)};
+    const int largest =
+        _mm512_reduce_max_epi32(_mm512_max_epi32(magnitude_bits(v[0]), magnitude_bits(v[1])));
+    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
+    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
+    const __m512 inverse = _mm512_set1_ps(usable ? 32512.0f / magnitude : 0.0f);
+    const auto mask = static_cast<__mmask16>(usable ? 0xffff : 0);
+    int8_t* out = quants + b * step * 2 * kBlockCols;
+    int sums[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const __m512i a = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(v[i], inverse));
+      const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(a, _mm512_set1_epi32(128)), 8);
+      const __m512i times256 = _mm512_slli_epi32(high, 8);
+      const __m512i low = _mm512_max_epi32(_mm512_sub_epi32(a, times256), _mm512_set1_epi32(-127));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * i), _mm512_cvtepi32_epi8(high));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + kBlockCols + 16 * i),
+                       _mm512_cvtepi32_epi8(low));
+      sums[i] = _mm512_reduce_add_epi32(_mm512_add_epi32(times256, low));
+    }
+    ActivationMeta& meta = metas[b * step];
+    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 32512.0f;
+    meta.scaled_sum = meta.scale * static_cast<float>(sums[0] + sums[1]);
+    meta.neg_sum = -(sums[0] + sums[1]);
+    meta.neg_sum_lo = -sums[0];
+  }
+}
+
 void round_row_bf16(const float* x, int64_t cols, int64_t step, uint16_t* out) {
   for (int64_t c = 0; c < cols; c += 16) {
     const int64_t count = cols - c < 16 ? cols - c : 16;

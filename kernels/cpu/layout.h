@@ -51,17 +51,19 @@ struct PanelView {
 inline constexpr int kTileTokens = 16;
 
 struct alignas(16) ActivationMeta {
-  float scale;         // x = scale * q
+  float scale;         // x = scale * q; int16: q = 256 high + low
   float scaled_sum;    // scale * (sum of the block's q)
   int32_t neg_sum;     // -(sum of the block's q)
   int32_t neg_sum_lo;  // -(sum of its first 16)
 };
 
+/// Activations of 8 bits (one term) or of 16 as two bytes (two terms, high bytes first).
 struct Int8View {
-  const int8_t* quants;         // [tile][block][t][32]
+  const int8_t* quants;         // [tile][block][t][term][32]
   const ActivationMeta* metas;  // [tile][block][t]
   int64_t num_tokens;
   int64_t num_blocks;
+  int num_terms;
 };
 
 struct F32View {

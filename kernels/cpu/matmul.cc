@@ -32,6 +32,14 @@ void convert(ActivationBuffer::Impl& impl, ActivationForm form, const float* row
                          reinterpret_cast<ActivationMeta*>(impl.metas.data()) + run);
       return;
     }
+    case ActivationForm::int16: {
+      const int64_t run = (tile * cols + part.begin * step) / kBlockCols + in_tile;
+      table.quantize_row_int16(
+          x, count / kBlockCols, step,
+          reinterpret_cast<int8_t*>(impl.wide_quants.data()) + run * 2 * kBlockCols,
+          reinterpret_cast<ActivationMeta*>(impl.wide_metas.data()) + run);
+      return;
+    }
     case ActivationForm::bf16:
       table.round_row_bf16(x, count, step,
                            reinterpret_cast<uint16_t*>(impl.halves.data()) +
@@ -51,8 +59,11 @@ ActivationBuffer::ActivationBuffer(Isa isa, int64_t max_tokens, int64_t max_cols
   impl_->max_tokens = max_tokens;
   impl_->max_cols = max_cols;
   impl_->quants = AlignedBuffer(static_cast<size_t>(max_tokens * cols));
-  impl_->metas =
-      AlignedBuffer(static_cast<size_t>(max_tokens * cols / kBlockCols) * sizeof(ActivationMeta));
+  const size_t meta_bytes =
+      static_cast<size_t>(max_tokens * cols / kBlockCols) * sizeof(ActivationMeta);
+  impl_->metas = AlignedBuffer(meta_bytes);
+  impl_->wide_quants = AlignedBuffer(static_cast<size_t>(max_tokens * cols * 2));
+  impl_->wide_metas = AlignedBuffer(meta_bytes);
   impl_->halves = AlignedBuffer(static_cast<size_t>(max_tokens * cols * 2));
   impl_->floats = AlignedBuffer(static_cast<size_t>(max_tokens * cols * 4));
 }
@@ -64,7 +75,7 @@ void ActivationBuffer::prepare(TeamMember& member, ActivationForm form, const fl
   Impl& impl = *impl_;
   CHECK_LE(num_tokens, impl.max_tokens);
   CHECK_LE(cols, impl.max_cols);
-  if (form == ActivationForm::int8) CHECK_EQ(cols % kBlockCols, 0);
+  if (form == ActivationForm::int8 || form == ActivationForm::int16) CHECK_EQ(cols % kBlockCols, 0);
   if (member.index() == 0) impl.cols[static_cast<size_t>(form)] = cols;
   // Few tokens are shared by blocks of columns, many by rows.
   const bool by_rows = num_tokens >= member.size();
@@ -99,7 +110,13 @@ void matmul(TeamMember& member, const PackedMatrix& w, const ActivationBuffer& x
       return table.matmul_int8(impl.view,
                                {reinterpret_cast<const int8_t*>(in.quants.data()),
                                 reinterpret_cast<const ActivationMeta*>(in.metas.data()),
-                                num_tokens, impl.view.cols / kBlockCols},
+                                num_tokens, impl.view.cols / kBlockCols, 1},
+                               mine.begin, mine.end, out);
+    case ActivationForm::int16:
+      return table.matmul_int8(impl.view,
+                               {reinterpret_cast<const int8_t*>(in.wide_quants.data()),
+                                reinterpret_cast<const ActivationMeta*>(in.wide_metas.data()),
+                                num_tokens, impl.view.cols / kBlockCols, 2},
                                mine.begin, mine.end, out);
     case ActivationForm::bf16:
       return table.matmul_bf16(impl.view,

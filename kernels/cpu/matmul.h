@@ -21,13 +21,23 @@ namespace chainpump::kernels::cpu {
 
 /// How activations enter a product.
 enum class ActivationForm : uint8_t {
-  f32,   // as they are: F32 and F16 weights, and every type with `activations: f32`
-  int8,  // rounded to int8 with one f32 scale per 32 columns: all quantised types by default
-  bf16,  // rounded to bf16: BF16 weights by default
+  f32,    // as they are: F32 and F16 weights, and every type with `activations: f32`
+  int8,   // rounded to int8 with one f32 scale per 32 columns: all quantised types by default
+  int16,  // the same to 16 bits, multiplied as two int8 terms
+  bf16,   // rounded to bf16: BF16 weights by default
+};
+inline constexpr size_t kNumActivationForms = 4;
+
+/// How finely activations enter a product. Rounding to int8 loses most where a few channels are
+/// much larger than the rest and where nothing after the product averages the error out.
+enum class ActivationPrecision : uint8_t {
+  normal,  // int8 for quantised weights
+  fine,    // int16 for quantised weights: twice the multiplications, no more bytes of weights
+  exact,   // f32 for all: the graph key `activations: f32`
 };
 
-/// The form a product with weights of this type uses; `exact` is the graph key `activations: f32`.
-ActivationForm activation_form(DType weights, bool exact);
+/// The form that a product with weights of this type uses.
+ActivationForm activation_form(DType weights, ActivationPrecision precision);
 
 /// Memory for many packed matrices, side by side in huge pages in the order in which they are
 /// packed, so that a step which reads them in that order is one stream of memory. A piece is given
@@ -52,8 +62,8 @@ class PackedMatrix {
   /// `raw`: rows * row_bytes(type, cols) bytes in GGUF's layout, only read during the call; the
   /// caller checks its size. Any rows >= 1; cols a multiple of the type's block.
   /// unimplemented if the shape cannot be packed. Without an arena it has memory of its own.
-  static Result<PackedMatrix> pack(Isa isa, DType type, bool exact, int64_t rows, int64_t cols,
-                                   std::span<const std::byte> raw, Team& team,
+  static Result<PackedMatrix> pack(Isa isa, DType type, ActivationPrecision precision, int64_t rows,
+                                   int64_t cols, std::span<const std::byte> raw, Team& team,
                                    PanelArena* arena = nullptr);
   PackedMatrix(PackedMatrix&&) noexcept;
   PackedMatrix& operator=(PackedMatrix&&) noexcept;

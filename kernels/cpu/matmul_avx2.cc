@@ -43,13 +43,14 @@ inline __m256i unpack(const std::byte* block, int g) {
   }
 }
 
+// times: 1, or 256 for the high bytes of 16-bit activations.
 template <QuantBits kBits>
-inline __m256i multiply(__m256i q, const int8_t* a) {
+inline __m256i multiply(__m256i q, const int8_t* a, int16_t times) {
   const __m256i four = _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(a));
   const __m256i pairs = kBits == QuantBits::b8
                             ? _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(four, q))
                             : _mm256_maddubs_epi16(q, four);
-  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(times));
 }
 
 struct Scales {
@@ -120,7 +121,7 @@ inline void store(const Job& job, int t, __m256 value) {
 }
 
 // kTokens tokens of a tile times half a panel.
-template <QuantBits kBits, ScaleKind kScale, int kTokens>
+template <QuantBits kBits, ScaleKind kScale, int kTerms, int kTokens>
 void half_panel_times_tokens(const Job& job) {
   constexpr bool kHasMinimum = kScale == ScaleKind::scale_min || kScale == ScaleKind::k_min;
   const std::byte* block = job.panel;
@@ -153,7 +154,12 @@ void half_panel_times_tokens(const Job& job) {
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
         __m256i& sum = kScale == ScaleKind::k6 && g >= 4 ? seconds[t] : sums[t];
-        sum = _mm256_add_epi32(sum, multiply<kBits>(q, quants + t * kBlockCols + 4 * g));
+        const int8_t* a = quants + t * kTerms * kBlockCols + 4 * g;
+        if constexpr (kTerms == 2) {
+          sum = _mm256_add_epi32(sum, multiply<kBits>(q, a, 256));
+          a += kBlockCols;
+        }
+        sum = _mm256_add_epi32(sum, multiply<kBits>(q, a, 1));
       }
     }
     const Scales s = load_scales<kScale>(job.scales, b, job.row);
@@ -169,7 +175,7 @@ void half_panel_times_tokens(const Job& job) {
         acc[t] = _mm256_fmadd_ps(s.second, _mm256_set1_ps(metas[t].scaled_sum), acc[t]);
     }
     block += static_cast<int>(kBits) * 64;
-    quants += job.step * kBlockCols;
+    quants += job.step * kTerms * kBlockCols;
     metas += job.step;
   }
   for (int t = 0; t < kTokens; ++t) store(job, t, acc[t]);
@@ -180,22 +186,24 @@ struct Kernels {
   Kernel by_tokens[5];
 };
 
-template <QuantBits kBits, ScaleKind kScale>
+template <QuantBits kBits, ScaleKind kScale, int kTerms>
 constexpr Kernels make_kernels() {
-  return {{nullptr, half_panel_times_tokens<kBits, kScale, 1>,
-           half_panel_times_tokens<kBits, kScale, 2>, half_panel_times_tokens<kBits, kScale, 3>,
-           half_panel_times_tokens<kBits, kScale, 4>}};
+  return {{nullptr, half_panel_times_tokens<kBits, kScale, kTerms, 1>,
+           half_panel_times_tokens<kBits, kScale, kTerms, 2>,
+           half_panel_times_tokens<kBits, kScale, kTerms, 3>,
+           half_panel_times_tokens<kBits, kScale, kTerms, 4>}};
 }
 
+template <int kTerms>
 const Kernels& kernels_for(const PanelView& w) {
-  static constexpr Kernels k4 = make_kernels<QuantBits::b4, ScaleKind::scale>();
-  static constexpr Kernels k4_min = make_kernels<QuantBits::b4, ScaleKind::scale_min>();
-  static constexpr Kernels k4_k = make_kernels<QuantBits::b4, ScaleKind::k_min>();
-  static constexpr Kernels k5 = make_kernels<QuantBits::b5, ScaleKind::scale>();
-  static constexpr Kernels k5_min = make_kernels<QuantBits::b5, ScaleKind::scale_min>();
-  static constexpr Kernels k5_k = make_kernels<QuantBits::b5, ScaleKind::k_min>();
-  static constexpr Kernels k6_k = make_kernels<QuantBits::b6, ScaleKind::k6>();
-  static constexpr Kernels k8 = make_kernels<QuantBits::b8, ScaleKind::scale>();
+  static constexpr Kernels k4 = make_kernels<QuantBits::b4, ScaleKind::scale, kTerms>();
+  static constexpr Kernels k4_min = make_kernels<QuantBits::b4, ScaleKind::scale_min, kTerms>();
+  static constexpr Kernels k4_k = make_kernels<QuantBits::b4, ScaleKind::k_min, kTerms>();
+  static constexpr Kernels k5 = make_kernels<QuantBits::b5, ScaleKind::scale, kTerms>();
+  static constexpr Kernels k5_min = make_kernels<QuantBits::b5, ScaleKind::scale_min, kTerms>();
+  static constexpr Kernels k5_k = make_kernels<QuantBits::b5, ScaleKind::k_min, kTerms>();
+  static constexpr Kernels k6_k = make_kernels<QuantBits::b6, ScaleKind::k6, kTerms>();
+  static constexpr Kernels k8 = make_kernels<QuantBits::b8, ScaleKind::scale, kTerms>();
   switch (w.bits) {
     case QuantBits::b4:
       if (w.scale_kind == ScaleKind::scale) return k4;
@@ -215,7 +223,7 @@ const Kernels& kernels_for(const PanelView& w) {
 
 void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t last,
                  const Output& y) {
-  const Kernels& kernels = kernels_for(w);
+  const Kernels& kernels = x.num_terms == 1 ? kernels_for<1>(w) : kernels_for<2>(w);
   for (int64_t panel = first; panel < last; ++panel) {
     const std::byte* data = w.data + panel * w.panel_bytes;
     for (int row = 0; row < kPanelRows; row += 8) {
@@ -235,7 +243,7 @@ void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t l
         const int64_t in_tile = t - tile;
         job.step = x.num_tokens - tile < kTileTokens ? x.num_tokens - tile : kTileTokens;
         const int64_t count = job.step - in_tile < 4 ? job.step - in_tile : 4;
-        job.quants = x.quants + (tile * x.num_blocks + in_tile) * kBlockCols;
+        job.quants = x.quants + (tile * x.num_blocks + in_tile) * x.num_terms * kBlockCols;
         job.metas = x.metas + tile * x.num_blocks + in_tile;
         job.y = y.data + t * y.stride + panel * kPanelRows + row;
         job.ahead = row == 0 && t == 0 ? data + w.panel_bytes : nullptr;

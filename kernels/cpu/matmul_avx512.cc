@@ -96,8 +96,24 @@ inline __m512i start(int32_t neg_sum, unsigned shift) {
   return _mm512_slli_epi32(_mm512_set1_epi32(neg_sum), shift);
 }
 
+// sum + the products of kCount groups with the activation bytes at `a`, of one term or two.
+template <int kTerms, int kCount>
+inline __m512i multiply_add(__m512i sum, const __m512i* q, const int32_t* a) {
+  if constexpr (kTerms == 2) {
+    __m512i high = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int g = 0; g < kCount; ++g)
+      high = _mm512_dpbusd_epi32(high, q[g], _mm512_set1_epi32(a[g]));
+    sum = _mm512_add_epi32(sum, _mm512_slli_epi32(high, 8));
+    a += kGroups;
+  }
+#pragma GCC unroll 8
+  for (int g = 0; g < kCount; ++g) sum = _mm512_dpbusd_epi32(sum, q[g], _mm512_set1_epi32(a[g]));
+  return sum;
+}
+
 // Tokens [0, kTokens) of a tile times one panel.
-template <QuantBits kBits, ScaleKind kScale, int kTokens>
+template <QuantBits kBits, ScaleKind kScale, int kTerms, int kTokens>
 void panel_times_tokens(const PanelView& w, const std::byte* panel, const int8_t* quants,
                         const ActivationMeta* metas, int64_t step, const Output& y,
                         __mmask16 rows) {
@@ -123,31 +139,26 @@ void panel_times_tokens(const PanelView& w, const std::byte* panel, const int8_t
     const Scales s = load_scales<kScale>(scales, b);
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
-      const auto* a = reinterpret_cast<const int32_t*>(quants + t * kBlockCols);
+      const auto* a = reinterpret_cast<const int32_t*>(quants + t * kTerms * kBlockCols);
       const ActivationMeta& meta = metas[t];
       const __m512 a_scale = _mm512_set1_ps(meta.scale);
       __m512i sum = _mm512_setzero_si512();
       if constexpr (kScale == ScaleKind::k6) {
-        sum = start(meta.neg_sum_lo, kShift);
-        __m512i second = start(meta.neg_sum - meta.neg_sum_lo, kShift);
-#pragma GCC unroll 4
-        for (int g = 0; g < 4; ++g) {
-          sum = _mm512_dpbusd_epi32(sum, q[g], _mm512_set1_epi32(a[g]));
-          second = _mm512_dpbusd_epi32(second, q[g + 4], _mm512_set1_epi32(a[g + 4]));
-        }
+        sum = multiply_add<kTerms, 4>(start(meta.neg_sum_lo, kShift), q, a);
+        const __m512i second =
+            multiply_add<kTerms, 4>(start(meta.neg_sum - meta.neg_sum_lo, kShift), q + 4, a + 4);
         acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(s.scale, a_scale), acc[t]);
         acc[t] =
             _mm512_fmadd_ps(_mm512_cvtepi32_ps(second), _mm512_mul_ps(s.second, a_scale), acc[t]);
       } else {
         if constexpr (!kHasMinimum) sum = start(meta.neg_sum, kShift);
-#pragma GCC unroll 8
-        for (int g = 0; g < 8; ++g) sum = _mm512_dpbusd_epi32(sum, q[g], _mm512_set1_epi32(a[g]));
+        sum = multiply_add<kTerms, 8>(sum, q, a);
         acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(s.scale, a_scale), acc[t]);
         if constexpr (kHasMinimum)
           acc[t] = _mm512_fmadd_ps(s.second, _mm512_set1_ps(meta.scaled_sum), acc[t]);
       }
     }
-    quants += step * kBlockCols;
+    quants += step * kTerms * kBlockCols;
     metas += step;
   }
 #pragma GCC unroll 16
@@ -166,25 +177,29 @@ struct PanelKernels {
   PanelKernel by_tokens[kTileTokens + 1];
 };
 
-template <QuantBits kBits, ScaleKind kScale>
+template <QuantBits kBits, ScaleKind kScale, int kTerms>
 constexpr PanelKernels panel_kernels() {
-  return {{nullptr, panel_times_tokens<kBits, kScale, 1>, panel_times_tokens<kBits, kScale, 2>,
-           panel_times_tokens<kBits, kScale, 3>, panel_times_tokens<kBits, kScale, 4>,
-           panel_times_tokens<kBits, kScale, 5>, panel_times_tokens<kBits, kScale, 6>,
-           panel_times_tokens<kBits, kScale, 7>, panel_times_tokens<kBits, kScale, 8>, nullptr,
-           nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
-           panel_times_tokens<kBits, kScale, 16>}};
+  return {
+      {nullptr, panel_times_tokens<kBits, kScale, kTerms, 1>,
+       panel_times_tokens<kBits, kScale, kTerms, 2>, panel_times_tokens<kBits, kScale, kTerms, 3>,
+       panel_times_tokens<kBits, kScale, kTerms, 4>, panel_times_tokens<kBits, kScale, kTerms, 5>,
+       panel_times_tokens<kBits, kScale, kTerms, 6>, panel_times_tokens<kBits, kScale, kTerms, 7>,
+       panel_times_tokens<kBits, kScale, kTerms, 8>, nullptr, nullptr, nullptr, nullptr, nullptr,
+       nullptr, nullptr, panel_times_tokens<kBits, kScale, kTerms, 16>}};
 }
 
+template <int kTerms>
 const PanelKernels& kernels_for(const PanelView& w) {
-  static constexpr PanelKernels k4 = panel_kernels<QuantBits::b4, ScaleKind::scale>();
-  static constexpr PanelKernels k4_min = panel_kernels<QuantBits::b4, ScaleKind::scale_min>();
-  static constexpr PanelKernels k4_k = panel_kernels<QuantBits::b4, ScaleKind::k_min>();
-  static constexpr PanelKernels k5 = panel_kernels<QuantBits::b5, ScaleKind::scale>();
-  static constexpr PanelKernels k5_min = panel_kernels<QuantBits::b5, ScaleKind::scale_min>();
-  static constexpr PanelKernels k5_k = panel_kernels<QuantBits::b5, ScaleKind::k_min>();
-  static constexpr PanelKernels k6_k = panel_kernels<QuantBits::b6, ScaleKind::k6>();
-  static constexpr PanelKernels k8 = panel_kernels<QuantBits::b8, ScaleKind::scale>();
+  static constexpr PanelKernels k4 = panel_kernels<QuantBits::b4, ScaleKind::scale, kTerms>();
+  static constexpr PanelKernels k4_min =
+      panel_kernels<QuantBits::b4, ScaleKind::scale_min, kTerms>();
+  static constexpr PanelKernels k4_k = panel_kernels<QuantBits::b4, ScaleKind::k_min, kTerms>();
+  static constexpr PanelKernels k5 = panel_kernels<QuantBits::b5, ScaleKind::scale, kTerms>();
+  static constexpr PanelKernels k5_min =
+      panel_kernels<QuantBits::b5, ScaleKind::scale_min, kTerms>();
+  static constexpr PanelKernels k5_k = panel_kernels<QuantBits::b5, ScaleKind::k_min, kTerms>();
+  static constexpr PanelKernels k6_k = panel_kernels<QuantBits::b6, ScaleKind::k6, kTerms>();
+  static constexpr PanelKernels k8 = panel_kernels<QuantBits::b8, ScaleKind::scale, kTerms>();
   switch (w.bits) {
     case QuantBits::b4:
       if (w.scale_kind == ScaleKind::scale) return k4;
@@ -206,8 +221,9 @@ constexpr int64_t kActivationBytes = 512 << 10;  // of int8 kept in L2 while pan
 
 void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t last,
                  const Output& y) {
-  const PanelKernels& kernels = kernels_for(w);
-  int64_t sweep = kActivationBytes / w.cols / kTileTokens * kTileTokens;
+  const PanelKernels& kernels = x.num_terms == 1 ? kernels_for<1>(w) : kernels_for<2>(w);
+  const int64_t row_bytes = w.cols * x.num_terms;
+  int64_t sweep = kActivationBytes / row_bytes / kTileTokens * kTileTokens;
   if (sweep < kTileTokens) sweep = kTileTokens;
   for (int64_t begin = 0; begin < x.num_tokens; begin += sweep) {
     const int64_t end = begin + sweep < x.num_tokens ? begin + sweep : x.num_tokens;
@@ -217,12 +233,13 @@ void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t l
       const auto mask = static_cast<__mmask16>(rows >= 16 ? 0xffff : (1 << rows) - 1);
       for (int64_t tile = begin; tile < end; tile += kTileTokens) {
         const int64_t step = end - tile < kTileTokens ? end - tile : kTileTokens;
-        const int8_t* quants = x.quants + tile * w.cols;
+        const int8_t* quants = x.quants + tile * row_bytes;
         const ActivationMeta* metas = x.metas + tile * x.num_blocks;
         Output out{y.data + tile * y.stride + panel * kPanelRows, y.stride, y.add};
         for (int64_t t = 0; t < step;) {
           const int64_t count = step - t > 8 && step - t < kTileTokens ? 8 : step - t;
-          kernels.by_tokens[count](w, data, quants + t * kBlockCols, metas + t, step, out, mask);
+          kernels.by_tokens[count](w, data, quants + t * x.num_terms * kBlockCols, metas + t, step,
+                                   out, mask);
           t += count;
           out.data += count * y.stride;
         }

@@ -1,6 +1,7 @@
 // The products in plain C++: the meaning of correct for every variant. One element at a time; a
 // quantised element adds its blocks in ascending column order, each by
-//   acc = fma(float(I), d * s, acc)         I = exact integer sum of q * a (offset already taken)
+//   acc = fma(float(I), d * s, acc)         I = exact integer sum of q * a (offset already taken),
+//                                           a of 8 bits, or of 16 in two bytes
 //   acc = fma(m, s * sum(a), acc)           where the type has a minimum
 // with d the weight block's scale and s the activation block's. The vector forms do the same
 // operations, 16 rows at a time, so their bits are equal. f32 is one fma per column, ascending;
@@ -71,17 +72,19 @@ BlockScales scales_at(const PanelView& w, const std::byte* panel, int64_t b, int
 }
 
 float element_int8(const PanelView& w, const std::byte* panel, int lane, const int8_t* quants,
-                   const ActivationMeta* metas, int64_t num_blocks, int64_t step) {
+                   const ActivationMeta* metas, const Int8View& x, int64_t step) {
   const int64_t quant_bytes = static_cast<int64_t>(w.bits) * 64;
   const bool has_offset = w.scale_kind == ScaleKind::scale || w.scale_kind == ScaleKind::k6;
   float acc = 0;
-  for (int64_t b = 0; b < num_blocks; ++b) {
+  for (int64_t b = 0; b < x.num_blocks; ++b) {
     const std::byte* block = panel + b * quant_bytes;
-    const int8_t* a = quants + b * step * kBlockCols;
+    const int8_t* a = quants + b * step * x.num_terms * kBlockCols;
     const ActivationMeta& meta = metas[b * step];
     int32_t sums[2] = {0, 0};
-    for (int c = 0; c < kBlockCols; ++c)
-      sums[c / 16] += int32_t{quant_at(block, w.bits, lane, c)} * a[c];
+    for (int c = 0; c < kBlockCols; ++c) {
+      const int32_t activation = x.num_terms == 1 ? a[c] : 256 * a[c] + a[kBlockCols + c];
+      sums[c / 16] += quant_at(block, w.bits, lane, c) * activation;
+    }
     if (has_offset) {
       sums[0] += meta.neg_sum_lo * (1 << w.offset_shift);
       sums[1] += (meta.neg_sum - meta.neg_sum_lo) * (1 << w.offset_shift);
@@ -150,6 +153,30 @@ void for_each_output(const PanelView& w, int64_t num_tokens, int64_t first, int6
   }
 }
 
+// What a block of activations is scaled by.
+struct BlockRange {
+  float magnitude;  // the largest
+  bool usable;      // else all quants are zero: not a number stays one through the scale alone
+};
+
+BlockRange range_of(const float* in) {
+  uint32_t largest = 0;  // of the magnitudes, as bits: NaN is larger than everything
+  for (int c = 0; c < kBlockCols; ++c)
+    largest = std::max(largest, std::bit_cast<uint32_t>(in[c]) & 0x7fffffff);
+  const auto magnitude = std::bit_cast<float>(largest);
+  return {magnitude, magnitude >= 1e-30f && largest < 0x7f800000};
+}
+
+// `sums` of the quants of the first and last 16 columns; `steps` is the largest quant.
+ActivationMeta meta_of(const BlockRange& range, float steps, const int32_t* sums) {
+  ActivationMeta meta{};
+  meta.scale = range.magnitude < 1e-30f ? 0.0f : range.magnitude / steps;
+  meta.scaled_sum = meta.scale * static_cast<float>(sums[0] + sums[1]);
+  meta.neg_sum = -(sums[0] + sums[1]);
+  meta.neg_sum_lo = -sums[0];
+  return meta;
+}
+
 }  // namespace
 
 void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
@@ -157,25 +184,34 @@ void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quan
   for (int64_t b = 0; b < num_blocks; ++b) {
     const float* in = x + b * kBlockCols;
     int8_t* out = quants + b * step * kBlockCols;
-    uint32_t largest = 0;  // of the magnitudes, as bits: NaN is larger than everything
-    for (int c = 0; c < kBlockCols; ++c)
-      largest = std::max(largest, std::bit_cast<uint32_t>(in[c]) & 0x7fffffff);
-    const float magnitude = std::bit_cast<float>(largest);
-    // Not a number stays one through the scale; values under 1e-30 are zero.
-    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
-    const float inverse = usable ? 127.0f / magnitude : 0.0f;
+    const BlockRange range = range_of(in);
+    const float inverse = range.usable ? 127.0f / range.magnitude : 0.0f;
     int32_t sums[2] = {0, 0};
     for (int c = 0; c < kBlockCols; ++c) {
-      out[c] = usable ? static_cast<int8_t>(std::nearbyintf(in[c] * inverse)) : int8_t{0};
+      out[c] = range.usable ? static_cast<int8_t>(std::nearbyintf(in[c] * inverse)) : int8_t{0};
       sums[c / 16] += out[c];
     }
-    float scale = magnitude / 127.0f;
-    if (magnitude < 1e-30f) scale = 0;
-    ActivationMeta& meta = metas[b * step];
-    meta.scale = scale;
-    meta.scaled_sum = scale * static_cast<float>(sums[0] + sums[1]);
-    meta.neg_sum = -(sums[0] + sums[1]);
-    meta.neg_sum_lo = -sums[0];
+    metas[b * step] = meta_of(range, 127.0f, sums);
+  }
+}
+
+void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                        ActivationMeta* metas) {
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    const float* in = x + b * kBlockCols;
+    int8_t* out = quants + b * step * 2 * kBlockCols;
+    const BlockRange range = range_of(in);
+    const float inverse = range.usable ? 32512.0f / range.magnitude : 0.0f;
+    int32_t sums[2] = {0, 0};
+    for (int c = 0; c < kBlockCols; ++c) {
+      const auto a = range.usable ? static_cast<int32_t>(std::nearbyintf(in[c] * inverse)) : 0;
+      const int32_t high = (a + 128) >> 8;
+      const int32_t low = std::max(a - 256 * high, -127);  // symmetric: what vpsignb can negate
+      out[c] = static_cast<int8_t>(high);
+      out[kBlockCols + c] = static_cast<int8_t>(low);
+      sums[c / 16] += 256 * high + low;
+    }
+    metas[b * step] = meta_of(range, 32512.0f, sums);
   }
 }
 
@@ -193,8 +229,8 @@ void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t l
   for_each_output(w, x.num_tokens, first, last, y,
                   [&](const std::byte* panel, int lane, const TokenPlace& at) {
                     const int64_t run = at.tile * x.num_blocks + at.in_tile;
-                    return element_int8(w, panel, lane, x.quants + run * kBlockCols, x.metas + run,
-                                        x.num_blocks, at.step);
+                    return element_int8(w, panel, lane, x.quants + run * x.num_terms * kBlockCols,
+                                        x.metas + run, x, at.step);
                   });
 }
 

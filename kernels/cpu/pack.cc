@@ -32,7 +32,7 @@ PanelView make_view(DType type, ActivationForm form, int64_t rows, int64_t cols)
   PanelView view{};
   view.rows = rows;
   view.cols = cols;
-  if (form == ActivationForm::int8) {
+  if (form == ActivationForm::int8 || form == ActivationForm::int16) {
     const QuantTraits traits = quant_traits(type);
     view.kind = PanelKind::quantised;
     view.bits = traits.bits;
@@ -177,9 +177,11 @@ std::byte* take_memory(PackedMatrix::Impl& impl, PanelArena* arena) {
 PanelArena::PanelArena() : impl_(std::make_unique<Impl>()) {}
 PanelArena::~PanelArena() = default;
 
-ActivationForm activation_form(DType weights, bool exact) {
-  if (exact || weights == DType::f32 || weights == DType::f16) return ActivationForm::f32;
-  return weights == DType::bf16 ? ActivationForm::bf16 : ActivationForm::int8;
+ActivationForm activation_form(DType weights, ActivationPrecision precision) {
+  if (precision == ActivationPrecision::exact) return ActivationForm::f32;
+  if (weights == DType::f32 || weights == DType::f16) return ActivationForm::f32;
+  if (weights == DType::bf16) return ActivationForm::bf16;
+  return precision == ActivationPrecision::fine ? ActivationForm::int16 : ActivationForm::int8;
 }
 
 PackedMatrix::PackedMatrix(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -192,14 +194,14 @@ int64_t PackedMatrix::cols() const { return impl_->view.cols; }
 ActivationForm PackedMatrix::form() const { return impl_->form; }
 int64_t PackedMatrix::bytes() const { return impl_->bytes; }
 
-Result<PackedMatrix> PackedMatrix::pack(Isa isa, DType type, bool exact, int64_t rows, int64_t cols,
-                                        std::span<const std::byte> raw, Team& team,
-                                        PanelArena* arena) {
+Result<PackedMatrix> PackedMatrix::pack(Isa isa, DType type, ActivationPrecision precision,
+                                        int64_t rows, int64_t cols, std::span<const std::byte> raw,
+                                        Team& team, PanelArena* arena) {
   CHECK_GE(rows, 1);
   CHECK_GE(cols, 1);
   const int64_t raw_stride = row_bytes(type, cols);
   CHECK_EQ(static_cast<int64_t>(raw.size()), rows * raw_stride);
-  const ActivationForm form = activation_form(type, exact);
+  const ActivationForm form = activation_form(type, precision);
   auto impl = std::make_unique<Impl>();
   impl->isa = isa;
   impl->form = form;

@@ -28,9 +28,11 @@ struct ActivationBuffer::Impl {
   int64_t max_cols;
   AlignedBuffer quants;
   AlignedBuffer metas;
+  AlignedBuffer wide_quants;  // int16
+  AlignedBuffer wide_metas;
   AlignedBuffer halves;  // bf16
   AlignedBuffer floats;
-  int64_t cols[3] = {0, 0, 0};  // last prepared, by form
+  int64_t cols[kNumActivationForms] = {};  // last prepared, by form
 };
 
 }  // namespace chainpump::kernels::cpu

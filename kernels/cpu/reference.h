@@ -9,6 +9,8 @@ namespace chainpump::kernels::cpu::reference {
 
 void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
                   ActivationMeta* metas);
+void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
+                        ActivationMeta* metas);
 void spread_row_f32(const float* x, int64_t cols, int64_t step, float* out);
 void round_row_bf16(const float* x, int64_t cols, int64_t step, uint16_t* out);
 void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t last,

@@ -18,7 +18,7 @@ using kernels::cpu::TeamMember;
 void prepare_for(TeamMember& member, kernels::cpu::ActivationBuffer& buffer,
                  std::initializer_list<const Projection*> projections, const float* x,
                  int64_t num_tokens, int64_t cols) {
-  std::array<bool, 3> done{};
+  std::array<bool, kernels::cpu::kNumActivationForms> done{};
   for (const Projection* projection : projections) {
     const ActivationForm form = projection->matrix.form();
     bool& seen = done[static_cast<size_t>(form)];

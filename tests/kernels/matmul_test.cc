@@ -15,9 +15,12 @@ using testing::random_weights;
 using testing::relative_error;
 using testing::vector_isas;
 
+constexpr ActivationPrecision kPrecisions[] = {
+    ActivationPrecision::normal, ActivationPrecision::fine, ActivationPrecision::exact};
+
 struct Problem {
   DType type;
-  bool exact;
+  ActivationPrecision precision;
   int64_t rows;
   int64_t cols;
   int64_t num_tokens;
@@ -27,15 +30,16 @@ struct Problem {
 };
 
 std::string name_of(const Problem& p) {
-  return fmt::format("{}{} {}x{} n={}", to_string(p.type), p.exact ? " exact" : "", p.rows, p.cols,
-                     p.num_tokens);
+  static constexpr const char* kWords[] = {"", " fine", " exact"};
+  return fmt::format("{}{} {}x{} n={}", to_string(p.type), kWords[static_cast<size_t>(p.precision)],
+                     p.rows, p.cols, p.num_tokens);
 }
 
 // The whole y [num_tokens, rows + y_pad], prefilled with 0.5 so that padding and add are seen.
 std::vector<float> product(Isa isa, int team_size, const Problem& p, std::span<const std::byte> raw,
                            std::span<const float> x) {
   Team team({.num_threads = team_size, .spin = false});
-  auto w = PackedMatrix::pack(isa, p.type, p.exact, p.rows, p.cols, raw, team);
+  auto w = PackedMatrix::pack(isa, p.type, p.precision, p.rows, p.cols, raw, team);
   BOOST_REQUIRE(w.ok());
   ActivationBuffer buffer(isa, std::max<int64_t>(p.num_tokens, 1), p.cols);
   const int64_t y_stride = p.rows + p.y_pad;
@@ -73,11 +77,13 @@ std::vector<float> oracle(const Problem& p, std::span<const std::byte> raw,
 }
 
 double tolerance(const Problem& p) {
-  switch (activation_form(p.type, p.exact)) {
+  switch (activation_form(p.type, p.precision)) {
     case ActivationForm::f32:
       return 2e-6;
     case ActivationForm::int8:
       return 2e-2;  // rounding activations to 8 bits
+    case ActivationForm::int16:
+      return 1e-4;
     case ActivationForm::bf16:
       return 1e-2;
   }
@@ -86,9 +92,9 @@ double tolerance(const Problem& p) {
 
 BOOST_AUTO_TEST_CASE(reference_is_near_the_sum_in_double) {
   for (const DType type : kAllTypes) {
-    for (const bool exact : {false, true}) {
+    for (const ActivationPrecision precision : kPrecisions) {
       for (const Store store : {Store::assign, Store::add}) {
-        const Problem p{type, exact, 37, 512, 5, store, 3, 2};
+        const Problem p{type, precision, 37, 512, 5, store, 3, 2};
         const auto raw = random_weights(type, p.rows, p.cols, 11);
         const auto x = activations(p, 12);
         const double error =
@@ -102,10 +108,10 @@ BOOST_AUTO_TEST_CASE(reference_is_near_the_sum_in_double) {
 BOOST_AUTO_TEST_CASE(variants_equal_the_reference) {
   for (const Isa isa : vector_isas()) {
     for (const DType type : kAllTypes) {
-      for (const bool exact : {false, true}) {
+      for (const ActivationPrecision precision : kPrecisions) {
         for (const int64_t rows : {1, 15, 16, 17, 70, 130}) {
           for (const int64_t n : {1, 3, 16, 21}) {
-            const Problem p{type, exact, rows, is_k_type(type) ? 512 : 96, n};
+            const Problem p{type, precision, rows, is_k_type(type) ? 512 : 96, n};
             const auto raw = random_weights(type, p.rows, p.cols, 21);
             const auto x = activations(p, 22);
             check_equal_bits(product(isa, 1, p, raw, x), product(Isa::reference, 1, p, raw, x),
@@ -121,7 +127,7 @@ BOOST_AUTO_TEST_CASE(any_number_of_tokens_and_strides) {
   for (const Isa isa : vector_isas()) {
     for (const DType type : kAllTypes) {
       for (int64_t n = 0; n <= 40; ++n) {
-        const Problem p{type, false, 33, 256, n, Store::add, 5, 7};
+        const Problem p{type, ActivationPrecision::normal, 33, 256, n, Store::add, 5, 7};
         const auto raw = random_weights(type, p.rows, p.cols, 31);
         const auto x = activations(p, 32);
         check_equal_bits(product(isa, 1, p, raw, x), product(Isa::reference, 1, p, raw, x),
@@ -134,9 +140,9 @@ BOOST_AUTO_TEST_CASE(any_number_of_tokens_and_strides) {
 BOOST_AUTO_TEST_CASE(columns_that_are_no_multiple_of_a_block) {
   for (const Isa isa : available_isas()) {
     for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
-      for (const bool exact : {false, true}) {
+      for (const ActivationPrecision precision : kPrecisions) {
         for (const int64_t cols : {1, 2, 7, 31, 33, 65}) {
-          const Problem p{type, exact, 19, cols, 18};
+          const Problem p{type, precision, 19, cols, 18};
           const auto raw = random_weights(type, p.rows, p.cols, 41);
           const auto x = activations(p, 42);
           const auto got = product(isa, 2, p, raw, x);
@@ -152,8 +158,8 @@ BOOST_AUTO_TEST_CASE(columns_that_are_no_multiple_of_a_block) {
 BOOST_AUTO_TEST_CASE(a_token_gets_the_same_bits_in_any_batch_and_team) {
   for (const Isa isa : available_isas()) {
     for (const DType type : kAllTypes) {
-      for (const bool exact : {false, true}) {
-        const Problem whole{type, exact, 50, 256, 37};
+      for (const ActivationPrecision precision : kPrecisions) {
+        const Problem whole{type, precision, 50, 256, 37};
         const auto raw = random_weights(type, whole.rows, whole.cols, 51);
         const auto x = activations(whole, 52);
         const auto want = product(isa, 1, whole, raw, x);
@@ -181,7 +187,8 @@ BOOST_AUTO_TEST_CASE(a_token_gets_the_same_bits_in_any_batch_and_team) {
 BOOST_AUTO_TEST_CASE(large_sweeps_keep_the_bits) {
   for (const Isa isa : vector_isas()) {
     for (const DType type : {DType::q4_1, DType::f32, DType::bf16}) {
-      const Problem whole{type, false, 20, 8192, 150};  // more than one sweep of activations
+      const Problem whole{type, ActivationPrecision::normal, 20, 8192,
+                          150};  // more than one sweep of activations
       const auto raw = random_weights(type, whole.rows, whole.cols, 61);
       const auto x = activations(whole, 62);
       const auto want = product(isa, 1, whole, raw, x);
@@ -199,7 +206,7 @@ BOOST_AUTO_TEST_CASE(not_a_number_stays_in_its_token) {
   for (const Isa isa : available_isas()) {
     for (const DType type : {DType::q4_0, DType::q4_1, DType::bf16, DType::f16}) {
       for (const float bad : {std::nanf(""), INFINITY}) {
-        const Problem p{type, false, 16, 64, 3};
+        const Problem p{type, ActivationPrecision::normal, 16, 64, 3};
         const auto raw = random_weights(type, p.rows, p.cols, 71);
         auto x = activations(p, 72);
         const auto good = product(isa, 1, p, raw, x);
@@ -216,7 +223,7 @@ BOOST_AUTO_TEST_CASE(not_a_number_stays_in_its_token) {
 BOOST_AUTO_TEST_CASE(zero_and_tiny_activations_give_zero) {
   for (const Isa isa : available_isas()) {
     for (const float value : {0.0f, 1e-38f, -1e-35f}) {
-      const Problem p{DType::q8_0, false, 20, 64, 2};
+      const Problem p{DType::q8_0, ActivationPrecision::normal, 20, 64, 2};
       const auto raw = random_weights(p.type, p.rows, p.cols, 81);
       const std::vector<float> x(128, value);
       for (const float y : product(isa, 1, p, raw, x)) BOOST_CHECK_EQUAL(y, 0.0f);

@@ -73,6 +73,7 @@ double peak_of(const MachineRates& rates, ActivationForm form) {
     case ActivationForm::f32:
       return rates.f32_ops_per_second;
     case ActivationForm::int8:
+    case ActivationForm::int16:
       return rates.int8_ops_per_second;
     case ActivationForm::bf16:
       return rates.bf16_ops_per_second;
@@ -86,7 +87,7 @@ void bench_product(Isa isa, Team& team, const MachineRates& rates, DType type, i
   std::vector<PackedMatrix> copies;
   int64_t bytes = 0;
   while (bytes < kColdBytes) {
-    auto packed = PackedMatrix::pack(isa, type, false, rows, cols, raw, team);
+    auto packed = PackedMatrix::pack(isa, type, ActivationPrecision::normal, rows, cols, raw, team);
     bytes += packed->bytes();
     copies.push_back(std::move(packed).value());
   }
