@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "actors/actor_system.h"
+#include "actors/os/affinity.h"
 #include "actors/stage_actor.h"
 #include "transport/rpc/rank_server.h"
 
@@ -17,6 +18,9 @@ class Handler final : public rpc::RankHandler {
 
   void on_load(rpc::LoadParams params, rpc::ProgressReport progress,
                rpc::Reply<rpc::LoadReport> reply) override {
+    // This is the thread that serves the calls. The stage's own thread was made before.
+    if (params.stage >= 0 && static_cast<size_t>(params.stage) < params.plan.stages.size())
+      os::keep_off(params.plan.stages[static_cast<size_t>(params.stage)].cores);
     stage_.tell(LoadCommand{std::move(params), std::move(progress), std::move(reply)});
   }
   void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {

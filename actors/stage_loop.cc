@@ -61,6 +61,7 @@ Result<bool> StageLoop::step() {
     ASSIGN_OR_RETURN(const bool took, take_result());
     ASSIGN_OR_RETURN(const bool ran, run_scheduled());
     moved |= took || ran;
+    taken_.reset();
   } else {
     ASSIGN_OR_RETURN(const bool ran, run_received());
     moved |= ran;
@@ -75,11 +76,11 @@ bool StageLoop::has_slot() {
 }
 
 Result<bool> StageLoop::take_result() {
-  const auto frame = input_->try_receive();
-  if (!frame) return false;
-  if (frame->kind() != transport::FrameKind::result)
+  taken_ = input_->try_receive();
+  if (!taken_) return false;
+  if (taken_->kind() != transport::FrameKind::result)
     return make_error(ErrorCode::internal, "the return edge carried a frame that is no result");
-  ASSIGN_OR_RETURN(result_, graph::decode_step_result(frame->metadata(), executor_.limits()));
+  ASSIGN_OR_RETURN(result_, graph::decode_step_result(taken_->metadata(), executor_.limits()));
   deliveries_.tokens.clear();
   deliveries_.scores.clear();
   deliveries_.finished.clear();
@@ -156,6 +157,7 @@ void StageLoop::wait_until(TimePoint deadline) {
 
 void StageLoop::close() {
   frame_.reset();
+  taken_.reset();
   slot_.reset();
   input_->close();
   output_->close();

@@ -94,7 +94,10 @@ class StageLoop {
   StepClock step_clock_;
   // Declared after the links: both must go before their link does.
   std::unique_ptr<transport::ReceivedFrame> frame_;  // received, not yet run
-  std::unique_ptr<transport::SendSlot> slot_;        // acquired, not yet filled
+  // A result that was taken: its credit goes back when the next step is done, not before it starts,
+  // because a token waits for that step. The return edge has a slot for every microbatch.
+  std::unique_ptr<transport::ReceivedFrame> taken_;
+  std::unique_ptr<transport::SendSlot> slot_;  // acquired, not yet filled
   graph::StepResult result_;
   graph::Deliveries deliveries_;
   std::vector<std::byte> metadata_;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/test/unit_test.hpp>
 #include <condition_variable>
 #include <deque>
@@ -203,6 +204,34 @@ BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {
   const Error why = told.get();
   BOOST_TEST((why.code == ErrorCode::no_room));
   BOOST_TEST(why.message == "the disk is full");
+}
+
+// Results that are pushed at any moment, the one when the pump has just found nothing included, come
+// before the answer, each once.
+BOOST_AUTO_TEST_CASE(no_result_is_lost_however_pushes_fall) {
+  constexpr size_t kPushes = 200;
+  for (size_t round = 0; round < 60; ++round) {
+    Fixture f;
+    BOOST_REQUIRE(f.hello().ok());
+    f.rank.hold = true;
+    std::atomic<size_t> num_arrived = 0;
+    std::promise<size_t> arrived_at_end;
+    f.client->submit({}, 30s,
+                     {.on_tokens = [&](std::vector<TokenResult> t) { num_arrived += t.size(); },
+                      .on_scores = {}},
+                     [&](Result<Ok>) { arrived_at_end.set_value(num_arrived); });
+    BOOST_REQUIRE(f.rank.wait_for([&] { return !f.rank.held_submit.answered(); }));
+    for (size_t i = 0; i < kPushes; ++i) {
+      BOOST_REQUIRE(f.rank.held_sink.push(std::vector<TokenResult>(1)).ok());
+      // A gap of another length each time: it falls on every stage of the pump's round.
+      const TimePoint until = steady_clock().now() + Duration((i * 37 + round * 911) % 60'000);
+      while (steady_clock().now() < until) continue;
+    }
+    f.rank.held_submit(Ok{});
+    auto end = arrived_at_end.get_future();
+    BOOST_REQUIRE(end.wait_for(10s) == std::future_status::ready);
+    BOOST_TEST(end.get() == kPushes);
+  }
 }
 
 // Goal: a token crosses from the stage's thread to the callback in 50 us at the median.

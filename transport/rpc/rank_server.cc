@@ -29,17 +29,15 @@ class SinkPump final : public std::enable_shared_from_this<SinkPump> {
   void wake() {
     if (running_) return;
     running_ = true;
-    task_ = drain()
-                .then([this] { stopped(); },
-                      [this](kj::Exception&&) {
-                        queue_->close();  // the caller's sink is gone
-                        stopped();
-                      })
-                .eagerlyEvaluate(nullptr);
+    task_ = drain().eagerlyEvaluate([this](kj::Exception&&) {
+      queue_->close();  // the caller's sink is gone
+      stopped();
+    });
   }
 
   /// Everything pushed so far has been taken by the caller.
   kj::Promise<void> finish() {
+    wake();
     if (running_) {
       auto paf = kj::newPromiseAndFulfiller<void>();
       idle_ = kj::mv(paf.fulfiller);
@@ -52,7 +50,11 @@ class SinkPump final : public std::enable_shared_from_this<SinkPump> {
  private:
   kj::Promise<void> drain() {
     auto batch = std::make_shared<ResultQueue::Batch>(queue_->take());
-    if (batch->empty()) return kj::READY_NOW;
+    if (batch->empty()) {
+      // At once: the next push wakes this pump again, and must not find it running.
+      stopped();
+      return kj::READY_NOW;
+    }
     return send(batch, 0).then([this] { return drain(); });
   }
 
