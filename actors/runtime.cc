@@ -56,6 +56,30 @@ LinkReport from_wire(const rpc::LinkReport& r) {
 /// Whether this thread is inside a callback of a runtime.
 thread_local bool t_in_callback = false;
 
+/// One sequence's way to its caller, who gets every token in order up to the one that ends it, or
+/// an error: never an answer with a piece missing.
+struct Delivery {
+  SequenceCallbacks callbacks;
+  int32_t next_position;
+  bool complete;  // its last token has come; a sequence that is scored has none
+  bool torn = false;
+
+  void take(const rpc::TokenResult& token) {
+    torn |= complete || token.position != next_position;
+    if (torn) return;
+    ++next_position;
+    complete = token.finish != rpc::FinishReason::none;
+    callbacks.on_token(actors::from_wire(token));
+  }
+  Result<Ok> checked(Result<Ok> end) const {
+    if (!end.ok() || (complete && !torn)) return end;
+    return make_error(ErrorCode::internal,
+                      "tokens were lost on the way from the first stage: the answer breaks off at "
+                      "position {}",
+                      next_position);
+  }
+};
+
 struct CallbackScope {
   bool before = std::exchange(t_in_callback, true);
   CallbackScope() = default;
@@ -201,9 +225,12 @@ Status Runtime::wait_ready(Duration timeout) { return impl_->outcome->wait_ready
 RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks) {
   const RequestId id(++impl_->last_request);
   auto ports = impl_->outcome->ports();
-  const auto shared = std::make_shared<SequenceCallbacks>(std::move(callbacks));
+  const auto shared = std::make_shared<Delivery>(
+      Delivery{.callbacks = std::move(callbacks),
+               .next_position = static_cast<int32_t>(request.prompt.size()),
+               .complete = request.score.first_position >= 0});
   if (ports.empty()) {
-    shared->on_end(impl_->outcome->why_not_serving());
+    shared->callbacks.on_end(impl_->outcome->why_not_serving());
     return id;
   }
   rpc::GenerateRequest wire;
@@ -213,23 +240,22 @@ RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCal
   wire.sampling = to_wire(request.sampling);
   wire.score = {.first_position = request.score.first_position,
                 .full_path = std::move(request.score.full_path)};
-  ports.front()->submit(std::move(wire), timeout,
-                        {.on_tokens =
-                             [shared](const std::vector<rpc::TokenResult>& tokens) {
-                               const CallbackScope scope;
-                               for (const auto& token : tokens)
-                                 shared->on_token(actors::from_wire(token));
-                             },
-                         .on_scores =
-                             [shared](const std::vector<rpc::ScoreResult>& scores) {
-                               const CallbackScope scope;
-                               for (const auto& score : scores)
-                                 shared->on_score(actors::from_wire(score));
-                             }},
-                        [shared, outcome = impl_->outcome](Result<Ok> end) {
-                          const CallbackScope scope;
-                          shared->on_end(outcome->with_reason(std::move(end)));
-                        });
+  ports.front()->submit(
+      std::move(wire), timeout,
+      {.on_tokens =
+           [shared](const std::vector<rpc::TokenResult>& tokens) {
+             const CallbackScope scope;
+             for (const auto& token : tokens) shared->take(token);
+           },
+       .on_scores =
+           [shared](const std::vector<rpc::ScoreResult>& scores) {
+             const CallbackScope scope;
+             for (const auto& score : scores) shared->callbacks.on_score(actors::from_wire(score));
+           }},
+      [shared, outcome = impl_->outcome](Result<Ok> end) {
+        const CallbackScope scope;
+        shared->callbacks.on_end(outcome->with_reason(shared->checked(std::move(end))));
+      });
   return id;
 }
 

@@ -206,8 +206,8 @@ BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {
   BOOST_TEST(why.message == "the disk is full");
 }
 
-// Results that are pushed at any moment, the one when the pump has just found nothing included, come
-// before the answer, each once.
+// Results that are pushed at any moment, the one when the pump has just found nothing included,
+// come before the answer, each once.
 BOOST_AUTO_TEST_CASE(no_result_is_lost_however_pushes_fall) {
   constexpr size_t kPushes = 200;
   for (size_t round = 0; round < 60; ++round) {
