@@ -26,22 +26,6 @@ constexpr size_t kSystemFileMax = 64 << 10;
 constexpr int64_t kGuessedMemory = int64_t{1} << 30;
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
 
-std::vector<int> usable_cores() {
-  // The kernel refuses a set smaller than its own.
-  for (int size = 1024; size <= kLogicalCoresMax; size *= 2) {
-    cpu_set_t* const set = CPU_ALLOC(static_cast<size_t>(size));
-    const size_t set_bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
-    CPU_ZERO_S(set_bytes, set);
-    std::vector<int> cores;
-    if (sched_getaffinity(0, set_bytes, set) == 0)
-      for (int core = 0; core < size; ++core)
-        if (CPU_ISSET_S(static_cast<size_t>(core), set_bytes, set)) cores.push_back(core);
-    CPU_FREE(set);
-    if (!cores.empty()) return cores;
-  }
-  return {0};
-}
-
 std::string processor_name() {
   char name[49] = {};
   for (unsigned leaf = 0; leaf < 3; ++leaf) {
@@ -135,6 +119,22 @@ void measure_rates(cpu::Isa isa, graph::MachineProfile& machine) {
 }
 
 }  // namespace
+
+std::vector<int> usable_cores() {
+  // The kernel refuses a set smaller than its own.
+  for (int size = 1024; size <= kLogicalCoresMax; size *= 2) {
+    cpu_set_t* const set = CPU_ALLOC(static_cast<size_t>(size));
+    const size_t set_bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
+    CPU_ZERO_S(set_bytes, set);
+    std::vector<int> cores;
+    if (sched_getaffinity(0, set_bytes, set) == 0)
+      for (int core = 0; core < size; ++core)
+        if (CPU_ISSET_S(static_cast<size_t>(core), set_bytes, set)) cores.push_back(core);
+    CPU_FREE(set);
+    if (!cores.empty()) return cores;
+  }
+  return {0};
+}
 
 MachineOptions machine_options_of_environment() {
   MachineOptions options;

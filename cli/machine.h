@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <vector>
 
 #include "graph/cost_model.h"
 #include "kernels/cpu/isa.h"
@@ -26,6 +27,9 @@ MachineOptions machine_options_of_environment();
 /// cannot be used is measured anew, and one that cannot be written is done without.
 graph::MachineProfile machine_profile(const MachineOptions& options);
 graph::MachineProfile machine_profile();
+
+/// The cores that this process may run on; the first alone where the system does not tell.
+std::vector<int> usable_cores();
 
 /// Memory that may be used now: what the system has available or what the control groups of this
 /// process allow (v1 and v2, every ancestor), whichever is less. `root` is where /proc and /sys

@@ -10,6 +10,7 @@
 #include "cli/graph_commands.h"
 #include "cli/inspect.h"
 #include "cli/machine.h"
+#include "cli/quantize.h"
 #include "cli/run.h"
 #include "cli/score.h"
 #include "cli/usage.h"
@@ -79,6 +80,7 @@ struct Flags {
   GraphCommandOptions plan;
   GraphCommandOptions validate;
   InspectOptions inspect;
+  QuantizeVerbOptions quantize;
   BenchLinkOptions bench_link;
   std::string explain_key;
   std::string rank_label;
@@ -131,6 +133,19 @@ void add_run(CLI::App& app, Flags& flags) {
   add_sampling_flags(verb, run);
   verb.add_option("-o", flags.output, "table (text as it is made, then a summary) or json")
       ->check(CLI::IsMember({"table", "json"}));
+}
+
+void add_quantize(CLI::App& app, QuantizeVerbOptions& options) {
+  CLI::App& verb =
+      *app.add_subcommand("quantize", "write a GGUF file with weights of another type");
+  verb.footer(quantize_help());
+  verb.add_option("in", options.input, "a GGUF file (llama architecture)")->required();
+  verb.add_option("out", options.output, "the file to make")->required();
+  verb.add_option("--type", options.type, "the weights' type, see below")->required();
+  verb.add_option("--threads", options.num_threads,
+                  "threads to compute with; all cores if not given")
+      ->check(CLI::Range(1, 1024));
+  verb.add_flag("--force", options.replace, "replace the file to make if it exists");
 }
 
 void add_others(CLI::App& app, Flags& flags) {
@@ -197,6 +212,7 @@ int run_verb(const CLI::App& app, Flags& flags) {
   if (app.got_subcommand("validate")) return run_validate(flags.validate);
   if (app.got_subcommand("plan")) return plan_verb(flags);
   if (app.got_subcommand("explain")) return run_explain(flags.explain_key);
+  if (app.got_subcommand("quantize")) return run_quantize(flags.quantize);
   if (app.got_subcommand("inspect")) {
     flags.inspect.output = json ? OutputFormat::json : OutputFormat::table;
     return run_inspect(flags.inspect);
@@ -215,6 +231,7 @@ int main(int argc, char** argv) {
   cli::Flags flags;
   cli::add_run(app, flags);
   cli::add_others(app, flags);
+  cli::add_quantize(app, flags.quantize);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

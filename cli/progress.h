@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "base/ids.h"
 #include "graph/plan.h"
@@ -13,6 +14,9 @@ namespace chainpump::cli {
 /// Shows the weights of all stages together: bytes, rate, time left.
 std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> load_progress(
     const graph::Plan& plan);
+
+/// The same for one piece of work, `what`: "quantizing".
+std::function<void(int64_t bytes_done, int64_t bytes_total)> byte_progress(std::string what);
 
 /// Clears the line, if there is one.
 void end_progress();

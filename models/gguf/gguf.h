@@ -38,6 +38,12 @@ struct GgufTensor {
   int64_t rows() const;  // product of the dimensions past the first; 1 for a vector
 };
 
+/// A key with its value as they stand in the file: length and name, type, value.
+struct GgufRecord {
+  std::string_view key;
+  std::span<const std::byte> bytes;  // within the mapping
+};
+
 class GgufFile {
  public:
   /// not_found or bad_file (names the key or tensor and the offset). A v1 or big-endian file is
@@ -49,8 +55,12 @@ class GgufFile {
   uint32_t version() const { return version_; }
   const std::filesystem::path& path() const { return path_; }
   const std::map<std::string_view, GgufValue>& metadata() const { return metadata_; }
+  /// In the file's order, for writing them as they are.
+  const std::vector<GgufRecord>& records() const { return records_; }
   /// In the file's order.
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  /// What every tensor's place in the file is a multiple of: a power of two.
+  uint64_t alignment() const { return alignment_; }
   /// Everything before the tensor data: what opening reads.
   uint64_t header_bytes() const { return header_bytes_; }
   uint64_t file_bytes() const { return file_bytes_; }
@@ -85,7 +95,9 @@ class GgufFile {
   uint32_t version_ = 0;
   uint64_t header_bytes_ = 0;
   uint64_t file_bytes_ = 0;
+  uint64_t alignment_ = 32;
   std::map<std::string_view, GgufValue> metadata_;
+  std::vector<GgufRecord> records_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string_view, size_t> tensor_index_;
 };

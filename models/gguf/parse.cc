@@ -172,6 +172,7 @@ Status GgufParser::read_key_value() {
   ASSIGN_OR_RETURN(GgufValue value, type == kArray ? read_array() : read_value(type));
   if (!file_.metadata_.emplace(key, std::move(value)).second)
     return bad("{}: stands there twice", place_);
+  file_.records_.push_back({key, bytes_.subspan(at, reader_.offset() - at)});
   return ok_status();
 }
 
@@ -293,7 +294,7 @@ Status GgufParser::read_alignment() {
   const auto* value = std::get_if<uint64_t>(&it->second);
   if (value == nullptr || *value < 8 || *value > kMaxAlignment || (*value & (*value - 1)) != 0)
     return bad("key 'general.alignment': must be a power of two from 8 to {}", kMaxAlignment);
-  alignment_ = *value;
+  file_.alignment_ = *value;
   return ok_status();
 }
 
@@ -323,9 +324,9 @@ Status GgufParser::read_tensor(uint64_t index) {
                         static_cast<uint64_t>(dtype.block_bytes);
   if (size > bytes_.size())
     return bad("{}: needs {} bytes, the file has {}", place_, size, bytes_.size());
-  if (offset % alignment_ != 0)
+  if (offset % file_.alignment_ != 0)
     return bad("{}: data offset {} is not a multiple of the alignment {}", place_, offset,
-               alignment_);
+               file_.alignment_);
   // Only the size is known yet; place_tensors sets the address.
   tensor.bytes = bytes_.first(static_cast<size_t>(size));
   offsets_.push_back(offset);
@@ -361,7 +362,7 @@ Status GgufParser::place_tensors() {
 
 Status GgufParser::place_tensor(size_t index) {
   GgufTensor& tensor = file_.tensors_[index];
-  const uint64_t data_begin = round_up(file_.header_bytes_, alignment_);
+  const uint64_t data_begin = round_up(file_.header_bytes_, file_.alignment_);
   const uint64_t data_bytes = bytes_.size() - std::min<uint64_t>(data_begin, bytes_.size());
   if (offsets_[index] > data_bytes || tensor.bytes.size() > data_bytes - offsets_[index])
     return bad("tensor '{}': {} bytes at data offset {} (file offset {}) end past the file's {}",

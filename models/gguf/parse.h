@@ -44,7 +44,6 @@ class GgufParser {
   uint64_t ahead_ = 0;  // the offset up to which the kernel was asked to read
   std::string place_;   // what is being read, for messages
   uint64_t array_elements_ = 0;
-  uint64_t alignment_ = 32;
   std::vector<uint64_t> offsets_;  // of each tensor, from the start of the data
   GgufFile file_;
 };

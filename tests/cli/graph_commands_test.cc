@@ -12,7 +12,7 @@
 #include "cli/yaml_output.h"
 #include "graph/yaml_events.h"
 #include "models/llama/profile.h"
-#include "tests/cli/temporary_folder.h"
+#include "tests/fakes/temporary_folder.h"
 
 namespace chainpump::cli {
 namespace {

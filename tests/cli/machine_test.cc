@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "cli/rates_cache.h"
-#include "tests/cli/temporary_folder.h"
+#include "tests/fakes/temporary_folder.h"
 
 namespace chainpump::cli {
 namespace {
