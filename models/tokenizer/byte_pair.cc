@@ -1,5 +1,6 @@
 // Byte-level BPE: words from the pre-tokenizer, one symbol per byte, merged by the file's list.
 // A byte that the vocabulary lacks is dropped, as the oracle does without an unknown token.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -8,38 +9,57 @@
 #include "models/tokenizer/normalize.h"
 #include "models/tokenizer/pre_tokenizer.h"
 #include "models/tokenizer/vocabulary_tokenizer.h"
+#include "models/tokenizer/word_cache.h"
 
 namespace chainpump::models {
 namespace {
 
-// (left, right) -> merge. Open addressing: one cache line per look-up.
+// (left, right) -> merge. Open addressing with the whole key and the rank in one word each, so that
+// a core's cache holds most of the table.
 class MergeTable {
  public:
-  explicit MergeTable(size_t count) : slots_(std::bit_ceil(count * 2 + 2)) {}
+  static constexpr int kTokenBits = 20;
+  static constexpr size_t kTokensMax = size_t{1} << kTokenBits;
+  static constexpr size_t kMergesMax = (size_t{1} << (64 - 2 * kTokenBits)) - 1;
 
-  void set(TokenId left, TokenId right, Merge merge) {
-    Slot& slot = slots_[place(key(left, right))];
-    slot = {key(left, right), merge};
+  /// For at most kMergesMax merges of tokens below kTokensMax.
+  explicit MergeTable(size_t count)
+      : slots_(std::bit_ceil(count + count / 2 + 2), kFree),
+        shift_(64 - std::countr_zero(slots_.size())) {
+    merged_.reserve(count);
   }
-  Merge find(TokenId left, TokenId right) const { return slots_[place(key(left, right))].merge; }
+
+  /// The next rank. The last of equal pairs counts.
+  void add(TokenId left, TokenId right, TokenId merged) {
+    const uint64_t pair = key(left, right);
+    slots_[place(pair)] = pair << kRankBits | merged_.size();
+    merged_.push_back(merged);
+  }
+  Merge find(TokenId left, TokenId right) const {
+    const uint64_t slot = slots_[place(key(left, right))];
+    if (slot == kFree) return {};
+    const uint64_t rank = slot & ((uint64_t{1} << kRankBits) - 1);
+    return {static_cast<int32_t>(rank), merged_[rank]};
+  }
+  int32_t size() const { return static_cast<int32_t>(merged_.size()); }
 
  private:
-  static constexpr uint64_t kFree = ~uint64_t{0};
-  struct Slot {
-    uint64_t key = kFree;
-    Merge merge;
-  };
+  static constexpr int kRankBits = 64 - 2 * kTokenBits;
+  static constexpr uint64_t kFree = ~uint64_t{0};  // its rank would be kMergesMax
+
   static uint64_t key(TokenId left, TokenId right) {
-    return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
+    return uint64_t{static_cast<uint32_t>(left)} << kTokenBits | static_cast<uint32_t>(right);
   }
-  size_t place(uint64_t wanted) const {
-    const uint64_t hash = wanted * 0x9E3779B97F4A7C15;
-    const size_t mask = slots_.size() - 1;
-    size_t at = (hash ^ hash >> 32) & mask;
-    while (slots_[at].key != kFree && slots_[at].key != wanted) at = (at + 1) & mask;
+  size_t place(uint64_t pair) const {
+    size_t at = pair * 0x9E3779B97F4A7C15 >> shift_;
+    while (slots_[at] != kFree && slots_[at] >> kRankBits != pair)
+      at = (at + 1) & (slots_.size() - 1);
     return at;
   }
-  std::vector<Slot> slots_;
+
+  std::vector<uint64_t> slots_;  // pair << kRankBits | rank
+  int shift_;
+  std::vector<TokenId> merged_;  // by rank
 };
 
 class BytePairTokenizer final : public VocabularyTokenizer {
@@ -62,13 +82,18 @@ class BytePairTokenizer final : public VocabularyTokenizer {
   void encode_text(std::string_view text, std::vector<TokenId>& out) const override {
     std::string buffer;
     if (pre_tokenizer_ == PreTokenizer::qwen2) text = to_nfc(text, buffer);
-    Merger merger;
+    Merger merger(merges_.size());
+    WordCache cache(text.size());
+    const auto encode = [&](std::string_view word, std::vector<TokenId>& tokens) {
+      encode_word(word, merger, tokens);
+      return true;
+    };
     cut_pieces(
         vocabulary_.user_defined(), text,
         [&](std::string_view part) {
           for (size_t begin = 0; begin < part.size();) {
             const size_t end = word_end(pre_tokenizer_, part, begin);
-            encode_word(part.substr(begin, end - begin), merger, out);
+            cache.append(part.substr(begin, end - begin), out, encode);
             begin = end;
           }
         },
@@ -111,25 +136,48 @@ Result<MergeTable> load_merges(const GgufFile& file, const Vocabulary& vocabular
   if (merges == nullptr)
     return make_error(ErrorCode::bad_file, "{}: key 'tokenizer.ggml.merges' is missing",
                       file.path().string());
+  const auto tokens = static_cast<size_t>(vocabulary.size());
+  if (tokens > MergeTable::kTokensMax || merges->size() > MergeTable::kMergesMax)
+    return make_error(ErrorCode::unimplemented, "{}: {} tokens and {} merges; at most {} and {}",
+                      file.path().string(), tokens, merges->size(), MergeTable::kTokensMax,
+                      MergeTable::kMergesMax);
   MergeTable table(merges->size());
-  std::string both;
-  for (size_t rank = 0; rank < merges->size(); ++rank) {
-    const std::string_view line = (*merges)[rank];
-    const size_t gap = line.find(' ', 1);
-    both.clear();
-    bool known = gap != std::string_view::npos && append_byte_level(line.substr(0, gap), both);
-    const size_t left_bytes = both.size();
-    known = known && append_byte_level(line.substr(gap + 1), both);
-    const std::string_view text = both;
-    const TokenId left = known ? vocabulary.find_text(text.substr(0, left_bytes)) : kNoToken;
-    const TokenId right = known ? vocabulary.find_text(text.substr(left_bytes)) : kNoToken;
-    const TokenId merged = known ? vocabulary.find_text(text) : kNoToken;
-    if (left == kNoToken || right == kNoToken || merged == kNoToken)
-      return make_error(ErrorCode::bad_file,
-                        "{}: key 'tokenizer.ggml.merges': merge {} ('{}') is not two tokens that "
-                        "make a third",
-                        file.path().string(), rank, printable(line));
-    table.set(left, right, {static_cast<int32_t>(rank), merged});
+  // In blocks, so that the vocabulary's slots are on their way from memory before they are asked
+  // for.
+  constexpr size_t kBlock = 32;
+  const auto bad_merge = [&](size_t rank) {
+    return make_error(ErrorCode::bad_file,
+                      "{}: key 'tokenizer.ggml.merges': merge {} ('{}') is not two tokens that "
+                      "make a third",
+                      file.path().string(), rank, printable((*merges)[rank]));
+  };
+  std::string texts;
+  std::array<size_t, 2 * kBlock + 1> ends{};  // in `texts`: of each left and each right part
+  for (size_t begin = 0; begin < merges->size(); begin += kBlock) {
+    const size_t count = std::min(kBlock, merges->size() - begin);
+    texts.clear();
+    for (size_t i = 0; i < count; ++i) {
+      const std::string_view line = (*merges)[begin + i];
+      const size_t gap = line.find(' ', 1);
+      if (gap == std::string_view::npos || !append_byte_level(line.substr(0, gap), texts))
+        return bad_merge(begin + i);
+      ends[2 * i + 1] = texts.size();
+      if (!append_byte_level(line.substr(gap + 1), texts)) return bad_merge(begin + i);
+      ends[2 * i + 2] = texts.size();
+    }
+    const auto text = [&](size_t first, size_t last) {
+      return std::string_view(texts).substr(ends[first], ends[last] - ends[first]);
+    };
+    for (size_t i = 0; i < 2 * count; i += 2)
+      for (const auto& part : {text(i, i + 1), text(i + 1, i + 2), text(i, i + 2)})
+        vocabulary.prefetch_text(part);
+    for (size_t i = 0; i < count; ++i) {
+      const TokenId left = vocabulary.find_text(text(2 * i, 2 * i + 1));
+      const TokenId right = vocabulary.find_text(text(2 * i + 1, 2 * i + 2));
+      const TokenId merged = vocabulary.find_text(text(2 * i, 2 * i + 2));
+      if (left == kNoToken || right == kNoToken || merged == kNoToken) return bad_merge(begin + i);
+      table.add(left, right, merged);
+    }
   }
   return table;
 }

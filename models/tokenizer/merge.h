@@ -1,6 +1,6 @@
 // The merge loop that both kinds of byte pair encoding share: of all neighbours that may merge, the
 // pair of lowest rank goes first, the leftmost among equals, until none is left. Short words scan
-// their ranks, long ones keep a heap: O(n log n) whatever the text. One thread per object; keeps
+// their ranks, long ones keep a queue: O(n log n) whatever the text. One thread per object; keeps
 // its memory between words. Algorithm: Sennrich et al., "Neural Machine Translation of Rare Words
 // with Subword Units", ACL 2016.
 #pragma once
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "models/tokenizer/merge_queue.h"
 
 namespace chainpump::models {
 
@@ -30,6 +31,9 @@ struct Merge {
 
 class Merger {
  public:
+  /// All ranks that a look-up gives are below `num_ranks`, but for Merge::kNever.
+  explicit Merger(int32_t num_ranks) : num_ranks_(num_ranks) {}
+
   /// Fill with adjacent symbols, then merge().
   std::vector<Symbol> symbols;
 
@@ -44,83 +48,81 @@ class Merger {
   }
 
  private:
-  static constexpr size_t kShortWord = 48;  // moving so few symbols is cheaper than a heap
+  static constexpr size_t kShortWord = 48;  // moving so few symbols is cheaper than a queue
+  static constexpr uint32_t kEnd = std::numeric_limits<uint32_t>::max();
 
-  struct Candidate {
-    int32_t rank;
-    uint32_t left;    // index of the left symbol
-    uint32_t length;  // of both together: differs once either has merged with somebody else
-    TokenId id;
-    bool operator<(const Candidate& other) const {  // the heap's top is the first to merge
-      return rank != other.rank ? rank > other.rank : left > other.left;
-    }
+  // A symbol's neighbours, and what it and the next one would merge into.
+  struct Link {
+    uint32_t previous = kEnd;
+    uint32_t next = kEnd;
+    Merge merge;
   };
 
   template <typename Lookup>
   void merge_short(const Lookup& lookup) {
-    pairs_.clear();
-    for (size_t i = 0; i + 1 < symbols.size(); ++i)
-      pairs_.push_back(lookup(symbols[i], symbols[i + 1]));
-    while (!pairs_.empty()) {
+    Merge pairs[kShortWord];
+    size_t count = symbols.size() - 1;
+    for (size_t i = 0; i < count; ++i) pairs[i] = lookup(symbols[i], symbols[i + 1]);
+    while (count > 0) {
       size_t best = 0;
-      for (size_t i = 1; i < pairs_.size(); ++i)
-        if (pairs_[i].rank < pairs_[best].rank) best = i;
-      if (pairs_[best].rank == Merge::kNever) return;
+      int32_t rank = Merge::kNever;
+      for (size_t i = 0; i < count; ++i) {
+        if (pairs[i].rank >= rank) continue;
+        best = i;
+        rank = pairs[i].rank;
+      }
+      if (rank == Merge::kNever) break;
       symbols[best].length += symbols[best + 1].length;
-      symbols[best].id = pairs_[best].id;
-      symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
-      pairs_.erase(pairs_.begin() + static_cast<ptrdiff_t>(best));
-      if (best < pairs_.size()) pairs_[best] = lookup(symbols[best], symbols[best + 1]);
-      if (best > 0) pairs_[best - 1] = lookup(symbols[best - 1], symbols[best]);
+      symbols[best].id = pairs[best].id;
+      --count;
+      std::copy(pairs + best + 1, pairs + count + 1, pairs + best);
+      const auto gone = symbols.begin() + static_cast<ptrdiff_t>(best) + 1;
+      std::copy(gone + 1, symbols.begin() + static_cast<ptrdiff_t>(count) + 2, gone);
+      if (best < count) pairs[best] = lookup(symbols[best], symbols[best + 1]);
+      if (best > 0) pairs[best - 1] = lookup(symbols[best - 1], symbols[best]);
     }
+    symbols.resize(count + 1);
   }
 
   template <typename Lookup>
   void merge_long(const Lookup& lookup) {
-    constexpr uint32_t kEnd = std::numeric_limits<uint32_t>::max();
     const auto count = static_cast<uint32_t>(symbols.size());
-    next_.resize(count);
-    previous_.resize(count);
-    heap_.clear();
-    const auto consider = [&](uint32_t left, uint32_t right) {
-      const Merge merge = lookup(symbols[left], symbols[right]);
-      if (merge.rank == Merge::kNever) return false;
-      heap_.push_back({merge.rank, left, symbols[left].length + symbols[right].length, merge.id});
-      return true;
+    links_.resize(count);
+    queue_.reset(count, num_ranks_);
+    const auto consider = [&](uint32_t left) {
+      Link& link = links_[left];
+      link.merge = lookup(symbols[left], symbols[link.next]);
+      if (link.merge.rank != Merge::kNever) queue_.push(link.merge.rank, left);
     };
-    for (uint32_t i = 0; i < count; ++i) {
-      previous_[i] = i == 0 ? kEnd : i - 1;
-      next_[i] = i + 1 == count ? kEnd : i + 1;
-      if (next_[i] != kEnd) consider(i, i + 1);
-    }
-    std::make_heap(heap_.begin(), heap_.end());
-    const auto push = [&](uint32_t left, uint32_t right) {
-      if (consider(left, right)) std::push_heap(heap_.begin(), heap_.end());
-    };
-    while (!heap_.empty()) {
-      std::pop_heap(heap_.begin(), heap_.end());
-      const Candidate top = heap_.back();
-      heap_.pop_back();
-      Symbol& left = symbols[top.left];
-      const uint32_t right_index = next_[top.left];
-      if (left.length == 0 || right_index == kEnd) continue;
-      Symbol& right = symbols[right_index];
-      if (left.length + right.length != top.length) continue;
-      left.length = top.length;
-      left.id = top.id;
-      right.length = 0;
-      next_[top.left] = next_[right_index];
-      if (next_[top.left] != kEnd) previous_[next_[top.left]] = top.left;
-      if (previous_[top.left] != kEnd) push(previous_[top.left], top.left);
-      if (next_[top.left] != kEnd) push(top.left, next_[top.left]);
+    for (uint32_t i = 0; i < count; ++i)
+      links_[i] = {i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1, {}};
+    for (uint32_t i = 0; i + 1 < count; ++i) consider(i);
+    while (const auto first = queue_.pop()) {
+      // Entries of one rank lie all over the text: have the memory of a later one fetched.
+      __builtin_prefetch(&links_[queue_.later()]);
+      __builtin_prefetch(&symbols[queue_.later()]);
+      const uint32_t left = first->left;
+      Link& link = links_[left];
+      if (link.merge.rank != first->rank) continue;  // one of the two has merged with another
+      const uint32_t gone = link.next;
+      symbols[left].length += symbols[gone].length;
+      symbols[left].id = link.merge.id;
+      symbols[gone].length = 0;
+      link.next = links_[gone].next;
+      link.merge = {};
+      links_[gone].merge = {};
+      if (link.next != kEnd) {
+        links_[link.next].previous = left;
+        consider(left);
+      }
+      if (link.previous != kEnd) consider(link.previous);
     }
     std::erase_if(symbols, [](const Symbol& symbol) { return symbol.length == 0; });
   }
 
-  std::vector<Merge> pairs_;
-  std::vector<Candidate> heap_;
-  std::vector<uint32_t> next_;
-  std::vector<uint32_t> previous_;
+  int32_t num_ranks_;
+  std::vector<Link> links_;
+  MergeQueue queue_;
 };
 
 }  // namespace chainpump::models

@@ -21,11 +21,18 @@ bool is_line_end(uint32_t value) { return value == '\r' || value == '\n'; }
 
 // Where the run of characters of class `kind` that begins at `at` ends.
 size_t run_end(std::string_view text, size_t at, CharClass kind) {
-  for (;;) {
-    const Char next = char_at(text, at);
-    if (next.bytes == 0 || next.kind != kind) return at;
-    at += next.bytes;
+  while (at < text.size()) {
+    const auto byte = static_cast<unsigned char>(text[at]);
+    if (byte < 0x80) {
+      if (kAsciiClass[byte] != kind) return at;
+      ++at;
+      continue;
+    }
+    const CodePoint point = decode_utf8(text.data() + at);
+    if (wide_char_class(point.value) != kind) return at;
+    at += point.bytes;
   }
+  return at;
 }
 
 // Bytes of 's 't 're 've 'm 'll 'd at `at`, or 0. Case folding follows Unicode, where U+017F (long

@@ -3,11 +3,13 @@
 // Source: Kudo and Richardson, "SentencePiece", EMNLP 2018.
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <numeric>
 
 #include "models/tokenizer/merge.h"
 #include "models/tokenizer/utf8.h"
 #include "models/tokenizer/vocabulary_tokenizer.h"
+#include "models/tokenizer/word_cache.h"
 
 namespace chainpump::models {
 namespace {
@@ -26,7 +28,7 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
       if (vocabulary_.kind(id) == TokenKind::byte)
         byte_tokens_[static_cast<unsigned char>(bytes[0])] = id;
       else if (!vocabulary_.is_control(id))
-        spaces_inside_ |= bytes.find(' ', bytes.find_first_not_of(' ')) != std::string_view::npos;
+        for (size_t i = 1; i < bytes.size(); ++i) joined_[pair(bytes, i)] = true;
     }
   }
 
@@ -36,47 +38,69 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
     spaced.reserve(text.size() + 1);
     if (adds_space_) spaced += ' ';
     append_replaced(text, kSpaceMark, " ", spaced);
-    Merger merger;
+    Merger merger(vocabulary_.size());
+    WordCache cache(spaced.size());
     cut_pieces(
         vocabulary_.user_defined(), spaced,
-        [&](std::string_view part) { encode_words(part, merger, out); },
+        [&](std::string_view part) { encode_words(part, merger, cache, out); },
         [&](TokenId token) { out.push_back(token); });
   }
 
-  // Where no piece has a space behind something else, nothing merges across the front of a run of
-  // spaces: then each word is encoded alone, with the same result, in linear time.
-  void encode_words(std::string_view part, Merger& merger, std::vector<TokenId>& out) const {
-    bool after_unknown = false;
-    size_t begin = 0;
-    for (size_t at = 1; !spaces_inside_ && at < part.size(); ++at) {
-      if (part[at] != ' ' || part[at - 1] == ' ') continue;
-      encode_part(part.substr(begin, at - begin), merger, after_unknown, out);
-      begin = at;
-    }
-    encode_part(part.substr(begin), merger, after_unknown, out);
+  static size_t pair(std::string_view text, size_t at) {
+    return size_t{static_cast<unsigned char>(text[at - 1])} << 8 |
+           static_cast<unsigned char>(text[at]);
   }
 
-  void encode_part(std::string_view part, Merger& merger, bool& after_unknown,
+  // Nothing merges across two bytes that no piece has side by side (most often: something before a
+  // space): so what lies between such places is encoded alone, with the same result.
+  void encode_words(std::string_view part, Merger& merger, WordCache& cache,
+                    std::vector<TokenId>& out) const {
+    bool after_unknown = false;
+    const auto encode = [&](std::string_view word, std::vector<TokenId>& tokens) {
+      return encode_word(word, merger, after_unknown, tokens);
+    };
+    const auto append = [&](std::string_view word) {
+      if (after_unknown)
+        encode(word, out);
+      else
+        cache.append(word, out, encode);
+    };
+    size_t begin = 0;
+    for (size_t at = 1; at < part.size(); ++at) {
+      const bool in_character = (static_cast<unsigned char>(part[at]) & 0xC0) == 0x80;
+      if (in_character || joined_[pair(part, at)]) continue;
+      append(part.substr(begin, at - begin));
+      begin = at;
+    }
+    append(part.substr(begin));
+  }
+
+  // Whether the same tokens may serve again: not if some depended on what preceded or will count
+  // for what follows.
+  bool encode_word(std::string_view word, Merger& merger, bool& after_unknown,
                    std::vector<TokenId>& out) const {
     merger.symbols.clear();
-    for (uint32_t at = 0; at < part.size();) {
-      const uint32_t length = utf8_length(part[at]);
-      merger.symbols.push_back({at, length, vocabulary_.find_text(part.substr(at, length))});
+    for (uint32_t at = 0; at < word.size();) {
+      const uint32_t length = utf8_length(word[at]);
+      merger.symbols.push_back({at, length, vocabulary_.find_text(word.substr(at, length))});
       at += length;
     }
     merger.merge([&](const Symbol& left, const Symbol& right) -> Merge {
-      const TokenId id = vocabulary_.find_text(part.substr(left.begin, left.length + right.length));
+      const TokenId id = vocabulary_.find_text(word.substr(left.begin, left.length + right.length));
       return id == kNoToken ? Merge{} : Merge{ranks_[static_cast<size_t>(id)], id};
     });
+    bool known = true;
     for (const Symbol& symbol : merger.symbols) {
-      const std::string_view bytes = part.substr(symbol.begin, symbol.length);
+      const std::string_view bytes = word.substr(symbol.begin, symbol.length);
       if (symbol.id != kNoToken)
         out.push_back(symbol.id);
       else if (!push_bytes(bytes == " " ? kSpaceMark : bytes, out) && !after_unknown &&
                unknown_ != kNoToken)
         out.push_back(unknown_);  // one for a whole run
       after_unknown = symbol.id == kNoToken;
+      known &= !after_unknown;
     }
+    return known;
   }
 
   bool push_bytes(std::string_view bytes, std::vector<TokenId>& out) const {
@@ -88,7 +112,7 @@ class SentencePieceTokenizer final : public VocabularyTokenizer {
   }
 
   bool adds_space_;
-  bool spaces_inside_ = false;  // some piece has a space behind something else
+  std::bitset<size_t{1} << 16> joined_;  // pairs of bytes that some piece has side by side
   std::vector<int32_t> ranks_;  // of each token's score, the highest first; equal for equal scores
   TokenId unknown_;
   std::array<TokenId, 256> byte_tokens_{};

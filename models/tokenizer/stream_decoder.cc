@@ -23,7 +23,10 @@ std::string drain(std::string& pending, bool end) {
 }  // namespace
 
 std::string StreamDecoder::push(TokenId token) {
-  pending_ += tokenizer_.token_bytes(token, false);
+  const std::string_view bytes = tokenizer_.token_bytes(token, false);
+  if (pending_.empty() && find_invalid_utf8(bytes) == std::string_view::npos)
+    return std::string(bytes);
+  pending_ += bytes;
   return drain(pending_, false);
 }
 

@@ -192,6 +192,10 @@ TokenId Vocabulary::find_text(std::string_view text) const {
   return -1;
 }
 
+void Vocabulary::prefetch_text(std::string_view text) const {
+  __builtin_prefetch(&slots_[hash_bytes(text) & (slots_.size() - 1)]);
+}
+
 std::optional<TokenId> Vocabulary::find(std::string_view piece) const {
   if (const auto control = controls_.find(piece)) return control;
   const TokenId text = find_text(piece);

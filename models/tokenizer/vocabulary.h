@@ -49,6 +49,8 @@ class Vocabulary {
 
   /// The text token (normal or user-defined) with exactly these bytes, or -1.
   TokenId find_text(std::string_view bytes) const;
+  /// Has the memory fetched that find_text() of these bytes will look at first.
+  void prefetch_text(std::string_view bytes) const;
   std::optional<TokenId> find(std::string_view piece) const;
   size_t longest_bytes() const { return longest_bytes_; }
 

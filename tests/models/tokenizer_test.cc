@@ -1,10 +1,16 @@
 #include "models/tokenizer/tokenizer.h"
 
+#include <utf8proc.h>
+
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <cstdlib>
+#include <random>
+#include <set>
 
+#include "models/tokenizer/merge_queue.h"
 #include "models/tokenizer/normalize.h"
+#include "models/tokenizer/word_cache.h"
 #include "tests/models/gguf_builder.h"
 
 namespace chainpump::models {
@@ -232,6 +238,99 @@ BOOST_AUTO_TEST_CASE(tokenizer_normalizes_long_runs_of_marks) {
   BOOST_TEST(form.ends_with("\xCC\x81\xCC\x81"));
   BOOST_TEST(to_nfc("caf\xC3\xA9", buffer) == "caf\xC3\xA9");
   BOOST_TEST(to_nfc("cafe\xCC\x81", buffer) == "caf\xC3\xA9");
+}
+
+BOOST_AUTO_TEST_CASE(tokenizer_normalizes_every_character_as_utf8proc_does) {
+  // Each character between others, and what it decomposes into behind a letter: so a character that
+  // was wrongly taken to stay as it is would be found, alone, as a base or as what composes.
+  const auto utf8 = [](std::initializer_list<utf8proc_int32_t> points) {
+    std::string text;
+    for (const utf8proc_int32_t point : points) {
+      utf8proc_uint8_t bytes[4];
+      const utf8proc_ssize_t count = utf8proc_encode_char(point, bytes);
+      text.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(count));
+    }
+    return text;
+  };
+  const auto map = [](const std::string& text, int form) {
+    utf8proc_uint8_t* mapped = nullptr;
+    const utf8proc_ssize_t count =
+        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                     static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | form));
+    BOOST_TEST_REQUIRE(count >= 0);
+    std::string result(reinterpret_cast<const char*>(mapped), static_cast<size_t>(count));
+    std::free(mapped);
+    return result;
+  };
+  int wrong = 0;
+  std::string buffer;
+  for (utf8proc_int32_t point = 0x80; point < 0x30000; ++point) {
+    if (point >= 0xD800 && point <= 0xDFFF) continue;
+    const std::string alone = utf8({point});
+    const std::string between =
+        "e" + alone + utf8({0x301, 0x323}) + "x" + alone + alone + utf8({0x4E00});
+    const std::string parts = utf8({0x430}) + map(alone, UTF8PROC_DECOMPOSE);
+    for (const std::string& text : {alone, between, parts})
+      wrong += to_nfc(text, buffer) != map(text, UTF8PROC_COMPOSE);
+  }
+  BOOST_TEST(wrong == 0);
+}
+
+BOOST_AUTO_TEST_CASE(merge_queue_gives_the_lowest_rank_and_leftmost_first) {
+  // Against a set, whatever is pushed when: also ranks below those already given.
+  for (const int32_t num_ranks : {1, 3, 1000, 1 << 24})
+    for (const size_t num_symbols : {size_t{2}, size_t{100}, size_t{40'000}}) {
+      MergeQueue queue;
+      std::mt19937 random(1);
+      for (int round = 0; round < 2; ++round) {  // it keeps its memory between words
+        queue.reset(num_symbols, num_ranks);
+        std::set<std::pair<int32_t, uint32_t>> expected;
+        const auto push = [&](uint32_t left) {
+          const auto rank = static_cast<int32_t>(random() % static_cast<uint32_t>(num_ranks));
+          if (expected.emplace(rank, left).second) queue.push(rank, left);
+        };
+        for (uint32_t i = 0; i < 500; ++i) push(i);
+        for (uint32_t i = 0; !expected.empty(); ++i) {
+          const auto first = queue.pop();
+          BOOST_TEST_REQUIRE(first.has_value());
+          BOOST_TEST_REQUIRE((std::pair(first->rank, first->left) == *expected.begin()));
+          expected.erase(expected.begin());
+          if (i < 300) push(1000 + i);
+        }
+        BOOST_TEST(!queue.pop().has_value());
+      }
+    }
+}
+
+BOOST_AUTO_TEST_CASE(word_cache_gives_the_tokens_of_the_same_bytes_only) {
+  // Fewer slots than words, words that share ends, and words of every length.
+  WordCache cache(1000);
+  std::vector<std::string> words;
+  for (const char letter : {'a', 'b', '\0'})
+    for (size_t length = 1; length <= 30; ++length)
+      for (size_t at = 0; at < length; ++at) {
+        words.emplace_back(length, 'x');
+        words.back()[at] = letter;
+      }
+  int encoded = 0;
+  const auto encode = [&](std::string_view word, Ids& out) {
+    ++encoded;
+    for (size_t i = 0; i < word.size() % 13; ++i)
+      out.push_back(static_cast<TokenId>(std::hash<std::string_view>()(word) >> 40));
+    return word.size() % 3 != 0;
+  };
+  for (const std::string& word : words)
+    for (int again = 0; again < 2; ++again) {
+      Ids out = {5};
+      cache.append(word, out, encode);
+      Ids expected = {5};
+      encode(word, expected);
+      BOOST_TEST(out == expected, boost::test_tools::per_element());
+    }
+  // Some were given from memory, though never those that may not serve again.
+  BOOST_TEST(encoded < static_cast<int>(words.size()) * 4);
+  BOOST_TEST(encoded > static_cast<int>(words.size()) * 3);
 }
 
 BOOST_AUTO_TEST_CASE(stream_decoder_holds_back_what_is_not_whole) {
