@@ -36,7 +36,8 @@ test-long: setup ## the long tests: whole grids, transformers as the oracle (ins
 	@$(call build_preset,release,all)
 	@ctest --preset long
 
-bench: build ## figures side by side with llama.cpp and ucx_perftest on this machine
+bench: build ## figures side by side with llama.cpp, ucx_perftest and tokenizers on this machine
+	@$(call build_preset,release,tokenizer_bench)
 	@tests/bench/peers.sh
 	@.venv/bin/python tests/bench/bench.py $(BENCH)
 

@@ -1,7 +1,7 @@
 """Figures of this tree side by side with its peers on this machine: medians of interleaved runs, both
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
-  bench.py [--rounds N] [decode] [pair] [hop] [link]        no section named: all
+  bench.py [--rounds N] [decode] [pair] [hop] [link] [tokenizer]        no section named: all
 """
 import argparse
 import os
@@ -9,10 +9,12 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 
 import gguf
 
 import programs
+import tokenizer_texts
 from measure import NotMeasured, Side, interleave, ratio_row
 
 
@@ -77,7 +79,26 @@ def link(rounds):
         print("  " + line)
 
 
-SECTIONS = {"decode": decode, "pair": pair, "hop": hop, "link": link}
+def tokenizer(rounds):
+    """Encoding on one thread: the same vocabulary and merges on all sides, texts of about 2 MiB each."""
+    with tempfile.TemporaryDirectory() as folder:
+        texts = tokenizer_texts.make(folder)
+        sides = [Side("chainpump", lambda: programs.tokenizer_rates(texts)),
+                 Side("tiktoken", lambda: programs.tokenizer_peer_rates("tiktoken", texts)),
+                 Side("tokenizers", lambda: programs.tokenizer_peer_rates("tokenizers", texts))]
+        results = interleave(sides, rounds, "tokenizer")
+    ours = results["chainpump"]
+    for peer, wanted in (("tiktoken", 1.0), ("tokenizers", 10.0)):
+        header("Encoding text on one thread, MB per second", peer)
+        for kind in texts:
+            if ours[kind + " tokens"] != results[peer][kind + " tokens"]:
+                raise NotMeasured(f"{kind}: {ours[kind + ' tokens'][0]} tokens here, {results[peer][kind + ' tokens'][0]} with {peer}")
+            print(ratio_row(f"encode {kind}", ours[kind], results[peer][kind], wanted))
+    print("  alone: " + ", ".join(f"decode {kind} {statistics.median(ours[kind + ' decode']):.0f} MB/s" for kind in texts)
+          + f"; load {statistics.median(ours['load_ms']):.1f} ms")
+
+
+SECTIONS = {"decode": decode, "pair": pair, "hop": hop, "link": link, "tokenizer": tokenizer}
 
 
 def main():

@@ -1,10 +1,21 @@
 #!/usr/bin/env bash
 # Builds the peers that `make bench` compares with, natively for this machine, from the source package
 # that tools/setup.sh fetched: llama.cpp's llama-bench and its RPC server. Into .cache/peers/build,
-# once; never committed. CHAINPUMP_PEERS=FOLDER names a folder with programs built elsewhere.
+# once; never committed. CHAINPUMP_PEERS=FOLDER names a folder with programs built elsewhere. Python
+# packages that are peers go into .cache/peers/python.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tools/peer_version.sh
+
+# Python peers, beside .venv rather than in it: tests/bench/requirements.txt says which.
+read -r wanted _ < <(sha256sum tests/bench/requirements.txt)
+if [[ $(cat .cache/peers/python/setup.stamp 2>/dev/null) != "$wanted" ]]; then
+  rm -rf .cache/peers/python
+  .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --target .cache/peers/python \
+    -r tests/bench/requirements.txt
+  printf '%s\n' "$wanted" > .cache/peers/python/setup.stamp
+fi
+
 [[ -n ${CHAINPUMP_PEERS:-} ]] && exit 0
 [[ $(cat .cache/peers/build/bench.stamp 2>/dev/null) == "$PEER_NAME" ]] && exit 0
 

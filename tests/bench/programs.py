@@ -6,6 +6,7 @@ import os
 import pathlib
 import socket
 import subprocess
+import sys
 import time
 
 from measure import NotMeasured
@@ -14,6 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = pathlib.Path(os.environ.get("CHAINPUMP_TEST_PROGRAM", ROOT / "build/release/chainpump"))
 MODEL = pathlib.Path(os.environ.get("CHAINPUMP_TEST_MODEL", ROOT / ".venv/model.gguf"))
 PEERS = pathlib.Path(os.environ.get("CHAINPUMP_PEERS", ROOT / ".cache/peers/build/bin"))
+PEER_PACKAGES = pathlib.Path(os.environ.get("CHAINPUMP_PEER_PACKAGES", ROOT / ".cache/peers/python"))
 PREFILL_TOKENS = 512
 DECODE_TOKENS = 128
 RUN_LIMIT_S = 180
@@ -105,6 +107,24 @@ def llama_rpc_pair():
         for core, port in enumerate(ports):
             stack.enter_context(background(["taskset", "-c", core, PEERS / "ggml-rpc-server", "-H", "127.0.0.1", "-p", port, "-t", 1], port))
         return llama(1, [f"127.0.0.1:{port}" for port in ports])
+
+
+# -- tokenizers -------------------------------------------------------------------------------------
+def tokenizer_rates(texts, rounds=3):
+    """MB per second of encoding each text, and what it costs to load and to decode."""
+    program = PROGRAM.parent / "tests/models/tokenizer_bench"
+    result = json.loads(call([program, MODEL, rounds, *texts.values()]))
+    figures = {"load_ms": result["load_ms"]}
+    for kind, (encode, decode, tokens) in zip(texts, result["texts"], strict=True):
+        figures |= {kind: encode, kind + " decode": decode, kind + " tokens": tokens}
+    return figures
+
+
+def tokenizer_peer_rates(name, texts, rounds=1):
+    environment = os.environ | {"PYTHONPATH": str(PEER_PACKAGES)}
+    command = [sys.executable, pathlib.Path(__file__).with_name("tokenizer_peers.py"), name, MODEL, rounds, *texts.values()]
+    result = json.loads(call(command, env=environment))
+    return dict(zip(texts, result["encode"])) | {kind + " tokens": count for kind, count in zip(texts, result["tokens"])}
 
 
 # -- UCX --------------------------------------------------------------------------------------------
