@@ -9,13 +9,16 @@
 #include "kernels/cpu/packed_matrix.h"
 
 namespace chainpump::kernels::cpu {
+
+static_assert(kRowGranule == kPanelRows);
+
 namespace {
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
-// Converts columns [begin, end) of token t; `step` tokens share its tile, which begins at `tile`.
-void convert(ActivationBuffer::Impl& impl, ActivationForm form, const float* row, int64_t tile,
-             int64_t in_tile, int64_t step, int64_t cols, Range part) {
+// Converts columns [begin, end) of one token; `step` tokens share its tile, which begins at `tile`.
+void convert_part(ActivationBuffer::Impl& impl, ActivationForm form, const float* row, int64_t tile,
+                  int64_t in_tile, int64_t step, int64_t cols, Range part) {
   const KernelTable& table = kernel_table(impl.isa);
   const float* x = row + part.begin;
   const int64_t count = part.end - part.begin;
@@ -72,33 +75,44 @@ ActivationBuffer::~ActivationBuffer() = default;
 
 void ActivationBuffer::prepare(TeamMember& member, ActivationForm form, const float* x,
                                int64_t num_tokens, int64_t cols, int64_t x_stride) {
-  Impl& impl = *impl_;
-  CHECK_LE(num_tokens, impl.max_tokens);
-  CHECK_LE(cols, impl.max_cols);
-  if (form == ActivationForm::int8 || form == ActivationForm::int16) CHECK_EQ(cols % kBlockCols, 0);
-  if (member.index() == 0) impl.cols[static_cast<size_t>(form)] = cols;
   // Few tokens are shared by blocks of columns, many by rows.
   const bool by_rows = num_tokens >= member.size();
   const Range rows = by_rows ? share_of(member, num_tokens, 1) : Range{0, num_tokens};
   const Range part = by_rows ? Range{0, cols} : share_of(member, cols, kBlockCols);
-  if (part.begin == part.end) return;
-  for (int64_t t = rows.begin; t < rows.end; ++t) {
-    const int64_t tile = t / kTileTokens * kTileTokens;
-    const int64_t step = std::min<int64_t>(kTileTokens, num_tokens - tile);
-    convert(impl, form, x + t * x_stride, tile, t - tile, step, cols, part);
-  }
+  for (int64_t t = rows.begin; t < rows.end; ++t)
+    convert(form, x + t * x_stride, t, num_tokens, cols, part);
+}
+
+void ActivationBuffer::convert(ActivationForm form, const float* row, int64_t token,
+                               int64_t num_tokens, int64_t cols, Range part) {
+  Impl& impl = *impl_;
+  CHECK_LE(num_tokens, impl.max_tokens);
+  CHECK_LE(cols, impl.max_cols);
+  CHECK_EQ(part.begin % kBlockCols, 0);
+  if (form == ActivationForm::int8 || form == ActivationForm::int16) CHECK_EQ(cols % kBlockCols, 0);
+  if (part.begin >= part.end) return;
+  // Whoever has the first piece notes the width, so that one thread writes it.
+  if (token == 0 && part.begin == 0) impl.cols[static_cast<size_t>(form)] = cols;
+  const int64_t tile = token / kTileTokens * kTileTokens;
+  const int64_t step = std::min<int64_t>(kTileTokens, num_tokens - tile);
+  convert_part(impl, form, row, tile, token - tile, step, cols, part);
 }
 
 void matmul(TeamMember& member, const PackedMatrix& w, const ActivationBuffer& x,
             int64_t num_tokens, float* y, int64_t y_stride, Store store) {
+  matmul_rows(w, x, num_tokens, share_of(member, w.rows(), kRowGranule), y, y_stride, store);
+}
+
+void matmul_rows(const PackedMatrix& w, const ActivationBuffer& x, int64_t num_tokens, Range rows,
+                 float* y, int64_t y_stride, Store store) {
+  if (num_tokens == 0 || rows.begin >= rows.end) return;
   const PackedMatrix::Impl& impl = w.impl();
   const ActivationBuffer::Impl& in = x.impl();
   CHECK_EQ(in.cols[static_cast<size_t>(impl.form)], impl.view.cols);
   CHECK_LE(num_tokens, in.max_tokens);
-  if (num_tokens == 0) return;
-  const int64_t num_panels = (impl.view.rows + kPanelRows - 1) / kPanelRows;
-  const Range mine = share_of(member, num_panels, 1);
-  if (mine.begin == mine.end) return;
+  CHECK_EQ(rows.begin % kPanelRows, 0);
+  CHECK(rows.end == impl.view.rows || (rows.end % kPanelRows == 0 && rows.end < impl.view.rows));
+  const Range mine{rows.begin / kPanelRows, (rows.end + kPanelRows - 1) / kPanelRows};
   const KernelTable& table = kernel_table(impl.isa);
   const Output out{y, y_stride, store == Store::add};
   switch (impl.form) {

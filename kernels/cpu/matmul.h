@@ -96,6 +96,12 @@ class ActivationBuffer {
   void prepare(TeamMember& member, ActivationForm form, const float* x, int64_t num_tokens,
                int64_t cols, int64_t x_stride);
 
+  /// One thread's piece of the same: columns `part` (from a multiple of 32) of token `token` of
+  /// num_tokens, from `row` [cols]. Threads may convert different pieces at once; every piece must
+  /// have been converted before a product reads.
+  void convert(ActivationForm form, const float* row, int64_t token, int64_t num_tokens,
+               int64_t cols, Range part);
+
   struct Impl;
   const Impl& impl() const { return *impl_; }
 
@@ -104,6 +110,14 @@ class ActivationBuffer {
 };
 
 enum class Store : uint8_t { assign, add };  // y = xW or y += xW (one addition at the end)
+
+/// Rows of a product are shared in multiples of this.
+inline constexpr int64_t kRowGranule = 16;
+
+/// Columns `rows` (from a multiple of kRowGranule) of y, by the calling thread alone: so that what
+/// it does next with them needs no barrier. y as below, not moved by rows.begin.
+void matmul_rows(const PackedMatrix& w, const ActivationBuffer& x, int64_t num_tokens, Range rows,
+                 float* y, int64_t y_stride, Store store);
 
 /// y: [num_tokens, rows] f32, row stride y_stride. Every member calls it; each computes its own row
 /// panels. The buffer must have been prepared in w.form(). No barrier inside.

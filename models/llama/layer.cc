@@ -10,73 +10,140 @@
 namespace chainpump::models {
 namespace {
 
+using kernels::cpu::ActivationBuffer;
 using kernels::cpu::ActivationForm;
+using kernels::cpu::kRowGranule;
+using kernels::cpu::Range;
 using kernels::cpu::Store;
 using kernels::cpu::TeamMember;
 
-/// Converts `x` to each form that one of `projections` reads, once.
-void prepare_for(TeamMember& member, kernels::cpu::ActivationBuffer& buffer,
-                 std::initializer_list<const Projection*> projections, const float* x,
-                 int64_t num_tokens, int64_t cols) {
+// Members share columns in pieces that every activation form can be converted in.
+constexpr int64_t kColumnGranule = 32;
+static_assert(kColumnGranule % kRowGranule == 0);
+
+using Projections = std::initializer_list<const Projection*>;
+
+/// Columns `part` of one row, converted to each form that one of `projections` reads, once.
+void convert_for(Projections projections, const float* row, int64_t token, int64_t num_tokens,
+                 int64_t cols, Range part, ActivationBuffer& buffer) {
   std::array<bool, kernels::cpu::kNumActivationForms> done{};
   for (const Projection* projection : projections) {
     const ActivationForm form = projection->matrix.form();
     bool& seen = done[static_cast<size_t>(form)];
-    if (!seen) buffer.prepare(member, form, x, num_tokens, cols, cols);
+    if (!seen) buffer.convert(form, row, token, num_tokens, cols, part);
     seen = true;
   }
 }
 
-/// y [num_tokens, bias] += bias, each member its rows. Nothing to do for most files.
-void add_bias(const TeamMember& member, const std::vector<float>& bias, int64_t num_tokens,
-              float* y, int64_t y_stride) {
-  if (bias.empty()) return;
-  const kernels::cpu::Range rows = share_of(member, num_tokens, 1);
-  for (int64_t t = rows.begin; t < rows.end; ++t) {
-    for (size_t i = 0; i < bias.size(); ++i) y[t * y_stride + static_cast<int64_t>(i)] += bias[i];
+/// Converts `make_row(token)` [cols] of every token for `projections`: one token by each member for
+/// itself, which is quicker than a barrier; more are shared, with a barrier. What to read then.
+template <typename MakeRow>
+const ActivationBuffer& convert_rows(TeamMember& member, Projections projections, MakeRow make_row,
+                                     int64_t num_tokens, int64_t cols, LayerScratch& scratch) {
+  if (num_tokens == 1) {
+    ActivationBuffer& own = scratch.of(member).activations();
+    convert_for(projections, make_row(0), 0, 1, cols, {0, cols}, own);
+    return own;
   }
+  const Range mine = share_of(member, num_tokens, 1);
+  for (int64_t t = mine.begin; t < mine.end; ++t)
+    convert_for(projections, make_row(t), t, num_tokens, cols, {0, cols}, scratch.outer());
+  member.barrier();
+  return scratch.outer();
 }
 
-/// x += projection(prepared activations).
-void project_onto(TeamMember& member, const Projection& projection, LayerScratch& scratch,
-                  int64_t num_tokens, int64_t hidden, float* x) {
-  matmul(member, projection.matrix, scratch.activations(), num_tokens, x, hidden, Store::add);
+/// The same of x's rows after the norm.
+const ActivationBuffer& norm_rows(TeamMember& member, const LayerInput& input,
+                                  const std::vector<float>& weight, Projections projections,
+                                  const float* x, LayerScratch& scratch) {
+  const int64_t hidden = input.config->hidden_size;
+  float* row = scratch.of(member).row();
+  const auto normed = [&](int64_t t) {
+    rms_norm(input.isa, x + t * hidden, weight.data(), input.config->rms_epsilon, hidden, row);
+    return row;
+  };
+  return convert_rows(member, projections, normed, input.num_tokens, hidden, scratch);
+}
+
+/// y [num_tokens, bias] += bias in columns `part`. Nothing to do for most files.
+void add_bias(const std::vector<float>& bias, int64_t num_tokens, Range part, float* y,
+              int64_t y_stride) {
+  if (bias.empty()) return;
+  for (int64_t t = 0; t < num_tokens; ++t)
+    for (int64_t i = part.begin; i < part.end; ++i)
+      y[t * y_stride + i] += bias[static_cast<size_t>(i)];
+}
+
+/// Columns `part` of y = projection(x), bias added.
+void project(const Projection& projection, const ActivationBuffer& x, int64_t num_tokens,
+             Range part, float* y, int64_t y_stride, Store store = Store::assign) {
+  matmul_rows(projection.matrix, x, num_tokens, part, y, y_stride, store);
+  add_bias(projection.bias, num_tokens, part, y, y_stride);
+}
+
+/// x += projection(converted activations).
+void project_onto(TeamMember& member, const Projection& projection,
+                  const ActivationBuffer& activations, int64_t num_tokens, int64_t hidden,
+                  float* x) {
+  const Range mine = share_of(member, hidden, kRowGranule);
+  project(projection, activations, num_tokens, mine, x, hidden, Store::add);
   member.barrier();
-  if (projection.bias.empty()) return;
-  add_bias(member, projection.bias, num_tokens, x, hidden);
-  member.barrier();
+}
+
+/// Turns columns `part` of Q or K of every token.
+void rotate(const LayerInput& input, Range part, float* heads, int64_t stride, const float* turns) {
+  if (part.begin == part.end) return;
+  const LlamaConfig& config = *input.config;
+  const int32_t rotary_dim = config.rope.rotary_dim;
+  for (int64_t t = 0; t < input.num_tokens; ++t)
+    rope(input.isa, heads + t * stride + part.begin, part, config.head_dim, rotary_dim,
+         turns + t * rotary_dim, kernels::cpu::RopePairs::adjacent);
+}
+
+/// Q, K and V side by side, Q and K turned. Members share the rows of the three as if they were
+/// one matrix.
+void project_qkv(const TeamMember& member, const LayerInput& input, const LayerWeights& weights,
+                 const ActivationBuffer& normed, LayerScratch& scratch) {
+  const LlamaConfig& config = *input.config;
+  const int64_t stride = config.q_size() + 2 * config.kv_size();
+  struct Part {
+    const Projection* projection;
+    int64_t size;
+    bool turns;
+  };
+  const Part parts[] = {{&weights.q, config.q_size(), true},
+                        {&weights.k, config.kv_size(), true},
+                        {&weights.v, config.kv_size(), false}};
+  int64_t num_granules = 0;
+  for (const Part& part : parts) num_granules += (part.size + kRowGranule - 1) / kRowGranule;
+  const Range mine = share_of(member, num_granules, 1);
+  int64_t granule = 0;  // the part's first
+  float* y = scratch.qkv();
+  for (const Part& part : parts) {
+    const auto column = [&](int64_t at) {
+      return std::clamp<int64_t>((at - granule) * kRowGranule, 0, part.size);
+    };
+    const Range columns{column(mine.begin), column(mine.end)};
+    project(*part.projection, normed, input.num_tokens, columns, y, stride);
+    if (part.turns) rotate(input, columns, y, stride, scratch.turns());
+    granule += (part.size + kRowGranule - 1) / kRowGranule;
+    y += part.size;
+  }
 }
 
 void run_attention(TeamMember& member, const LayerInput& input, const LayerWeights& weights,
                    const kernels::cpu::KvLayer& kv, LayerScratch& scratch, float* x) {
   const LlamaConfig& config = *input.config;
-  const auto n = static_cast<int64_t>(input.positions.size());
-  const int64_t hidden = config.hidden_size;
+  const int64_t n = input.num_tokens;
   const int64_t q_size = config.q_size();
-  const int64_t kv_size = config.kv_size();
-  const int64_t stride = q_size + 2 * kv_size;
-  float* q = scratch.qkv();
-  float* k = q + q_size;
-  float* v = k + kv_size;
+  const int64_t stride = q_size + 2 * config.kv_size();
+  const float* q = scratch.qkv();
+  const float* k = q + q_size;
+  const float* v = k + config.kv_size();
 
-  rms_norm(input.isa, member, x, weights.attention_norm.data(), config.rms_epsilon, n, hidden,
-           scratch.normed());
-  member.barrier();
-  prepare_for(member, scratch.activations(), {&weights.q, &weights.k, &weights.v}, scratch.normed(),
-              n, hidden);
-  member.barrier();
-  matmul(member, weights.q.matrix, scratch.activations(), n, q, stride, Store::assign);
-  matmul(member, weights.k.matrix, scratch.activations(), n, k, stride, Store::assign);
-  matmul(member, weights.v.matrix, scratch.activations(), n, v, stride, Store::assign);
-  member.barrier();
-  // Biases and rotation share rows among the members in the same way: no barrier between them.
-  add_bias(member, weights.q.bias, n, q, stride);
-  add_bias(member, weights.k.bias, n, k, stride);
-  add_bias(member, weights.v.bias, n, v, stride);
-  // Q and K heads lie side by side in a row, so one call turns both.
-  rope(input.isa, member, q, stride, input.positions, config.num_heads + config.num_kv_heads,
-       config.head_dim, input.rope->inverse_frequencies, input.rope->magnitude,
-       kernels::cpu::RopePairs::adjacent);
+  const ActivationBuffer& normed = norm_rows(member, input, weights.attention_norm,
+                                             {&weights.q, &weights.k, &weights.v}, x, scratch);
+  project_qkv(member, input, weights, normed, scratch);
   member.barrier();
   append_kv(input.isa, member, kv, input.slices, k, v, stride);
   member.barrier();
@@ -85,43 +152,36 @@ void run_attention(TeamMember& member, const LayerInput& input, const LayerWeigh
   attention(input.isa, member, kv, input.slices, config.num_heads, scale, q, stride,
             scratch.attention(), q_size);
   member.barrier();
-  prepare_for(member, scratch.activations(), {&weights.o}, scratch.attention(), n, q_size);
-  member.barrier();
-  project_onto(member, weights.o, scratch, n, hidden, x);
+  const ActivationBuffer& attended = convert_rows(
+      member, {&weights.o}, [&](int64_t t) { return scratch.attention() + t * q_size; }, n, q_size,
+      scratch);
+  project_onto(member, weights.o, attended, n, config.hidden_size, x);
 }
 
 void run_feed_forward(TeamMember& member, const LayerInput& input, const LayerWeights& weights,
                       LayerScratch& scratch, float* x) {
-  const LlamaConfig& config = *input.config;
-  const auto n = static_cast<int64_t>(input.positions.size());
-  const int64_t hidden = config.hidden_size;
-  const int64_t width = config.feed_forward_size;
-  rms_norm(input.isa, member, x, weights.ffn_norm.data(), config.rms_epsilon, n, hidden,
-           scratch.normed());
-  member.barrier();
-  prepare_for(member, scratch.activations(), {&weights.gate, &weights.up}, scratch.normed(), n,
-              hidden);
-  member.barrier();
-  matmul(member, weights.gate.matrix, scratch.activations(), n, scratch.gate(), width,
-         Store::assign);
-  matmul(member, weights.up.matrix, scratch.activations(), n, scratch.up(), width, Store::assign);
-  member.barrier();
-  if (!weights.gate.bias.empty() || !weights.up.bias.empty()) {
-    add_bias(member, weights.gate.bias, n, scratch.gate(), width);
-    add_bias(member, weights.up.bias, n, scratch.up(), width);
-    member.barrier();
+  const int64_t n = input.num_tokens;
+  const int64_t width = input.config->feed_forward_size;
+  const ActivationBuffer& normed =
+      norm_rows(member, input, weights.ffn_norm, {&weights.gate, &weights.up}, x, scratch);
+  // The same columns of gate and up, so that this member alone can go on with them.
+  const Range mine = share_of(member, width, kColumnGranule);
+  project(weights.gate, normed, n, mine, scratch.gate(), width);
+  project(weights.up, normed, n, mine, scratch.up(), width);
+  for (int64_t t = 0; t < n; ++t) {
+    float* gate = scratch.gate() + t * width;
+    silu_mul(input.isa, gate + mine.begin, scratch.up() + t * width + mine.begin,
+             mine.end - mine.begin, gate + mine.begin);
+    convert_for({&weights.down}, gate, t, n, width, mine, scratch.inner());
   }
-  silu_mul(input.isa, member, scratch.gate(), scratch.up(), n, width, scratch.gate());
   member.barrier();
-  prepare_for(member, scratch.activations(), {&weights.down}, scratch.gate(), n, width);
-  member.barrier();
-  project_onto(member, weights.down, scratch, n, hidden, x);
+  project_onto(member, weights.down, scratch.inner(), n, input.config->hidden_size, x);
 }
 
 }  // namespace
 
 Result<LayerScratch> LayerScratch::create(const LlamaConfig& config, int32_t max_tokens,
-                                          kernels::cpu::Isa isa) {
+                                          kernels::cpu::Isa isa, int32_t num_threads) {
   LayerScratch scratch;
   int64_t floats = 0;
   const auto take = [&](int64_t row_floats) {
@@ -129,7 +189,7 @@ Result<LayerScratch> LayerScratch::create(const LlamaConfig& config, int32_t max
     floats += (row_floats * max_tokens + 63) / 64 * 64;
     return offset;
   };
-  scratch.normed_ = take(config.hidden_size);
+  scratch.turns_ = take(config.rope.rotary_dim);
   scratch.qkv_ = take(config.q_size() + 2 * config.kv_size());
   scratch.attention_ = take(config.q_size());
   scratch.gate_ = take(config.feed_forward_size);
@@ -137,11 +197,21 @@ Result<LayerScratch> LayerScratch::create(const LlamaConfig& config, int32_t max
   scratch.residual_ = take(config.hidden_size);
   ASSIGN_OR_RETURN(scratch.memory_,
                    LazyMemory::reserve(floats * static_cast<int64_t>(sizeof(float)), "scratch"));
-  const int64_t max_cols =
-      std::max({config.hidden_size, config.q_size(), config.feed_forward_size});
-  scratch.activations_ =
-      std::make_unique<kernels::cpu::ActivationBuffer>(isa, max_tokens, max_cols);
+  const int64_t outer_cols = std::max<int64_t>(config.hidden_size, config.q_size());
+  scratch.outer_ = std::make_unique<ActivationBuffer>(isa, max_tokens, outer_cols);
+  scratch.inner_ = std::make_unique<ActivationBuffer>(isa, max_tokens, config.feed_forward_size);
+  for (int32_t i = 0; i < num_threads; ++i)
+    scratch.members_.push_back(std::make_unique<MemberScratch>(isa, outer_cols));
   return scratch;
+}
+
+void compute_turns(const TeamMember& member, kernels::cpu::Isa isa, const RopeTable& rope,
+                   std::span<const int32_t> positions, LayerScratch& scratch) {
+  const auto rotary_dim = 2 * static_cast<int64_t>(rope.inverse_frequencies.size());
+  const Range mine = share_of(member, static_cast<int64_t>(positions.size()), 1);
+  for (int64_t t = mine.begin; t < mine.end; ++t)
+    rope_turns(isa, positions[static_cast<size_t>(t)], rope.inverse_frequencies, rope.magnitude,
+               scratch.turns() + t * rotary_dim);
 }
 
 void run_layer(TeamMember& member, const LayerInput& input, const LayerWeights& weights,

@@ -63,7 +63,8 @@ Status LlamaStage::initialise(const LoadProgress& progress) {
   ASSIGN_OR_RETURN(
       kv_, KvPool::create({spec_.kv_type, spec_.layer_end - spec_.layer_begin, spec_.num_kv_blocks,
                            config_.num_kv_heads, config_.head_dim}));
-  ASSIGN_OR_RETURN(scratch_, LayerScratch::create(config_, spec_.max_microbatch_tokens, isa_));
+  ASSIGN_OR_RETURN(scratch_, LayerScratch::create(config_, spec_.max_microbatch_tokens, isa_,
+                                                  spec_.num_threads));
   team_ = std::make_unique<kernels::cpu::Team>(
       kernels::cpu::TeamOptions{spec_.num_threads, spec_.cores, spec_.spin_between_ops});
   ASSIGN_OR_RETURN(weights_, load_stage_weights(tensors, spec_, isa_, *team_, progress));
@@ -156,8 +157,9 @@ void LlamaStage::compute(TeamMember& member, std::span<const float> input, float
     std::memcpy(x + part.begin, input.data() + part.begin,
                 static_cast<size_t>(part.end - part.begin) * sizeof(float));
   }
+  compute_turns(member, isa_, rope_, positions_, *scratch_);
   member.barrier();
-  const LayerInput layer_input{isa_, &config_, &rope_, slices_, positions_};
+  const LayerInput layer_input{isa_, &config_, slices_, static_cast<int64_t>(positions_.size())};
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
     run_layer(member, layer_input, weights_.layers[i], kv_->layer(static_cast<int32_t>(i)),
               *scratch_, x);

@@ -1,7 +1,6 @@
 #include "models/llama/output_head.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "kernels/cpu/elementwise.h"
@@ -30,11 +29,11 @@ Result<OutputHead> OutputHead::create(const LlamaConfig& config, kernels::cpu::I
   head.tokenizer_ = tokenizer;
   const int64_t logit_row_bytes = int64_t{config.vocabulary_size} * 4;
   head.group_rows_ = std::clamp<int64_t>(kMaxLogitBytes / logit_row_bytes, 1, kMaxGroupRows);
-  const int64_t gathered_floats = (head.group_rows_ * config.hidden_size + 63) / 64 * 64;
-  const int64_t floats = gathered_floats + head.group_rows_ * config.vocabulary_size;
+  const int64_t normed_floats = (head.group_rows_ * config.hidden_size + 63) / 64 * 64;
+  const int64_t floats = normed_floats + head.group_rows_ * config.vocabulary_size;
   ASSIGN_OR_RETURN(head.memory_, LazyMemory::reserve(floats * 4, "logits"));
-  head.gathered_ = reinterpret_cast<float*>(head.memory_.data());
-  head.logits_ = head.gathered_ + gathered_floats;
+  head.normed_ = reinterpret_cast<float*>(head.memory_.data());
+  head.logits_ = head.normed_ + normed_floats;
   head.activations_ =
       std::make_unique<kernels::cpu::ActivationBuffer>(isa, head.group_rows_, config.hidden_size);
   return head;
@@ -178,14 +177,11 @@ void OutputHead::consume(kernels::cpu::TeamMember& member, const StageWeights& w
     const int64_t count = std::min(group_rows_, num_rows - begin);
     const kernels::cpu::Range mine = share_of(member, count, 1);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
-      const Row& row = rows_[static_cast<size_t>(begin + i)];
-      std::memcpy(gathered_ + i * hidden, x + row.index * hidden,
-                  static_cast<size_t>(hidden) * sizeof(float));
+      float* normed = normed_ + i * hidden;
+      rms_norm(isa_, x + rows_[static_cast<size_t>(begin + i)].index * hidden,
+               weights.output_norm.data(), config_->rms_epsilon, hidden, normed);
+      activations_->convert(weights.head->form(), normed, i, count, hidden, {0, hidden});
     }
-    rms_norm(isa_, member, gathered_, weights.output_norm.data(), config_->rms_epsilon, count,
-             hidden, gathered_);  // the rows that this member gathered
-    member.barrier();
-    activations_->prepare(member, weights.head->form(), gathered_, count, hidden, hidden);
     member.barrier();
     matmul(member, *weights.head, *activations_, count, logits_, vocabulary,
            kernels::cpu::Store::assign);

@@ -67,9 +67,9 @@ class OutputHead {
   kernels::cpu::Isa isa_ = kernels::cpu::Isa::reference;
   const Tokenizer* tokenizer_ = nullptr;
   int64_t group_rows_ = 0;
-  LazyMemory memory_;          // gathered rows, then logits
-  float* gathered_ = nullptr;  // [group_rows, hidden]
-  float* logits_ = nullptr;    // [group_rows, vocabulary]
+  LazyMemory memory_;        // normed rows, then logits
+  float* normed_ = nullptr;  // [group_rows, hidden]
+  float* logits_ = nullptr;  // [group_rows, vocabulary]
   std::unique_ptr<kernels::cpu::ActivationBuffer> activations_;
   std::unordered_map<SequenceId, Sequence> sequences_;
   std::vector<std::pair<SequenceId, Sequence>> pending_;  // between check and apply

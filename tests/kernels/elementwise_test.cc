@@ -1,4 +1,4 @@
-// Row-wise operations against double, by bits between variants, and independence of the team.
+// Row-wise operations against double, by bits between variants, and whole or in pieces.
 #include "kernels/cpu/elementwise.h"
 
 #include "tests/kernels/kernel_fixture.h"
@@ -9,12 +9,6 @@ namespace {
 using testing::check_equal_bits;
 using testing::random_floats;
 using testing::relative_error;
-
-template <typename Work>
-void on_team(int size, Work work) {
-  Team team({.num_threads = size, .spin = false});
-  team.run([&](TeamMember& member) { work(member); });
-}
 
 BOOST_AUTO_TEST_CASE(rms_norm_matches_double_and_all_variants) {
   for (const int64_t cols : {1, 15, 16, 17, 64, 576, 1000}) {
@@ -37,15 +31,14 @@ BOOST_AUTO_TEST_CASE(rms_norm_matches_double_and_all_variants) {
     }
     std::vector<float> first;
     for (const Isa isa : available_isas()) {
-      for (const int team_size : {1, 3}) {
-        std::vector<float> got = x;  // in place
-        on_team(team_size, [&](TeamMember& member) {
-          rms_norm(isa, member, got.data(), weight.data(), 1e-5f, n, cols, got.data());
-        });
-        BOOST_CHECK_LE(relative_error(got, want), 1e-6);
-        if (first.empty()) first = got;
-        check_equal_bits(got, first, fmt::format("rms_norm {} {}", to_string(isa), cols));
+      std::vector<float> got = x;  // in place
+      for (int64_t t = 0; t < n; ++t) {
+        float* row = got.data() + t * cols;
+        rms_norm(isa, row, weight.data(), 1e-5f, cols, row);
       }
+      BOOST_CHECK_LE(relative_error(got, want), 1e-6);
+      if (first.empty()) first = got;
+      check_equal_bits(got, first, fmt::format("rms_norm {} {}", to_string(isa), cols));
     }
   }
 }
@@ -62,15 +55,14 @@ BOOST_AUTO_TEST_CASE(silu_mul_matches_double_and_all_variants) {
     }
     std::vector<float> first;
     for (const Isa isa : available_isas()) {
-      for (const int team_size : {1, 2, 3}) {
-        std::vector<float> got = gate;
-        on_team(team_size, [&](TeamMember& member) {
-          silu_mul(isa, member, got.data(), up.data(), 3, cols, got.data());
-        });
-        BOOST_CHECK_LE(relative_error(got, want), 1e-6);
-        if (first.empty()) first = got;
-        check_equal_bits(got, first, fmt::format("silu_mul {} {}", to_string(isa), cols));
-      }
+      std::vector<float> got = gate;  // in place, in pieces as members of a team have them
+      const auto count = static_cast<int64_t>(got.size());
+      const int64_t cut = count / 2;
+      silu_mul(isa, got.data(), up.data(), cut, got.data());
+      silu_mul(isa, got.data() + cut, up.data() + cut, count - cut, got.data() + cut);
+      BOOST_CHECK_LE(relative_error(got, want), 1e-6);
+      if (first.empty()) first = got;
+      check_equal_bits(got, first, fmt::format("silu_mul {} {}", to_string(isa), cols));
     }
   }
 }
@@ -102,18 +94,24 @@ BOOST_AUTO_TEST_CASE(rope_turns_the_named_pairs) {
     }
     std::vector<float> first;
     for (const Isa isa : available_isas()) {
-      for (const int team_size : {1, 3}) {
-        std::vector<float> got = x;
-        on_team(team_size, [&](TeamMember& member) {
-          rope(isa, member, got.data(), stride, positions, num_heads, head_dim, frequencies, 1.25f,
+      std::vector<float> whole = x;
+      std::vector<float> pieces = x;
+      const int64_t cols = num_heads * head_dim;
+      for (size_t t = 0; t < positions.size(); ++t) {
+        std::vector<float> turns(2 * frequencies.size());
+        rope_turns(isa, positions[t], frequencies, 1.25f, turns.data());
+        float* row = whole.data() + t * static_cast<size_t>(stride);
+        rope(isa, row, {0, cols}, head_dim, 2 * half, turns.data(), pairs);
+        row = pieces.data() + t * static_cast<size_t>(stride);
+        const int64_t granule = pairs == RopePairs::adjacent ? 6 : head_dim;
+        for (int64_t at = 0; at < cols; at += granule)
+          rope(isa, row + at, {at, std::min(at + granule, cols)}, head_dim, 2 * half, turns.data(),
                pairs);
-        });
-        BOOST_CHECK_LE(relative_error(got, want), 1e-6);
-        if (first.empty()) first = got;
-        check_equal_bits(got, first, fmt::format("rope {}", to_string(isa)));
-        BOOST_CHECK_EQUAL(got[static_cast<size_t>(num_heads * head_dim)],
-                          x[static_cast<size_t>(num_heads * head_dim)]);
       }
+      BOOST_CHECK_LE(relative_error(whole, want), 1e-6);
+      check_equal_bits(pieces, whole, "rope in pieces");
+      if (first.empty()) first = whole;
+      check_equal_bits(whole, first, fmt::format("rope {}", to_string(isa)));
     }
   }
 }

@@ -154,9 +154,7 @@ void bench_rows(Isa isa, Team& team, const ModelShape& model, int64_t n) {
   auto x = random_floats(n * model.ff);
   const auto up = random_floats(n * model.ff);
   const auto weight = random_floats(model.ff);
-  const auto frequencies = random_floats(model.head_dim / 2);
-  std::vector<int32_t> positions(static_cast<size_t>(n));
-  for (size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<int32_t>(i);
+  const auto turns = random_floats(n * model.head_dim);
   std::vector<float> out(x.size());
   ActivationBuffer buffer(isa, n, model.ff);
   const auto time_of = [&](const char* what, const std::function<void(TeamMember&)>& work) {
@@ -169,14 +167,22 @@ void bench_rows(Isa isa, Team& team, const ModelShape& model, int64_t n) {
                time / 10 / static_cast<double>(n) * 1e6);
   };
   time_of("rms_norm hidden", [&](TeamMember& member) {
-    rms_norm(isa, member, x.data(), weight.data(), 1e-5f, n, model.hidden, out.data());
+    const Range mine = share_of(member, n, 1);
+    for (int64_t t = mine.begin; t < mine.end; ++t)
+      rms_norm(isa, x.data() + t * model.hidden, weight.data(), 1e-5f, model.hidden,
+               out.data() + t * model.hidden);
   });
   time_of("silu_mul ff", [&](TeamMember& member) {
-    silu_mul(isa, member, x.data(), up.data(), n, model.ff, out.data());
+    const Range mine = share_of(member, n * model.ff, 16);
+    silu_mul(isa, x.data() + mine.begin, up.data() + mine.begin, mine.end - mine.begin,
+             out.data() + mine.begin);
   });
   time_of("rope q", [&](TeamMember& member) {
-    rope(isa, member, out.data(), int64_t{model.num_heads} * model.head_dim, positions,
-         model.num_heads, model.head_dim, frequencies, 1.0f, RopePairs::adjacent);
+    const int64_t q_cols = int64_t{model.num_heads} * model.head_dim;
+    const Range mine = share_of(member, n, 1);
+    for (int64_t t = mine.begin; t < mine.end; ++t)
+      rope(isa, out.data() + t * q_cols, {0, q_cols}, model.head_dim, model.head_dim,
+           turns.data() + t * model.head_dim, RopePairs::adjacent);
   });
   time_of("prepare int8 hidden", [&](TeamMember& member) {
     buffer.prepare(member, ActivationForm::int8, x.data(), n, model.hidden, model.hidden);
