@@ -19,6 +19,44 @@ constexpr int kIdleSpins = 10000;
 
 inline void pause() { __builtin_ia32_pause(); }
 
+// One member's mailbox at barriers. In round r the member 2^r before it (around the ring) writes
+// the barrier's number there, so after log2(size) rounds each has heard, by others, of all.
+// Numbers only grow, so nothing is ever reset and a quick sender may be one barrier ahead. Each
+// member spins on a line of its own, which one other writes per round.
+constexpr int kRoundsMax = 10;
+
+struct alignas(64) Mailbox {
+  std::atomic<uint32_t> heard[kRoundsMax]{};
+  std::atomic<uint32_t> asleep{0};  // whether its owner may be sleeping on one of `heard`
+
+  // The stores before the flag is read, and the flag before the sleeper reads: one of the two sees
+  // the other, so nobody sleeps through.
+  void tell(int round, uint32_t number) {
+    heard[round].store(number, std::memory_order_seq_cst);
+    if (asleep.load(std::memory_order_seq_cst) != 0) heard[round].notify_one();
+  }
+
+  void wait_for(int round, uint32_t number, int spins) {
+    const auto reached = [&](uint32_t value) { return static_cast<int32_t>(value - number) >= 0; };
+    for (int i = 0; i < spins; ++i) {
+      if (reached(heard[round].load(std::memory_order_acquire))) return;
+      pause();
+    }
+    asleep.store(1, std::memory_order_seq_cst);
+    while (true) {
+      const uint32_t seen = heard[round].load(std::memory_order_seq_cst);
+      if (reached(seen)) break;
+      heard[round].wait(seen, std::memory_order_acquire);
+    }
+    asleep.store(0, std::memory_order_relaxed);
+  }
+};
+
+// What only its owner touches, apart from the mailbox that others write.
+struct alignas(64) Barriers {
+  uint32_t passed = 0;
+};
+
 // Returns once `word` differs from `old`; spins at first, then sleeps in the kernel.
 void wait_while_equal(const std::atomic<uint32_t>& word, uint32_t old, int spins) {
   for (int i = 0; i < spins; ++i) {
@@ -39,23 +77,24 @@ void pin_to_core(pthread_t thread, int core) {
 }  // namespace
 
 struct Team::State {
-  int num_threads = 1;
+  explicit State(int num_threads)
+      : mailboxes(static_cast<size_t>(num_threads)), barriers(static_cast<size_t>(num_threads)) {}
+
+  std::vector<Mailbox> mailboxes;
+  std::vector<Barriers> barriers;
+  alignas(64) std::atomic<uint32_t> run{0};  // counts started runs
   bool spin = true;
-  alignas(64) std::atomic<uint32_t> arrived{0};
-  alignas(64) std::atomic<uint32_t> phase{0};  // counts completed barriers
-  alignas(64) std::atomic<uint32_t> run{0};    // counts started runs
   const std::function<void(TeamMember&)>* work = nullptr;
   bool stopping = false;
   std::vector<std::thread> helpers;
 
-  void barrier(int spins) {
-    const uint32_t mine = phase.load(std::memory_order_relaxed);
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(num_threads)) {
-      arrived.store(0, std::memory_order_relaxed);
-      phase.store(mine + 1, std::memory_order_release);
-      phase.notify_all();
-    } else {
-      wait_while_equal(phase, mine, spin ? spins : 0);
+  void barrier(int index, int spins) {
+    const auto size = static_cast<int>(mailboxes.size());
+    const uint32_t number = ++barriers[static_cast<size_t>(index)].passed;
+    Mailbox& mine = mailboxes[static_cast<size_t>(index)];
+    for (int round = 0, distance = 1; distance < size; ++round, distance *= 2) {
+      mailboxes[static_cast<size_t>((index + distance) % size)].tell(round, number);
+      mine.wait_for(round, number, spins);
     }
   }
 
@@ -66,18 +105,18 @@ struct Team::State {
       ++seen;
       if (stopping) return;
       (*work)(member);
-      barrier(kBarrierSpins);
+      barrier(member.index(), kBarrierSpins);
     }
   }
 
   void start_run() {
-    run.fetch_add(1, std::memory_order_release);
+    run.fetch_add(1, std::memory_order_seq_cst);
     run.notify_all();
   }
 };
 
 void TeamMember::barrier() {
-  if (size_ > 1) team_->state_->barrier(kBarrierSpins);
+  if (size_ > 1) team_->state_->barrier(index_, kBarrierSpins);
 }
 
 Range share_of(const TeamMember& member, int64_t count, int64_t granule) {
@@ -87,10 +126,10 @@ Range share_of(const TeamMember& member, int64_t count, int64_t granule) {
   return {std::min(begin, count), std::min(end, count)};
 }
 
-Team::Team(const TeamOptions& options) : state_(std::make_unique<State>()) {
+Team::Team(const TeamOptions& options) : state_(std::make_unique<State>(options.num_threads)) {
   CHECK_GE(options.num_threads, 1);
+  CHECK_LE(options.num_threads, 1 << kRoundsMax);
   CHECK(options.cores.empty() || options.cores.size() == static_cast<size_t>(options.num_threads));
-  state_->num_threads = options.num_threads;
   state_->spin = options.spin;
   if (!options.cores.empty()) pin_to_core(pthread_self(), options.cores[0]);
   for (int i = 1; i < options.num_threads; ++i) {
@@ -107,15 +146,15 @@ Team::~Team() {
   for (std::thread& helper : state_->helpers) helper.join();
 }
 
-int Team::size() const { return state_->num_threads; }
+int Team::size() const { return static_cast<int>(state_->mailboxes.size()); }
 
 void Team::run(const std::function<void(TeamMember&)>& work) {
-  TeamMember self(this, 0, state_->num_threads);
-  if (state_->num_threads == 1) return work(self);
+  TeamMember self(this, 0, size());
+  if (size() == 1) return work(self);
   state_->work = &work;
   state_->start_run();
   work(self);
-  state_->barrier(kIdleSpins);
+  state_->barrier(0, kIdleSpins);
 }
 
 }  // namespace chainpump::kernels::cpu

@@ -36,7 +36,7 @@ struct Range {
 Range share_of(const TeamMember& member, int64_t count, int64_t granule);
 
 struct TeamOptions {
-  int num_threads = 1;
+  int num_threads = 1;     // in [1, 1024]
   std::vector<int> cores;  // one per thread to pin to, or empty
   bool spin = true;        // false where threads outnumber cores: sleep at once
 };
