@@ -14,8 +14,9 @@ const KernelTable& reference_table() {
                                          reference::rms_norm_row,   reference::rope_turns,
                                          reference::rope_turn,      reference::silu_mul,
                                          reference::argmax,         reference::sum_exp,
-                                         reference::read_sweep,     reference::spin_int8,
-                                         reference::spin_f32,       reference::spin_bf16};
+                                         reference::select,         reference::read_sweep,
+                                         reference::spin_int8,      reference::spin_f32,
+                                         reference::spin_bf16};
   return kTable;
 }
 
@@ -34,6 +35,7 @@ const KernelTable& avx2_table() {
                                          avx2::silu_mul,
                                          avx2::argmax,
                                          avx2::sum_exp,
+                                         avx2::select,
                                          avx2::read_sweep,
                                          avx2::spin_int8,
                                          avx2::spin_f32,
@@ -56,6 +58,7 @@ const KernelTable& avx512_table() {
                                          avx512::silu_mul,
                                          avx512::argmax,
                                          avx512::sum_exp,
+                                         avx512::select,
                                          avx512::read_sweep,
                                          avx512::spin_int8,
                                          avx512::spin_f32,

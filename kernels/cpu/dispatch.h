@@ -47,6 +47,8 @@ struct KernelTable {
   /// sum(exp(values - largest)), each exp in f32, in 16 lanes of f64 by index modulo 16, then a
   /// fixed tree: f32 lanes would lose 1e-5 over a large vocabulary.
   double (*sum_exp)(const float* values, int64_t count, float largest);
+  /// Indices of the values in (above, up_to], ascending, to indices [count]; how many. Never NaN.
+  int64_t (*select)(const float* values, int64_t count, float above, float up_to, int32_t* indices);
 
   /// For measure.h: reads all bytes (a multiple of 4 KiB) once, in order, and folds them; and
   /// multiply-adds on registers alone, returning how many operations (2 per multiply-add) it did.

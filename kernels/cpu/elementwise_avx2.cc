@@ -206,4 +206,21 @@ double sum_exp(const float* values, int64_t count, float largest) {
   return tree_sum(lanes);
 }
 
+int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {
+  const __m256 low = _mm256_set1_ps(above);
+  const __m256 high = _mm256_set1_ps(up_to);
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256i mask = first_lanes(count - i);
+    const __m256 v = _mm256_maskload_ps(values + i, mask);
+    const __m256 in =
+        _mm256_and_ps(_mm256_cmp_ps(v, low, _CMP_GT_OQ), _mm256_cmp_ps(v, high, _CMP_LE_OQ));
+    auto bits =
+        static_cast<unsigned>(_mm256_movemask_ps(_mm256_and_ps(in, _mm256_castsi256_ps(mask))));
+    for (; bits != 0; bits &= bits - 1)
+      indices[found++] = static_cast<int32_t>(i) + __builtin_ctz(bits);
+  }
+  return found;
+}
+
 }  // namespace chainpump::kernels::cpu::avx2

@@ -200,4 +200,25 @@ double sum_exp(const float* values, int64_t count, float largest) {
   return tree_sum(low, high);
 }
 
+int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {
+  const __m512 low = _mm512_set1_ps(above);
+  const __m512 high = _mm512_set1_ps(up_to);
+  const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = first_lanes(count - i);
+    const __m512 v = _mm512_maskz_loadu_ps(mask, values + i);
+    const __mmask16 in = _mm512_mask_cmp_ps_mask(_mm512_mask_cmp_ps_mask(mask, v, low, _CMP_GT_OQ),
+                                                 v, high, _CMP_LE_OQ);
+    if (in == 0) continue;
+    // In a register, then stored: compressing into memory is many times slower on Zen 4.
+    const __m512i index = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(i)));
+    const int num = __builtin_popcount(in);
+    _mm512_mask_storeu_epi32(indices + found, first_lanes(num),
+                             _mm512_maskz_compress_epi32(in, index));
+    found += num;
+  }
+  return found;
+}
+
 }  // namespace chainpump::kernels::cpu::avx512

@@ -55,4 +55,11 @@ double sum_exp(const float* values, int64_t count, float largest) {
   return tree_sum_16(lanes);
 }
 
+int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; ++i)
+    if (values[i] > above && values[i] <= up_to) indices[found++] = static_cast<int32_t>(i);
+  return found;
+}
+
 }  // namespace chainpump::kernels::cpu::reference

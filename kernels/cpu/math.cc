@@ -121,4 +121,11 @@ double log_sum_exp(Isa isa, std::span<const float> values) {
   return static_cast<double>(largest) + log_f64(sum);
 }
 
+size_t select(Isa isa, std::span<const float> values, float above, float up_to,
+              std::span<int32_t> indices) {
+  CHECK_GE(indices.size(), values.size());
+  return static_cast<size_t>(kernel_table(isa).select(
+      values.data(), static_cast<int64_t>(values.size()), above, up_to, indices.data()));
+}
+
 }  // namespace chainpump::kernels::cpu

@@ -24,5 +24,9 @@ TokenId argmax(Isa isa, std::span<const float> values);
 /// log(sum(exp(values))) in a fixed order that does not depend on the ISA's width. Within 1e-7 of
 /// the exact value: exp in f32, everything after it in f64.
 double log_sum_exp(Isa isa, std::span<const float> values);
+/// Indices of the values in (above, up_to], ascending, to the front of `indices` (as long as
+/// `values`); how many. A NaN is in no interval.
+size_t select(Isa isa, std::span<const float> values, float above, float up_to,
+              std::span<int32_t> indices);
 
 }  // namespace chainpump::kernels::cpu

@@ -26,6 +26,7 @@ void rope_turn(float* a, float* b, int64_t step, const float* cos, const float* 
 void silu_mul(const float* gate, const float* up, int64_t count, float* out);
 int64_t argmax(const float* values, int64_t count);
 double sum_exp(const float* values, int64_t count, float largest);
+int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices);
 uint64_t read_sweep(const std::byte* data, int64_t bytes);
 int64_t spin_int8(int64_t rounds);
 int64_t spin_f32(int64_t rounds);

@@ -1,7 +1,7 @@
 // The tokens of a vocabulary in one fixed order, descending value and ties by token id, found
 // lazily: a draw looks at a few hundred of a hundred thousand. Values are cut into bands below the
-// largest; a band is gathered by one scan and then popped from a heap, so visiting n tokens costs
-// O(vocabulary + n log n). One thread.
+// largest; a band is gathered by one vector scan and then popped from a heap, so visiting n tokens
+// costs O(vocabulary + n log n). One thread.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "kernels/cpu/isa.h"
 
 namespace chainpump::models {
 
@@ -22,13 +23,14 @@ class DescendingTokens {
  public:
   /// `values` are at most 0 (the largest is 0) and must outlive this. NaN and values at or below
   /// `floor` are never visited.
-  DescendingTokens(std::span<const float> values, float floor);
+  DescendingTokens(kernels::cpu::Isa isa, std::span<const float> values, float floor);
 
   std::optional<RankedToken> next();
 
  private:
   void gather();
 
+  kernels::cpu::Isa isa_;
   std::span<const float> values_;
   float floor_;
   float upper_;  // values above have been gathered
@@ -37,6 +39,7 @@ class DescendingTokens {
 };
 
 /// The first `n` in the order (fewer if there are fewer), any values but NaN.
-std::vector<RankedToken> first_in_order(std::span<const float> values, size_t n);
+std::vector<RankedToken> first_in_order(kernels::cpu::Isa isa, std::span<const float> values,
+                                        size_t n);
 
 }  // namespace chainpump::models

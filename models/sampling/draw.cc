@@ -76,7 +76,7 @@ std::vector<WeightedToken> first_k(size_t k, DescendingTokens& all) {
 /// What top-k, top-p and min-p leave, in the order.
 std::vector<WeightedToken> kept_tokens(cpu::Isa isa, const graph::SamplingParams& params,
                                        std::span<const float> scaled) {
-  DescendingTokens all(scaled, kNoWeight);
+  DescendingTokens all(isa, scaled, kNoWeight);
   std::vector<WeightedToken> kept;
   if (params.top_k > 0) kept = first_k(static_cast<size_t>(params.top_k), all);
   double mass_max = std::numeric_limits<double>::infinity();
@@ -108,7 +108,7 @@ Result<TokenId> draw_token(cpu::Isa isa, const graph::SamplingParams& params, do
                            std::span<float> logits) {
   RETURN_IF_ERROR(scale(isa, params.temperature, logits));
   if (params.top_k == 0 && params.top_p == 1 && params.min_p == 0) {
-    DescendingTokens all(logits, kNoWeight);
+    DescendingTokens all(isa, logits, kNoWeight);
     const double mass = mass_of(isa, logits);
     if (!std::isfinite(mass))
       return make_error(ErrorCode::internal, "the weights' sum is {}", mass);

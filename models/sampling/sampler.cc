@@ -35,7 +35,7 @@ Status check_tokens(std::string_view what, const std::vector<TokenId>& tokens, i
 class Logprobs {
  public:
   Logprobs(cpu::Isa isa, std::span<const float> logits)
-      : logits_(logits.begin(), logits.end()), log_sum_(cpu::log_sum_exp(isa, logits)) {}
+      : isa_(isa), logits_(logits.begin(), logits.end()), log_sum_(cpu::log_sum_exp(isa, logits)) {}
 
   bool valid() const { return log_sum_ - log_sum_ == 0; }  // neither NaN nor infinite
   /// Never above 0, whatever the sum's rounding.
@@ -45,12 +45,13 @@ class Logprobs {
   }
   std::vector<std::pair<TokenId, float>> top(size_t n) const {
     std::vector<std::pair<TokenId, float>> out;
-    for (const RankedToken& ranked : first_in_order(logits_, n))
+    for (const RankedToken& ranked : first_in_order(isa_, logits_, n))
       out.emplace_back(ranked.token, of(ranked.token));
     return out;
   }
 
  private:
+  cpu::Isa isa_;
   std::vector<float> logits_;
   double log_sum_;
 };

@@ -106,6 +106,26 @@ BOOST_AUTO_TEST_CASE(log_sum_exp_is_accurate_and_equal_in_all_variants) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(select_finds_the_half_open_interval_in_order) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const size_t count : {0, 1, 7, 8, 15, 16, 17, 100, 2048}) {
+    auto values = testing::random_floats(count, static_cast<uint32_t>(count) + 1, 2.0f);
+    for (size_t i = 0; i < count; i += 5) values[i] = i % 2 == 0 ? 1.0f : -0.5f;  // the ends
+    for (size_t i = 3; i < count; i += 11) values[i] = i % 2 == 0 ? nan : inf;
+    for (const auto& [above, up_to] : {std::pair{-0.5f, 1.0f}, {-inf, inf}, {2.0f, 1.0f}}) {
+      std::vector<int32_t> want;
+      for (size_t i = 0; i < count; ++i)
+        if (values[i] > above && values[i] <= up_to) want.push_back(static_cast<int32_t>(i));
+      for (const Isa isa : available_isas()) {
+        std::vector<int32_t> got(count);
+        got.resize(select(isa, values, above, up_to, got));
+        BOOST_CHECK_EQUAL_COLLECTIONS(got.begin(), got.end(), want.begin(), want.end());
+      }
+    }
+  }
+}
+
 // Vector exp, seen through the sum of one value in each of 16 lanes, over the whole range.
 BOOST_AUTO_TEST_CASE(vector_exp_equals_scalar_exp) {
   for (const Isa isa : testing::vector_isas()) {
