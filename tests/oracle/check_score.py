@@ -1,7 +1,7 @@
 """Compares `chainpump score` with the numpy oracle, position by position over the whole vocabulary.
 
-  check_score.py --program build/release/chainpump [--model FILE | --tiny] [--activations f32|int8]
-                 [--stages N] [--positions N]
+  check_score.py --program build/release/chainpump [--model FILE [--types TYPE ...] | --tiny]
+                 [--activations f32|int8] [--stages N] [--positions N]
 
 The bounds: with int8 activations a mean divergence of at most 0.005 nats, and the same first choice
 on 99.8 % of the positions where the oracle's leads by more than 0.3 nats; with float32 activations
@@ -24,6 +24,7 @@ import numpy as np  # noqa: E402
 import tokenizers  # noqa: E402
 
 import llama_numpy  # noqa: E402
+import other_types  # noqa: E402
 import tiny_models  # noqa: E402
 
 TEXTS = pathlib.Path(__file__).parent / "texts"
@@ -120,6 +121,8 @@ def main():
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--model", type=pathlib.Path)
     chosen.add_argument("--tiny", action="store_true", help="every model of tiny_models.py")
+    parser.add_argument("--types", nargs="*", choices=other_types.TYPES, metavar="TYPE",
+                        help="the model in these weight types, made by `chainpump quantize`; none named: in all")
     parser.add_argument("--activations", choices=BOUNDS, default="int8")
     parser.add_argument("--stages", type=int)
     parser.add_argument("--positions", type=int, default=0, help="stop after so many; 0: all texts")
@@ -128,7 +131,10 @@ def main():
     if not options.tiny:
         if not options.model.exists():
             sys.exit(f"{options.model} does not exist; run make setup")
-        return 0 if check(options, options.model, options.positions) else 1
+        models = [options.model]
+        if options.types is not None:
+            models = [other_types.path_of(options.program, options.model, name) for name in options.types or other_types.TYPES]
+        return 0 if all([check(options, model, options.positions) for model in models]) else 1
     good = True
     with tempfile.TemporaryDirectory() as folder:
         for name, tiny in tiny_models.MODELS.items():
