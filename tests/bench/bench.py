@@ -1,7 +1,9 @@
 """Figures of this tree side by side with its peers on this machine: medians of interleaved runs, both
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
-  bench.py [--rounds N] [decode] [pair] [hop] [link] [tokenizer]        no section named: all
+  bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [tokenizer]
+
+No section named: all.
 """
 import argparse
 import os
@@ -13,9 +15,11 @@ import tempfile
 
 import gguf
 
-import programs
-import tokenizer_texts
-from measure import NotMeasured, Side, interleave, ratio_row
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "oracle"))
+import other_types  # noqa: E402
+import programs  # noqa: E402
+import tokenizer_texts  # noqa: E402
+from measure import NotMeasured, Side, interleave, ratio_row  # noqa: E402
 
 
 def machine():
@@ -43,6 +47,78 @@ def decode(rounds):
         results = interleave(sides, rounds, f"{threads} thread(s)")
         for metric, label in (("decode", "decode"), ("prefill", f"prefill {programs.PREFILL_TOKENS}")):
             print(ratio_row(f"{label}, {threads} thread(s)", results["chainpump"][metric], results["llama.cpp"][metric]))
+
+
+# Ratios that decode and prefill should reach, with 1 thread and with 2.
+TYPE_GOALS = {"Q4_1": ((2.8, 2.0), (7.0, 6.5)), "Q4_0": ((1.4, 1.25), (2.3, 2.2)), "Q4_K_M": ((2.0, 1.5), (3.0, 3.0)),
+              "Q8_0": ((1.3, 1.15), (3.0, 3.0)), "BF16": ((1.0, 1.0), (1.2, 1.2))}
+READ_SHARE = 0.90  # of the machine's bandwidth: a decode that reaches it has reached its goal, too
+
+
+def other_type(name):
+    try:
+        return programs.MODEL if name == "Q4_1" else other_types.path_of(programs.PROGRAM, programs.MODEL, name)
+    except other_types.NotMade as error:
+        raise NotMeasured(str(error)) from error
+
+
+def bytes_per_token(model):
+    """What a decode step reads of the weights: all, but for an embedding that is not the head as well."""
+    tensors = gguf.GGUFReader(model).tensors
+    own_head = any(tensor.name == "output.weight" for tensor in tensors)
+    return sum(int(tensor.n_bytes) for tensor in tensors if not (own_head and tensor.name == "token_embd.weight"))
+
+
+def types(rounds):
+    header("Weight types, one process, tokens per second", "llama.cpp")
+    for name, (decode_goals, prefill_goals) in TYPE_GOALS.items():
+        model = other_type(name)
+        step_bytes = bytes_per_token(model)
+        for threads in (1, 2):
+            sides = [Side("chainpump", lambda: programs.ours(1, threads, model=model)),
+                     Side("read", lambda: programs.read_bandwidth(threads)),
+                     Side("llama.cpp", lambda: programs.llama(threads, model=model))]
+            results = interleave(sides, rounds, f"{name}, {threads} thread(s)")
+            ours, theirs = results["chainpump"], results["llama.cpp"]
+            read = statistics.median(results["read"]["read"])
+            bound = READ_SHARE * read * 1e9 / step_bytes
+            goal = min(decode_goals[threads - 1], bound / statistics.median(theirs["decode"]))
+            print(ratio_row(f"{name} decode, {threads} thread(s)", ours["decode"], theirs["decode"], goal) +
+                  f"  read {read:.1f} GB/s, {READ_SHARE:.2f} of it: {bound:.0f}")
+            print(ratio_row(f"{name} prefill {programs.PREFILL_TOKENS}, {threads} thread(s)", ours["prefill"], theirs["prefill"],
+                            prefill_goals[threads - 1]))
+
+
+def batch(rounds):
+    """16 sequences decoded at once. Ours is the executor alone: no command runs several requests yet."""
+    header("16 sequences at once, 2 threads, tokens per second of all", "llama-batched-bench")
+    shape = dict(threads=2, prefill=8, decode=64, sequences=16)
+    sides = [Side("chainpump", lambda: programs.executor(**shape)), Side("llama.cpp", lambda: programs.llama_batch(**shape))]
+    results = interleave(sides, rounds, "batch")
+    print(ratio_row("decode", results["chainpump"]["decode"], results["llama.cpp"]["decode"], 4.5))
+
+
+PERPLEXITY_CONTEXT = 512
+PERPLEXITY_TYPES = ("Q4_1", "Q4_0", "Q5_0", "Q5_1", "Q4_K_M", "Q6_K", "Q8_0", "BF16")
+
+
+def perplexity(rounds):
+    """Of the oracle's texts, with the same file on both sides; not a measurement of time, so once."""
+    del rounds
+    print("\nPerplexity of a fixed text, same file (within 0.5 %)")
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((programs.ROOT / "tests/oracle/texts").glob("*.txt")))
+    ids = programs.token_ids(text)
+    half = PERPLEXITY_CONTEXT // 2
+    pieces = [ids[start:start + PERPLEXITY_CONTEXT] for start in range(0, len(ids) - PERPLEXITY_CONTEXT + 1, PERPLEXITY_CONTEXT)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        for name in PERPLEXITY_TYPES:
+            model = other_type(name)
+            ours = programs.perplexity(model, pieces, half)
+            theirs = programs.llama_perplexity(model, file.name, PERPLEXITY_CONTEXT)
+            off = 100 * (ours / theirs - 1)
+            print(f"  {name:8} chainpump {ours:9.4f}  llama.cpp {theirs:9.4f}  {off:+.3f} %  ({'ok' if abs(off) <= 0.5 else 'above'})")
 
 
 def pair(rounds):
@@ -98,7 +174,7 @@ def tokenizer(rounds):
           + f"; load {statistics.median(ours['load_ms']):.1f} ms")
 
 
-SECTIONS = {"decode": decode, "pair": pair, "hop": hop, "link": link, "tokenizer": tokenizer}
+SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link, "tokenizer": tokenizer}
 
 
 def main():

@@ -1,6 +1,7 @@
 // Decode and prefill speed of one model in one process, without links or scheduling: the executor
-// alone. Usage: executor_bench MODEL.gguf THREADS [PREFILL_TOKENS [DECODE_TOKENS [STAGES]]].
-// Prints medians; see docs for how figures are taken.
+// alone. Usage: executor_bench MODEL.gguf THREADS [PREFILL [DECODE [STAGES [SEQUENCES]]]], of which
+// PREFILL and DECODE are tokens of each of the SEQUENCES, which are decoded at once. Prints the
+// machine's read bandwidth with so many threads, then medians of the sums over all sequences.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "kernels/cpu/measure.h"
 #include "models/gguf/gguf.h"
 #include "models/llama/profile.h"
 #include "tests/fakes/stage_chain.h"
@@ -26,7 +28,44 @@ struct BenchOptions {
   int32_t prefill_tokens = 512;
   int32_t decode_tokens = 64;
   int32_t num_stages = 1;
+  int32_t num_sequences = 1;
 };
+
+// Before anything else is loaded, for a fresh look at what decode is bound by.
+double read_gigabytes_per_s(int num_threads) {
+  kernels::cpu::Team team({.num_threads = num_threads, .cores = {}, .spin = true});
+  const kernels::cpu::Isa isa = kernels::cpu::available_isas().back();
+  return kernels::cpu::measure_machine(isa, team).read_bytes_per_second / 1e9;
+}
+
+// Tokens per second of all sequences together, one value a step.
+struct Rates {
+  std::vector<double> prefill;
+  std::vector<double> decode;
+};
+
+// The sequences' prompts one after the other, then all of them at once, a token each.
+Status run_round(fakes::StageChain& chain, graph::SequenceDescriptor descriptor,
+                 const BenchOptions& options, Rates& rates) {
+  std::vector<fakes::Feed> feeds;
+  for (int32_t s = 0; s < options.num_sequences; ++s) {
+    descriptor.id = SequenceId(static_cast<uint64_t>(s) + 1);
+    chain.begin(descriptor);
+    const TimePoint before = steady_clock().now();
+    ASSIGN_OR_RETURN(const graph::StepResult result,
+                     chain.run({{descriptor.id, descriptor.prompt, true}}));
+    rates.prefill.push_back(options.prefill_tokens / to_seconds(steady_clock().now() - before));
+    feeds.push_back({descriptor.id, {result.tokens[0].token}, true});
+  }
+  for (int32_t i = 0; i < options.decode_tokens; ++i) {
+    const TimePoint before = steady_clock().now();
+    ASSIGN_OR_RETURN(const graph::StepResult result, chain.run(feeds));
+    rates.decode.push_back(options.num_sequences / to_seconds(steady_clock().now() - before));
+    for (size_t s = 0; s < feeds.size(); ++s) feeds[s].tokens = {result.tokens[s].token};
+  }
+  for (const fakes::Feed& feed : feeds) chain.release(feed.id);
+  return ok_status();
+}
 
 Status bench(const BenchOptions& options) {
   ASSIGN_OR_RETURN(const models::GgufFile file, models::GgufFile::open(options.path));
@@ -35,11 +74,14 @@ Status bench(const BenchOptions& options) {
   chain_options.num_layers = profile.num_layers;
   chain_options.num_stages = options.num_stages;
   chain_options.spec.num_threads = options.num_threads;
-  chain_options.spec.max_microbatch_tokens = options.prefill_tokens;
-  chain_options.spec.max_sequences = 4;
+  chain_options.spec.max_microbatch_tokens =
+      std::max(options.prefill_tokens, options.num_sequences);
+  chain_options.spec.max_sequences = options.num_sequences;
   chain_options.spec.context_tokens = options.prefill_tokens + options.decode_tokens + 64;
-  chain_options.spec.num_kv_blocks = 4 * (chain_options.spec.context_tokens / 32 + 1);
+  chain_options.spec.num_kv_blocks =
+      options.num_sequences * (chain_options.spec.context_tokens / 32 + 1);
   if (const char* isa = std::getenv("CHAINPUMP_ISA")) chain_options.spec.isa = isa;
+  fmt::print("read {:.2f} GB/s\n", read_gigabytes_per_s(options.num_threads));
   const TimePoint start = steady_clock().now();
   ASSIGN_OR_RETURN(fakes::StageChain chain, fakes::StageChain::load(options.path, chain_options));
   fmt::print("load {:.3f} s, {}\n", to_seconds(steady_clock().now() - start),
@@ -51,24 +93,13 @@ Status bench(const BenchOptions& options) {
   for (int32_t i = 0; i < options.prefill_tokens; ++i) {
     descriptor.prompt.push_back((i * 7919 + 11) % profile.vocabulary_size);
   }
-  std::vector<double> prefill;
-  std::vector<double> decode;
-  for (uint64_t round = 1; round <= 3; ++round) {
-    descriptor.id = SequenceId(round);
-    chain.begin(descriptor);
-    const TimePoint before = steady_clock().now();
-    ASSIGN_OR_RETURN(graph::StepResult result,
-                     chain.run({{descriptor.id, descriptor.prompt, true}}));
-    prefill.push_back(options.prefill_tokens / to_seconds(steady_clock().now() - before));
-    for (int32_t i = 0; i < options.decode_tokens; ++i) {
-      const TimePoint step = steady_clock().now();
-      ASSIGN_OR_RETURN(result, chain.run({{descriptor.id, {result.tokens[0].token}, true}}));
-      decode.push_back(1.0 / to_seconds(steady_clock().now() - step));
-    }
-    chain.release(descriptor.id);
-  }
-  fmt::print("{} threads, {} stages: prefill {:.0f} tokens/s, decode {:.1f} tokens/s\n",
-             options.num_threads, options.num_stages, median(prefill), median(decode));
+  Rates rates;
+  for (int round = 0; round < 3; ++round)
+    RETURN_IF_ERROR(run_round(chain, descriptor, options, rates));
+  fmt::print(
+      "{} threads, {} stages, {} sequences: prefill {:.0f} tokens/s, decode {:.1f} tokens/s\n",
+      options.num_threads, options.num_stages, options.num_sequences, median(rates.prefill),
+      median(rates.decode));
   return ok_status();
 }
 
@@ -78,7 +109,8 @@ Status bench(const BenchOptions& options) {
 int main(int argc, char** argv) {
   chainpump::BenchOptions options;
   if (argc < 3) {
-    fmt::print(stderr, "usage: {} MODEL.gguf THREADS [PREFILL [DECODE [STAGES]]]\n", argv[0]);
+    fmt::print(stderr, "usage: {} MODEL.gguf THREADS [PREFILL [DECODE [STAGES [SEQUENCES]]]]\n",
+               argv[0]);
     return 2;
   }
   options.path = argv[1];
@@ -86,6 +118,7 @@ int main(int argc, char** argv) {
   if (argc > 3) options.prefill_tokens = std::atoi(argv[3]);
   if (argc > 4) options.decode_tokens = std::atoi(argv[4]);
   if (argc > 5) options.num_stages = std::atoi(argv[5]);
+  if (argc > 6) options.num_sequences = std::atoi(argv[6]);
   const chainpump::Status status = chainpump::bench(options);
   if (status.ok()) return 0;
   fmt::print(stderr, "{}\n", status.error().message);

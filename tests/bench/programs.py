@@ -2,8 +2,10 @@
 import contextlib
 import ctypes
 import json
+import math
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from measure import NotMeasured
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = pathlib.Path(os.environ.get("CHAINPUMP_TEST_PROGRAM", ROOT / "build/release/chainpump"))
 MODEL = pathlib.Path(os.environ.get("CHAINPUMP_TEST_MODEL", ROOT / ".venv/model.gguf"))
+EXECUTOR = PROGRAM.parent / "tests/models/executor_bench"
 PEERS = pathlib.Path(os.environ.get("CHAINPUMP_PEERS", ROOT / ".cache/peers/build/bin"))
 PEER_PACKAGES = pathlib.Path(os.environ.get("CHAINPUMP_PEER_PACKAGES", ROOT / ".cache/peers/python"))
 PREFILL_TOKENS = 512
@@ -23,11 +26,12 @@ RUN_LIMIT_S = 180
 
 def call(command, **options):
     try:
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=RUN_LIMIT_S, **options)
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        done = subprocess.run([str(part) for part in command], text=True, timeout=RUN_LIMIT_S, **options)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotMeasured(str(error)) from error
     if done.returncode:
-        raise NotMeasured(f"{' '.join(map(str, command))}: exit status {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise NotMeasured(f"{' '.join(map(str, command))}: exit status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
     return done.stdout
 
 
@@ -37,10 +41,10 @@ def prompt_ids(count):
     return [200 + (7919 * i) % 40000 for i in range(count)]
 
 
-def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS):
+def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS, model=MODEL):
     """Tokens per second of prefill and decode, milliseconds per token. One request alone; `flags` as typed."""
     def run(prompt_tokens, new_tokens):
-        command = [PROGRAM, "run", "demo", "--model", MODEL, "--stages", stages, "--threads", threads, "--raw",
+        command = [PROGRAM, "run", "demo", "--model", model, "--stages", stages, "--threads", threads, "--raw",
                    "--prompt-ids", ",".join(map(str, prompt_ids(prompt_tokens))), "-n", new_tokens,
                    "--temperature", "0", "-o", "json", *flags]
         return json.loads(call(command))
@@ -56,15 +60,60 @@ def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS):
     return figures
 
 
+def executor(threads, prefill, decode, sequences, model=MODEL):
+    """The executor alone: the machine's read bandwidth in GB/s, and tokens per second of all sequences together."""
+    out = call([EXECUTOR, model, threads, prefill, decode, 1, sequences])
+    found = re.search(r"read ([\d.]+) GB/s.*prefill (\d+) tokens/s, decode ([\d.]+) tokens/s", out, re.DOTALL)
+    if not found:
+        raise NotMeasured(f"{EXECUTOR.name} said: {out.strip()[-300:]}")
+    return dict(zip(("read", "prefill", "decode"), map(float, found.groups())))
+
+
+def read_bandwidth(threads):
+    return {"read": executor(threads, 1, 1, 1)["read"]}
+
+
+def perplexity(model, pieces, half):
+    """Of the tokens of each piece past its first `half` and one, as llama-perplexity counts it."""
+    lines = "".join(json.dumps({"prompt_ids": piece[:half + 1], "target_ids": piece[half + 1:]}) + "\n" for piece in pieces)
+    out = call([PROGRAM, "score", "demo", "--model", model, "--stages", 1], input=lines)
+    values = [value for line in out.splitlines() for value in json.loads(line)["logprobs"]]
+    return math.exp(-sum(values) / len(values))
+
+
+def token_ids(text):
+    out = call([PROGRAM, "run", "demo", "--model", MODEL, "--stages", 1, "--raw", "-p", "-", "-n", 1, "-o", "json"], input=text)
+    return json.loads(out)["prompt_token_ids"]
+
+
 # -- llama.cpp --------------------------------------------------------------------------------------
-def llama(threads, rpc=None):
-    command = [PEERS / "llama-bench", "-m", MODEL, "-p", PREFILL_TOKENS, "-n", DECODE_TOKENS, "-t", threads, "-r", 1, "-o", "json"]
+def llama(threads, rpc=None, model=MODEL):
+    command = [PEERS / "llama-bench", "-m", model, "-p", PREFILL_TOKENS, "-n", DECODE_TOKENS, "-t", threads, "-r", 1, "-o", "json"]
     if rpc:
         command += ["--rpc", ",".join(rpc), "-ngl", 99]
     figures = {}
     for test in json.loads(call(command)):
         figures["prefill" if test["n_prompt"] else "decode"] = test["avg_ts"]
     return figures
+
+
+def llama_batch(threads, prefill, decode, sequences, model=MODEL):
+    """Tokens per second of all sequences together, decoded at once."""
+    out = call([PEERS / "llama-batched-bench", "-m", model, "-c", sequences * (prefill + decode) + 512, "-npp", prefill, "-ntg", decode,
+                "-npl", sequences, "-t", threads, "-tb", threads, "--output-format", "jsonl"])
+    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    if not rows:
+        raise NotMeasured(f"llama-batched-bench printed no figures: {out.strip()[-300:]}")
+    return {"decode": rows[-1]["speed_tg"]}
+
+
+def llama_perplexity(model, text_file, context):
+    command = [PEERS / "llama-perplexity", "-m", model, "-f", text_file, "-c", context, "-b", context, "-t", 2]
+    out = call(command, stderr=subprocess.STDOUT)
+    found = re.search(r"Final estimate: PPL = ([\d.]+)", out)
+    if not found:
+        raise NotMeasured(f"llama-perplexity printed no estimate: {out.strip()[-300:]}")
+    return float(found.group(1))
 
 
 def llama_features():
