@@ -5,6 +5,7 @@
 
 #include "actors/rank.h"
 #include "base/version.h"
+#include "cli/bench_kernels.h"
 #include "cli/bench_link.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
@@ -82,6 +83,7 @@ struct Flags {
   InspectOptions inspect;
   QuantizeVerbOptions quantize;
   BenchLinkOptions bench_link;
+  BenchKernelsOptions bench_kernels;
   std::string explain_key;
   std::string rank_label;
   std::string output = "table";
@@ -172,7 +174,14 @@ void add_others(CLI::App& app, Flags& flags) {
   bench.require_subcommand(1);
   CLI::App& link = *bench.add_subcommand("link", "our links beside ucx_perftest");
   link.add_option("--rounds", flags.bench_link.rounds)->check(CLI::Range(1, 100));
-  link.add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
+  CLI::App& kernels = *bench.add_subcommand("kernels", "our kernels beside the machine's limits");
+  BenchKernelsOptions& k = flags.bench_kernels;
+  kernels.add_option("graph", k.graph, "a graph file, or 'demo': its model's shapes");
+  kernels.add_option("--model", k.model_path, "the model, a GGUF file");
+  kernels.add_option("--threads", k.num_threads, "compute threads")->check(CLI::Range(1, 1024));
+  kernels.add_option("--type", k.types, "a weight type, as q4_1; may be given several times");
+  for (CLI::App* verb : {&link, &kernels})
+    verb->add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
 
   // A rank's program; started by the node agent only.
   app.add_subcommand("rank", "")->group("")->add_option("label", flags.rank_label);
@@ -198,7 +207,8 @@ int plan_verb(Flags& flags) {
 
 int run_verb(const CLI::App& app, Flags& flags) {
   const bool json = flags.output == "json";
-  flags.run.json = flags.plan.json = flags.validate.json = flags.bench_link.json = json;
+  flags.run.json = flags.plan.json = flags.validate.json = flags.bench_link.json =
+      flags.bench_kernels.json = json;
   flags.plan.yaml = flags.validate.yaml = flags.output == "yaml";
   if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
   if (app.got_subcommand("run")) {
@@ -217,6 +227,8 @@ int run_verb(const CLI::App& app, Flags& flags) {
     flags.inspect.output = json ? OutputFormat::json : OutputFormat::table;
     return run_inspect(flags.inspect);
   }
+  if (app.get_subcommand("bench")->got_subcommand("kernels"))
+    return run_bench_kernels(flags.bench_kernels);
   return run_bench_link(flags.bench_link);
 }
 

@@ -1,12 +1,13 @@
 // Products with int8 activations, AVX2.
 //
 // Lanes: 8 rows, half a panel; the halves are done one after the other. Quants unpack as in
-// matmul_avx512.cc; four broadcast activation bytes meet 8 rows x 4 columns in vpmaddubsw and
-// vpmaddwd. Up to 6 bits the 16-bit sums cannot saturate (2 * 63 * 127); 8-bit weights are taken as
-// signed, |w| times the activation with w's sign (2 * 128 * 127 fits), which yields the same exact
-// integer without an offset. The floating part is the reference's, operation for operation.
-// Threads: contiguous panels. Bound: reading weights for few tokens, then the two multiply pipes.
-// Reached (Zen4): one token 13 GB/s, 256 tokens 96 to 128 Gop/s a thread of 187 to 215.
+// matmul_avx512.cc; four broadcast activation bytes meet 8 rows x 4 columns in vpmaddubsw. Its sums
+// of two fit 16 bits up to 6 bits of weight (2 * 63 * 127), so those of 2 to 8 groups are added
+// before one vpmaddwd widens them; 8-bit weights are taken as signed, |w| times the activation with
+// w's sign (2 * 128 * 127 fits), which yields the same exact integer without an offset. The
+// floating part is the reference's, operation for operation. Threads: contiguous panels. Bound:
+// reading weights for few tokens, then the two multiply pipes. Reached (Zen4): one token 13 GB/s,
+// 256 tokens 96 to 128 Gop/s a thread of 187 to 215.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2.h"
@@ -43,14 +44,58 @@ inline __m256i unpack(const std::byte* block, int g) {
   }
 }
 
-// times: 1, or 256 for the high bytes of 16-bit activations.
+// Sums of two products, in 16 bits.
 template <QuantBits kBits>
-inline __m256i multiply(__m256i q, const int8_t* a, int16_t times) {
+inline __m256i multiply(__m256i q, const int8_t* a) {
   const __m256i four = _mm256_set1_epi32(*reinterpret_cast<const int32_t*>(a));
-  const __m256i pairs = kBits == QuantBits::b8
-                            ? _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(four, q))
-                            : _mm256_maddubs_epi16(q, four);
-  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(times));
+  return kBits == QuantBits::b8
+             ? _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(four, q))
+             : _mm256_maddubs_epi16(q, four);
+}
+
+// Groups whose sums of two products fit 16 bits together: 2 * 127 * the largest quant each.
+constexpr int groups_in_16_bits(QuantBits bits) {
+  switch (bits) {
+    case QuantBits::b4:
+      return 8;
+    case QuantBits::b5:
+      return 4;
+    case QuantBits::b6:
+      return 2;
+    case QuantBits::b8:
+      break;
+  }
+  return 1;
+}
+
+// Adds the products of one block with each token's activations to its sums; k6: of the last four
+// groups to its seconds.
+template <QuantBits kBits, bool kSplit, int kTerms, int kTokens>
+inline void add_block(const std::byte* block, const int8_t* quants, __m256i* sums,
+                      __m256i* seconds) {
+  constexpr int kRun = groups_in_16_bits(kBits);
+#pragma GCC unroll 2
+  for (int term = 0; term < kTerms; ++term, quants += kBlockCols) {
+    const __m256i times = _mm256_set1_epi16(term + 1 < kTerms ? 256 : 1);  // the high bytes
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; g += kRun) {
+      __m256i pairs[kTokens];
+#pragma GCC unroll 8
+      for (int i = 0; i < kRun; ++i) {
+        const __m256i q = unpack<kBits>(block, g + i);
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i two = multiply<kBits>(q, quants + t * kTerms * kBlockCols + 4 * (g + i));
+          pairs[t] = i == 0 ? two : _mm256_add_epi16(pairs[t], two);
+        }
+      }
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        __m256i& sum = kSplit && g >= 4 ? seconds[t] : sums[t];
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs[t], times));
+      }
+    }
+  }
 }
 
 struct Scales {
@@ -148,20 +193,7 @@ void half_panel_times_tokens(const Job& job) {
         seconds[t] = start<kBits>(metas[t].neg_sum - metas[t].neg_sum_lo);
       }
     }
-#pragma GCC unroll 8
-    for (int g = 0; g < 8; ++g) {
-      const __m256i q = unpack<kBits>(block, g);
-#pragma GCC unroll 4
-      for (int t = 0; t < kTokens; ++t) {
-        __m256i& sum = kScale == ScaleKind::k6 && g >= 4 ? seconds[t] : sums[t];
-        const int8_t* a = quants + t * kTerms * kBlockCols + 4 * g;
-        if constexpr (kTerms == 2) {
-          sum = _mm256_add_epi32(sum, multiply<kBits>(q, a, 256));
-          a += kBlockCols;
-        }
-        sum = _mm256_add_epi32(sum, multiply<kBits>(q, a, 1));
-      }
-    }
+    add_block<kBits, kScale == ScaleKind::k6, kTerms, kTokens>(block, quants, sums, seconds);
     const Scales s = load_scales<kScale>(job.scales, b, job.row);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {

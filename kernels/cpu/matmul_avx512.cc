@@ -96,19 +96,25 @@ inline __m512i start(int32_t neg_sum, unsigned shift) {
   return _mm512_slli_epi32(_mm512_set1_epi32(neg_sum), shift);
 }
 
+// sum + q times the four activation bytes at `a`, in every lane. GCC 12 has no pattern for the
+// broadcast that is part of the instruction and would spend a load of its own on each.
+inline __m512i dot(__m512i sum, __m512i q, const int32_t* a) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(q), "m"(*a));
+  return sum;
+}
+
 // sum + the products of kCount groups with the activation bytes at `a`, of one term or two.
 template <int kTerms, int kCount>
 inline __m512i multiply_add(__m512i sum, const __m512i* q, const int32_t* a) {
   if constexpr (kTerms == 2) {
     __m512i high = _mm512_setzero_si512();
 #pragma GCC unroll 8
-    for (int g = 0; g < kCount; ++g)
-      high = _mm512_dpbusd_epi32(high, q[g], _mm512_set1_epi32(a[g]));
+    for (int g = 0; g < kCount; ++g) high = dot(high, q[g], a + g);
     sum = _mm512_add_epi32(sum, _mm512_slli_epi32(high, 8));
     a += kGroups;
   }
 #pragma GCC unroll 8
-  for (int g = 0; g < kCount; ++g) sum = _mm512_dpbusd_epi32(sum, q[g], _mm512_set1_epi32(a[g]));
+  for (int g = 0; g < kCount; ++g) sum = dot(sum, q[g], a + g);
   return sum;
 }
 

@@ -42,8 +42,11 @@ inline __m512 load_weights(const std::byte* panel, int64_t run) {
 template <PanelKind kKind>
 inline __m512 multiply_add(__m512 acc, __m512 w, const std::byte* x) {
   if constexpr (kKind == PanelKind::bf16_pairs) {
-    const __m512i pair = _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(x));
-    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(pair));
+    // The broadcast is part of the instruction; GCC 12 has no pattern for it.
+    asm("vdpbf16ps %2%{1to16%}, %1, %0"
+        : "+v"(acc)
+        : "v"(w), "m"(*reinterpret_cast<const int32_t*>(x)));
+    return acc;
   } else {
     return _mm512_fmadd_ps(w, _mm512_set1_ps(*reinterpret_cast<const float*>(x)), acc);
   }

@@ -100,6 +100,8 @@ class Refusals(Contract):
     def test_usage(self):
         self.refused(2, ["rnu"], "no verb 'rnu'", "did you mean 'run'?")
         self.refused(2, ["bench", "lnik"], "did you mean 'link'?")
+        self.refused(2, ["bench", "kernels", "--type", "q9", *MODEL], "'q9'")
+        self.refused(3, ["bench", "kernels", "--model", "/nowhere.gguf"], "/nowhere.gguf")
         self.refused(2, ["run", "demo", "--modle", "x"], "'--modle'", "did you mean '--model'?")
         self.refused(2, ["run", "demo", "--modle=x"], "did you mean '--model'?")
         self.refused(2, ["run", "demo", "--temp", "1"], "did you mean '--temperature'?")

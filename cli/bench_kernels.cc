@@ -1,0 +1,160 @@
+#include "cli/bench_kernels.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "base/version.h"
+#include "cli/deploy.h"
+#include "cli/exit_status.h"
+#include "cli/graph_commands.h"
+#include "cli/kernel_figures.h"
+#include "models/llama/config.h"
+
+namespace chainpump::cli {
+namespace {
+
+using kernels::cpu::MachineRates;
+
+struct Product {
+  const char* name;
+  int64_t rows;
+  int64_t cols;
+};
+
+struct ModelShapes {
+  std::string name;
+  std::vector<Product> products;
+};
+
+constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
+                            DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
+                            DType::q4_k, DType::q5_k, DType::q6_k};
+
+ModelShapes llama_8b() {
+  return {"llama-8b",
+          {{"q, o", 4096, 4096},
+           {"k, v", 1024, 4096},
+           {"gate, up", 14336, 4096},
+           {"down", 4096, 14336},
+           {"head", 128256, 4096}}};
+}
+
+Result<ModelShapes> shapes_of_model(const BenchKernelsOptions& options) {
+  ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options.graph));
+  graph::PlanOverrides overrides;
+  if (!options.model_path.empty()) overrides.model_path = options.model_path;
+  ASSIGN_OR_RETURN(const std::string path, find_model(options.graph, graph, overrides));
+  ASSIGN_OR_RETURN(const models::GgufFile file, models::GgufFile::open(path));
+  ASSIGN_OR_RETURN(const models::LlamaConfig config, models::read_llama_config(file));
+  const int64_t hidden = config.hidden_size;
+  return ModelShapes{config.name.empty() ? path : config.name,
+                     {{"q, o", config.q_size(), hidden},
+                      {"k, v", config.kv_size(), hidden},
+                      {"gate, up", config.feed_forward_size, hidden},
+                      {"down", hidden, config.feed_forward_size},
+                      {"head", config.vocabulary_size, hidden}}};
+}
+
+Result<std::vector<DType>> chosen_types(const BenchKernelsOptions& options) {
+  std::vector<DType> types;
+  for (const std::string& name : options.types) {
+    const std::optional<DType> type = dtype_from_name(name);
+    if (!type || std::find(std::begin(kTypes), std::end(kTypes), *type) == std::end(kTypes)) {
+      return make_error(ErrorCode::invalid_argument, "'{}' is no weight type", name);
+    }
+    types.push_back(*type);
+  }
+  if (types.empty()) types.assign(std::begin(kTypes), std::end(kTypes));
+  return types;
+}
+
+/// Prints as it goes, as the whole takes a minute or more.
+class Report {
+ public:
+  Report(bool json, kernels::cpu::Isa isa, int num_threads) : json_(json) {
+    document_ = {{"release", fmt::format("{}+{}", release(), commit())},
+                 {"isa", to_string(isa)},
+                 {"threads", num_threads},
+                 {"rows", nlohmann::ordered_json::array()}};
+    if (json_) return;
+    fmt::print("{} threads, {}, chainpump {}+{}\n", num_threads, to_string(isa), release(),
+               commit());
+  }
+
+  void begin(const std::string& model, DType type, const MachineRates& rates) {
+    model_ = model;
+    if (json_) return;
+    fmt::print("\n{} {}: read {:.1f} GB/s, int8 {:.0f}, bf16 {:.0f}, f32 {:.0f} Gop/s\n", model,
+               to_string(type), rates.read_bytes_per_second / 1e9, rates.int8_ops_per_second / 1e9,
+               rates.bf16_ops_per_second / 1e9, rates.f32_ops_per_second / 1e9);
+  }
+
+  void add(const KernelFigure& f) {
+    const double ratio = f.achieved / f.bound;
+    document_["rows"].push_back({{"model", model_},
+                                 {"operation", f.operation},
+                                 {"type", to_string(f.type)},
+                                 {"rows", f.rows},
+                                 {"cols", f.cols},
+                                 {"tokens", f.num_tokens},
+                                 {"achieved", f.achieved},
+                                 {"bound", f.bound},
+                                 {"unit", f.unit},
+                                 {"ratio", ratio}});
+    if (json_) return;
+    fmt::print("  {:<10} {:>6} x {:<6} {:>4} tokens {:>8.1f} of {:>6.1f} {:<6} {:.2f}\n",
+               f.operation, f.rows, f.cols, f.num_tokens, f.achieved, f.bound, f.unit, ratio);
+    std::fflush(stdout);
+  }
+
+  void end() const {
+    if (json_) fmt::print("{}\n", document_.dump(2));
+  }
+
+ private:
+  bool json_;
+  std::string model_;
+  nlohmann::ordered_json document_;
+};
+
+Status bench(const BenchKernelsOptions& options) {
+  ASSIGN_OR_RETURN(const std::vector<DType> types, chosen_types(options));
+  ASSIGN_OR_RETURN(const ModelShapes model, shapes_of_model(options));
+  const char* forced = std::getenv("CHAINPUMP_ISA");
+  ASSIGN_OR_RETURN(const kernels::cpu::Isa isa,
+                   kernels::cpu::choose_isa(forced == nullptr ? "" : forced));
+  std::vector<int> cores;
+  for (int i = 0; i < options.num_threads; ++i) cores.push_back(i);
+  kernels::cpu::Team team({.num_threads = options.num_threads, .cores = cores});
+  const KernelBench bench{isa, &team};
+  Report report(options.json, isa, options.num_threads);
+  for (const ModelShapes& shapes : {model, llama_8b()}) {
+    for (const DType type : types) {
+      const MachineRates rates = measure_machine(isa, team);
+      report.begin(shapes.name, type, rates);
+      for (const Product& p : shapes.products) {
+        if (p.cols % info(type).block_elements != 0) continue;  // such a file cannot be
+        for (const KernelFigure& figure :
+             measure_product(bench, rates, p.name, type, p.rows, p.cols, {1, 2, 4, 16, 512})) {
+          report.add(figure);
+        }
+      }
+    }
+  }
+  report.end();
+  return ok_status();
+}
+
+}  // namespace
+
+int run_bench_kernels(const BenchKernelsOptions& options) {
+  const Status status = bench(options);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "chainpump: %s\n", status.error().message.c_str());
+  return exit_status(status.error().code);
+}
+
+}  // namespace chainpump::cli

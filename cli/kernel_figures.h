@@ -1,0 +1,42 @@
+// The measurements behind `chainpump bench kernels`: one operation on one shape, with the bound
+// that applies to it. A figure is the median of a few runs; everything is allocated outside the
+// clock. Call from the thread that owns the team.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/measure.h"
+#include "kernels/cpu/team.h"
+
+namespace chainpump::cli {
+
+struct KernelFigure {
+  std::string operation;
+  DType type = DType::f32;  // of weights
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t num_tokens = 0;
+  double achieved = 0;  // in units of 1e9 per second
+  double bound = 0;
+  const char* unit = "";  // GB/s of packed weights, or Gop/s (two per multiply-add)
+};
+
+struct KernelBench {
+  kernels::cpu::Isa isa;
+  kernels::cpu::Team* team;
+};
+
+/// A product with weights [rows, cols] of `type` for each count in `tokens`, by the bound that is
+/// nearer: reading the weights or multiplying. Few tokens: matrices side by side, together larger
+/// than the caches; rows beyond 64 MB of weights are left out, as each panel of rows is on its own.
+/// Many tokens (over 64): one matrix of at most 2,048 rows.
+std::vector<KernelFigure> measure_product(const KernelBench& bench,
+                                          const kernels::cpu::MachineRates& rates,
+                                          const std::string& operation, DType type, int64_t rows,
+                                          int64_t cols, const std::vector<int64_t>& tokens);
+
+}  // namespace chainpump::cli
