@@ -3,20 +3,21 @@
 // that files compiled for different instruction sets may all include it.
 //
 // Weights: panels of 16 rows, rows past the end zero. A panel is one run of memory:
-//   int8 form   blocks of 32 columns: quants (QuantBits * 64 bytes), then after the last block the
-//               scales of all blocks. Group g is columns 4g .. 4g+3 of the block; a 64-byte vector
-//               holds [row][4 columns], so that 4 activation bytes broadcast meet it in vpdpbusd.
+//   int8 form   units of 1, 2 or 8 blocks of 32 columns: the scales of the unit's blocks, then
+//               their quants (QuantBits * 64 bytes each), so that a product is one stream through
+//               memory. Group g is columns 4g .. 4g+3 of a block; a 64-byte vector holds
+//               [row][4 columns], so that 4 activation bytes broadcast meet it in vpdpbusd.
 //               4 bits: vector p: group p in the low nibbles, group p + 4 in the high ones.
 //               5 bits: the 4 nibble vectors, then one whose byte has bit g = bit 4 of group g.
 //               6 bits: the nibble vectors, then two with bits 4..5 of groups 0..3 and 4..7, two
 //               bits each. 8 bits: eight vectors, group g in vector g.
 //   f32 form    [cols][16] of f32, f16 or bf16
 //   bf16 form   [cols / 2 rounded up][16][2] bf16
-// Scales per panel, rows innermost (16 of each):
-//   scale       [block] f16 d                              q4_0 q5_0 q8_0: w = d (q - offset)
-//   scale_min   [block] f16 d, f16 m                       q4_1 q5_1:      w = d q + m
-//   k_min       [256 columns] f16 d, f16 dmin, 8 x (u8 sc, u8 mn)  q4_k q5_k: w = d sc q - dmin mn
-//   k6          [256 columns] f16 d, 16 x (s8 sc)          q6_k: w = d sc (q - 32), sc per 16
+// Scales of a unit, rows innermost (16 of each):
+//   scale       2 blocks: f16 d each                       q4_0 q5_0 q8_0: w = d (q - offset)
+//   scale_min   1 block: f16 d, f16 m                      q4_1 q5_1:      w = d q + m
+//   k_min       8 blocks: f16 d, f16 dmin, 8 x (u8 sc, u8 mn)  q4_k q5_k:  w = d sc q - dmin mn
+//   k6          8 blocks: f16 d, 16 x (s8 sc), 32 bytes of nothing  q6_k:  w = d sc (q - 32)
 #pragma once
 
 #include <cstddef>
@@ -30,13 +31,15 @@ inline constexpr int kGroups = 8;  // of 4 columns in a block
 
 enum class QuantBits : uint8_t { b4 = 4, b5 = 5, b6 = 6, b8 = 8 };
 enum class ScaleKind : uint8_t { scale, scale_min, k_min, k6 };
+/// By ScaleKind: blocks in a unit, and bytes of its scales.
+inline constexpr int64_t kUnitBlocks[] = {2, 1, 8, 8};
+inline constexpr int64_t kUnitScaleBytes[] = {64, 64, 320, 320};
 enum class PanelKind : uint8_t { quantised, f32, f16, bf16, bf16_pairs };
 
 /// A packed matrix as the kernels see it.
 struct PanelView {
   const std::byte* data;
-  int64_t panel_bytes;   // from one panel to the next, a multiple of 64
-  int64_t scale_offset;  // of the scales inside a panel
+  int64_t panel_bytes;  // from one panel to the next, a multiple of 64
   int64_t rows;
   int64_t cols;
   PanelKind kind;

@@ -116,21 +116,19 @@ inline __m256 from_signed(const std::byte* at) {
 }
 
 template <ScaleKind kScale>
-inline Scales load_scales(const std::byte* scales, int64_t b, int row) {
+inline Scales load_scales(const std::byte* unit, int64_t b, int row) {
   if constexpr (kScale == ScaleKind::scale) {
-    return {halves(scales + b * 32 + row * 2), _mm256_setzero_ps()};
+    return {halves(unit + b * 32 + row * 2), _mm256_setzero_ps()};
   } else if constexpr (kScale == ScaleKind::scale_min) {
-    return {halves(scales + b * 64 + row * 2), halves(scales + b * 64 + 32 + row * 2)};
+    return {halves(unit + row * 2), halves(unit + 32 + row * 2)};
   } else if constexpr (kScale == ScaleKind::k_min) {
-    const std::byte* super = scales + b / 8 * 320;
-    const std::byte* small = super + 64 + b % 8 * 32 + row;
-    const __m256 minimum = _mm256_mul_ps(halves(super + 32 + row * 2), from_unsigned(small + 16));
-    return {_mm256_mul_ps(halves(super + row * 2), from_unsigned(small)),
+    const std::byte* small = unit + 64 + b * 32 + row;
+    const __m256 minimum = _mm256_mul_ps(halves(unit + 32 + row * 2), from_unsigned(small + 16));
+    return {_mm256_mul_ps(halves(unit + row * 2), from_unsigned(small)),
             _mm256_xor_ps(minimum, _mm256_set1_ps(-0.0f))};
   } else {
-    const std::byte* super = scales + b / 8 * 288;
-    const std::byte* small = super + 32 + b % 8 * 32 + row;
-    const __m256 d = halves(super + row * 2);
+    const std::byte* small = unit + 32 + b * 32 + row;
+    const __m256 d = halves(unit + row * 2);
     return {_mm256_mul_ps(d, from_signed(small)), _mm256_mul_ps(d, from_signed(small + 16))};
   }
 }
@@ -141,11 +139,18 @@ inline __m256i start(int32_t neg_sum) {
   return _mm256_slli_epi32(_mm256_set1_epi32(neg_sum), static_cast<int>(kBits) - 1);
 }
 
+constexpr int64_t kAheadBytes = 5120;
+
+template <int64_t kBytes>
+inline void fetch_ahead(const std::byte* at) {
+#pragma GCC unroll 8
+  for (int64_t line = 0; line < kBytes; line += 64)
+    _mm_prefetch(reinterpret_cast<const char*>(at + kAheadBytes + line), _MM_HINT_T0);
+}
+
 struct Job {
-  const std::byte* panel;  // already at the half's first row
-  const std::byte* scales;
-  const std::byte* ahead;  // the next panel, to fetch at the pace of this one, or null
-  int64_t pace;
+  const std::byte* panel;
+  bool fetch;  // the first to read these lines: asks for those ahead in the stream of panels
   const int8_t* quants;
   const ActivationMeta* metas;
   int64_t num_blocks;
@@ -169,19 +174,22 @@ inline void store(const Job& job, int t, __m256 value) {
 template <QuantBits kBits, ScaleKind kScale, int kTerms, int kTokens>
 void half_panel_times_tokens(const Job& job) {
   constexpr bool kHasMinimum = kScale == ScaleKind::scale_min || kScale == ScaleKind::k_min;
+  constexpr int64_t kBlocks = kUnitBlocks[static_cast<int>(kScale)];
+  constexpr int64_t kScaleBytes = kUnitScaleBytes[static_cast<int>(kScale)];
+  constexpr int64_t kQuantBytes = static_cast<int>(kBits) * 64;
   const std::byte* block = job.panel;
+  const std::byte* unit = nullptr;
   const int8_t* quants = job.quants;
   const ActivationMeta* metas = job.metas;
-  const std::byte* ahead = job.ahead;
   __m256 acc[kTokens];
   for (__m256& one : acc) one = _mm256_setzero_ps();
   for (int64_t b = 0; b < job.num_blocks; ++b) {
-    if (ahead != nullptr) {
-#pragma GCC unroll 10
-      for (int line = 0; line <= static_cast<int>(kBits); ++line)
-        _mm_prefetch(reinterpret_cast<const char*>(ahead + line * 64), _MM_HINT_T0);
-      ahead += job.pace;
+    if (b % kBlocks == 0) {
+      unit = block;
+      if (job.fetch) fetch_ahead<kScaleBytes>(block);
+      block += kScaleBytes;
     }
+    if (job.fetch) fetch_ahead<kQuantBytes>(block);
     __m256i sums[kTokens];
     __m256i seconds[kTokens];
 #pragma GCC unroll 4
@@ -193,8 +201,9 @@ void half_panel_times_tokens(const Job& job) {
         seconds[t] = start<kBits>(metas[t].neg_sum - metas[t].neg_sum_lo);
       }
     }
-    add_block<kBits, kScale == ScaleKind::k6, kTerms, kTokens>(block, quants, sums, seconds);
-    const Scales s = load_scales<kScale>(job.scales, b, job.row);
+    add_block<kBits, kScale == ScaleKind::k6, kTerms, kTokens>(block + job.row * 4, quants, sums,
+                                                               seconds);
+    const Scales s = load_scales<kScale>(unit, b % kBlocks, job.row);
 #pragma GCC unroll 4
     for (int t = 0; t < kTokens; ++t) {
       const __m256 a_scale = _mm256_set1_ps(metas[t].scale);
@@ -206,7 +215,7 @@ void half_panel_times_tokens(const Job& job) {
       if constexpr (kHasMinimum)
         acc[t] = _mm256_fmadd_ps(s.second, _mm256_set1_ps(metas[t].scaled_sum), acc[t]);
     }
-    block += static_cast<int>(kBits) * 64;
+    block += kQuantBytes;
     quants += job.step * kTerms * kBlockCols;
     metas += job.step;
   }
@@ -262,10 +271,8 @@ void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t l
       const int64_t rows = w.rows - panel * kPanelRows - row;
       if (rows <= 0) continue;
       Job job{};
-      job.panel = data + row * 4;
-      job.scales = data + w.scale_offset;
+      job.panel = data;
       job.num_blocks = x.num_blocks;
-      job.pace = w.panel_bytes / x.num_blocks;
       job.row = row;
       job.y_stride = y.stride;
       job.num_rows = rows < 8 ? static_cast<int>(rows) : 8;
@@ -278,7 +285,7 @@ void matmul_int8(const PanelView& w, const Int8View& x, int64_t first, int64_t l
         job.quants = x.quants + (tile * x.num_blocks + in_tile) * x.num_terms * kBlockCols;
         job.metas = x.metas + tile * x.num_blocks + in_tile;
         job.y = y.data + t * y.stride + panel * kPanelRows + row;
-        job.ahead = row == 0 && t == 0 ? data + w.panel_bytes : nullptr;
+        job.fetch = row == 0 && t == 0;
         kernels.by_tokens[count](job);
         t += count;
       }

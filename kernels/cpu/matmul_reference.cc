@@ -39,30 +39,28 @@ struct BlockScales {
   float minimum;
 };
 
-BlockScales scales_at(const PanelView& w, const std::byte* panel, int64_t b, int lane) {
-  const std::byte* scales = panel + w.scale_offset;
+// Of block `b` of the unit whose scales begin at `unit`.
+BlockScales scales_at(ScaleKind kind, const std::byte* unit, int64_t b, int lane) {
   const auto half = [](const std::byte* at) { return f16_to_float(load<uint16_t>(at)); };
-  switch (w.scale_kind) {
+  switch (kind) {
     case ScaleKind::scale: {
-      const float d = half(scales + (b * 16 + lane) * 2);
+      const float d = half(unit + (b * 16 + lane) * 2);
       return {{d, d}, 0};
     }
     case ScaleKind::scale_min: {
-      const float d = half(scales + (b * 32 + lane) * 2);
-      return {{d, d}, half(scales + (b * 32 + 16 + lane) * 2)};
+      const float d = half(unit + lane * 2);
+      return {{d, d}, half(unit + (16 + lane) * 2)};
     }
     case ScaleKind::k_min: {
-      const std::byte* super = scales + b / 8 * 320;
-      const std::byte* small = super + 64 + b % 8 * 32;
-      const float d = half(super + lane * 2) * static_cast<float>(load<uint8_t>(small + lane));
+      const std::byte* small = unit + 64 + b * 32;
+      const float d = half(unit + lane * 2) * static_cast<float>(load<uint8_t>(small + lane));
       const float m =
-          half(super + 32 + lane * 2) * static_cast<float>(load<uint8_t>(small + 16 + lane));
+          half(unit + 32 + lane * 2) * static_cast<float>(load<uint8_t>(small + 16 + lane));
       return {{d, d}, -m};
     }
     case ScaleKind::k6: {
-      const std::byte* super = scales + b / 8 * 288;
-      const std::byte* small = super + 32 + b % 8 * 32;
-      const float d = half(super + lane * 2);
+      const std::byte* small = unit + 32 + b * 32;
+      const float d = half(unit + lane * 2);
       return {{d * static_cast<float>(load<int8_t>(small + lane)),
                d * static_cast<float>(load<int8_t>(small + 16 + lane))},
               0};
@@ -74,10 +72,14 @@ BlockScales scales_at(const PanelView& w, const std::byte* panel, int64_t b, int
 float element_int8(const PanelView& w, const std::byte* panel, int lane, const int8_t* quants,
                    const ActivationMeta* metas, const Int8View& x, int64_t step) {
   const int64_t quant_bytes = static_cast<int64_t>(w.bits) * 64;
+  const int64_t unit_blocks = kUnitBlocks[static_cast<size_t>(w.scale_kind)];
+  const int64_t scale_bytes = kUnitScaleBytes[static_cast<size_t>(w.scale_kind)];
   const bool has_offset = w.scale_kind == ScaleKind::scale || w.scale_kind == ScaleKind::k6;
   float acc = 0;
   for (int64_t b = 0; b < x.num_blocks; ++b) {
-    const std::byte* block = panel + b * quant_bytes;
+    const int64_t in_unit = b % unit_blocks;
+    const std::byte* unit = panel + b / unit_blocks * (scale_bytes + unit_blocks * quant_bytes);
+    const std::byte* block = unit + scale_bytes + in_unit * quant_bytes;
     const int8_t* a = quants + b * step * x.num_terms * kBlockCols;
     const ActivationMeta& meta = metas[b * step];
     int32_t sums[2] = {0, 0};
@@ -89,7 +91,7 @@ float element_int8(const PanelView& w, const std::byte* panel, int lane, const i
       sums[0] += meta.neg_sum_lo * (1 << w.offset_shift);
       sums[1] += (meta.neg_sum - meta.neg_sum_lo) * (1 << w.offset_shift);
     }
-    const BlockScales scales = scales_at(w, panel, b, lane);
+    const BlockScales scales = scales_at(w.scale_kind, unit, in_unit, lane);
     if (w.scale_kind == ScaleKind::k6) {
       acc = std::fma(static_cast<float>(sums[0]), scales.scale[0] * meta.scale, acc);
       acc = std::fma(static_cast<float>(sums[1]), scales.scale[1] * meta.scale, acc);

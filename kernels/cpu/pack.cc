@@ -12,20 +12,19 @@
 namespace chainpump::kernels::cpu {
 namespace {
 
-constexpr int64_t kSuperBlocks = 8;  // blocks of 32 that share d and dmin in K types
+// Where a block lies in its panel.
+struct BlockPlace {
+  int64_t scales;  // of its unit
+  int64_t quants;
+  int64_t in_unit;
+};
 
-int64_t scale_bytes(ScaleKind kind, int64_t num_blocks) {
-  switch (kind) {
-    case ScaleKind::scale:
-      return num_blocks * kPanelRows * 2;
-    case ScaleKind::scale_min:
-      return num_blocks * kPanelRows * 4;
-    case ScaleKind::k_min:
-      return num_blocks / kSuperBlocks * kPanelRows * (4 + kSuperBlocks * 2);
-    case ScaleKind::k6:
-      return num_blocks / kSuperBlocks * kPanelRows * (2 + kSuperBlocks * 2);
-  }
-  return 0;
+BlockPlace place_of(QuantBits bits, ScaleKind kind, int64_t b) {
+  const int64_t blocks = kUnitBlocks[static_cast<size_t>(kind)];
+  const int64_t scale_bytes = kUnitScaleBytes[static_cast<size_t>(kind)];
+  const int64_t quant_bytes = static_cast<int64_t>(bits) * 64;
+  const int64_t unit = b / blocks * (scale_bytes + blocks * quant_bytes);
+  return {unit, unit + scale_bytes + b % blocks * quant_bytes, b % blocks};
 }
 
 PanelView make_view(DType type, ActivationForm form, int64_t rows, int64_t cols) {
@@ -38,8 +37,8 @@ PanelView make_view(DType type, ActivationForm form, int64_t rows, int64_t cols)
     view.bits = traits.bits;
     view.scale_kind = traits.scale_kind;
     view.offset_shift = traits.offset_shift;
-    view.scale_offset = cols / kBlockCols * static_cast<int64_t>(traits.bits) * 64;
-    view.panel_bytes = view.scale_offset + scale_bytes(traits.scale_kind, cols / kBlockCols);
+    const BlockPlace last = place_of(traits.bits, traits.scale_kind, cols / kBlockCols - 1);
+    view.panel_bytes = last.quants + static_cast<int64_t>(traits.bits) * 64;
   } else if (form == ActivationForm::bf16) {
     view.kind = PanelKind::bf16_pairs;
     view.panel_bytes = (cols + 1) / 2 * kPanelRows * 4;
@@ -80,28 +79,27 @@ void store_quants(std::byte* block_at, QuantBits bits, int lane, const uint32_t*
   }
 }
 
-void store_scales(std::byte* scales, ScaleKind kind, int64_t b, int lane, const QuantBlock& block) {
+// Row `lane` of the scales of a unit's block `b`.
+void store_scales(std::byte* unit, ScaleKind kind, int64_t b, int lane, const QuantBlock& block) {
   switch (kind) {
     case ScaleKind::scale:
-      put(scales + (b * kPanelRows + lane) * 2, block.d);
+      put(unit + (b * kPanelRows + lane) * 2, block.d);
       return;
     case ScaleKind::scale_min:
-      put(scales + (b * 2 * kPanelRows + lane) * 2, block.d);
-      put(scales + ((b * 2 + 1) * kPanelRows + lane) * 2, block.m);
+      put(unit + lane * 2, block.d);
+      put(unit + (kPanelRows + lane) * 2, block.m);
       return;
     case ScaleKind::k_min: {
-      std::byte* super = scales + b / kSuperBlocks * kPanelRows * (4 + kSuperBlocks * 2);
-      put(super + lane * 2, block.d);
-      put(super + (kPanelRows + lane) * 2, block.m);
-      std::byte* small = super + kPanelRows * (4 + b % kSuperBlocks * 2);
+      put(unit + lane * 2, block.d);
+      put(unit + (kPanelRows + lane) * 2, block.m);
+      std::byte* small = unit + kPanelRows * (4 + b * 2);
       put(small + lane, block.sc);
       put(small + kPanelRows + lane, block.mn);
       return;
     }
     case ScaleKind::k6: {
-      std::byte* super = scales + b / kSuperBlocks * kPanelRows * (2 + kSuperBlocks * 2);
-      put(super + lane * 2, block.d);
-      std::byte* small = super + kPanelRows * (2 + b % kSuperBlocks * 2);
+      put(unit + lane * 2, block.d);
+      std::byte* small = unit + kPanelRows * (2 + b * 2);
       put(small + lane, block.sc);
       put(small + kPanelRows + lane, block.mn);
       return;
@@ -114,13 +112,13 @@ void pack_quantised(DType type, const PanelView& view, const std::byte* raw, int
                     int64_t panel, std::byte* out) {
   const int64_t first = panel * kPanelRows;
   const auto lanes = static_cast<int>(std::min<int64_t>(kPanelRows, view.rows - first));
-  const int64_t quant_bytes = static_cast<int64_t>(view.bits) * 64;
   QuantBlock block;
   for (int64_t b = 0; b < view.cols / kBlockCols; ++b) {
+    const BlockPlace place = place_of(view.bits, view.scale_kind, b);
     for (int lane = 0; lane < lanes; ++lane) {
       decode_block(type, raw + (first + lane) * raw_stride, b, &block);
-      store_quants(out + b * quant_bytes, view.bits, lane, block.groups);
-      store_scales(out + view.scale_offset, view.scale_kind, b, lane, block);
+      store_quants(out + place.quants, view.bits, lane, block.groups);
+      store_scales(out + place.scales, view.scale_kind, place.in_unit, lane, block);
     }
   }
 }

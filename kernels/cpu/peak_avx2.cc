@@ -26,7 +26,7 @@ uint64_t read_sweep(const std::byte* data, int64_t bytes) {
     for (int i = 0; i < 8; ++i) {
       const auto* from = reinterpret_cast<const __m256i*>(data + at + i * 32);
       if (i % 2 == 0)
-        _mm_prefetch(reinterpret_cast<const char*>(data + at + 4096 + i * 32), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(data + at + 4096 + i * 32), _MM_HINT_NTA);
       fold[i] = _mm256_xor_si256(fold[i], _mm256_loadu_si256(from));
     }
   }

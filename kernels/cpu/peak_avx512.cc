@@ -24,7 +24,7 @@ uint64_t read_sweep(const std::byte* data, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 512) {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
-      _mm_prefetch(reinterpret_cast<const char*>(data + at + 4096 + i * 64), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(data + at + 4096 + i * 64), _MM_HINT_NTA);
       fold[i] = _mm512_xor_si512(fold[i], _mm512_loadu_si512(data + at + i * 64));
     }
   }
