@@ -112,7 +112,8 @@ class Coordinator {
                            .stage = stage.value,
                            .isa = options_.isa,
                            .listen_address = options_.listen_address,
-                           .spin_between_ops = options_.spin_between_ops};
+                           .spin_between_ops = options_.spin_between_ops,
+                           .cache_folder = options_.cache_folder};
     ports_[index(stage)]->load(
         std::move(params), kCallDeadline,
         [self, stage, progress = observer_.on_progress](int64_t done, int64_t total) {

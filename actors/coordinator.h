@@ -62,6 +62,7 @@ struct CoordinatorOptions {
   std::string isa;
   bool spin_between_ops = true;
   std::string listen_address = "127.0.0.1";
+  std::string cache_folder = {};  // as RuntimeOptions
 };
 
 CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions options,

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "actors/convert.h"
 #include "base/check.h"
@@ -43,7 +44,8 @@ models::StageSpec stage_spec(const graph::Plan& plan, const graph::StagePlan& st
           .max_sequences = plan.max_sequences,
           .context_tokens = plan.context_tokens,
           .exact_activations = plan.exact_activations,
-          .isa = params.isa};
+          .isa = params.isa,
+          .cache_folder = params.cache_folder};
 }
 
 graph::SequencerOptions sequencer_options(const graph::Plan& plan,
@@ -118,6 +120,8 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
                    links_.listen(input_edge(), output_edge(), params.listen_address));
   waiter_->set_options(waiter_options(input_edge().spin));
   const models::ExecutorStats stats = executor_->stats();
+  if (!stats.cache_note.empty())
+    std::fprintf(stderr, "chainpump: stage %d: %s\n", params.stage, stats.cache_note.c_str());
   return rpc::LoadReport{.numerics_id = stats.numerics_id,
                          .weight_bytes_read = stats.weight_bytes_read,
                          .weight_bytes_held = stats.weight_bytes_held,

@@ -202,9 +202,12 @@ Result<std::unique_ptr<Runtime>> Runtime::start(const graph::Plan& plan, Runtime
         if (!in_process) return make_process_host(program, std::move(on_exit));
         return Result<std::unique_ptr<RankHost>>(make_local_host(system, std::move(on_exit)));
       });
-  impl->coordinator = spawn_coordinator(
-      system, {.plan = plan, .isa = options.isa, .spin_between_ops = options.spin_between_ops},
-      impl->agent, impl->observer(options), steady_clock());
+  impl->coordinator = spawn_coordinator(system,
+                                        {.plan = plan,
+                                         .isa = options.isa,
+                                         .spin_between_ops = options.spin_between_ops,
+                                         .cache_folder = options.cache_folder},
+                                        impl->agent, impl->observer(options), steady_clock());
   spawn_supervisor(system,
                    {{"coordinator", caf::actor_cast<caf::actor>(impl->coordinator)},
                     {"node agent", caf::actor_cast<caf::actor>(impl->agent)}},

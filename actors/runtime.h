@@ -26,6 +26,7 @@ struct RuntimeOptions {
   std::string rank_program;  // whose `rank` verb is a rank's program; empty: this program
   std::string isa;           // restricts the kernels (CHAINPUMP_ISA), or empty
   bool spin_between_ops = true;
+  std::string cache_folder;  // where ranks keep repacked weights between starts; empty: nowhere
   /// Loading, stage by stage; may be empty.
   std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> on_progress;
 };

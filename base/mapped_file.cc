@@ -10,6 +10,27 @@
 #include "base/unique_fd.h"
 
 namespace chainpump {
+namespace {
+
+int64_t nanoseconds(const timespec& time) {
+  return static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+FileIdentity identity_of(const struct stat& st) {
+  return {.device = st.st_dev,
+          .inode = st.st_ino,
+          .bytes = static_cast<uint64_t>(st.st_size),
+          .modified_ns = nanoseconds(st.st_mtim),
+          .changed_ns = nanoseconds(st.st_ctim)};
+}
+
+}  // namespace
+
+std::optional<FileIdentity> file_identity(const std::filesystem::path& path) {
+  struct stat st;
+  if (::stat(path.c_str(), &st) != 0) return std::nullopt;
+  return identity_of(st);
+}
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
@@ -29,16 +50,18 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   if (data == MAP_FAILED)
     return make_error(ErrorCode::bad_file, "{}: cannot map {} bytes: {}", path.string(), size,
                       std::strerror(errno));
-  return MappedFile(path, static_cast<const std::byte*>(data), size);
+  return MappedFile(path, identity_of(st), static_cast<const std::byte*>(data), size);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
+      identity_(other.identity_),
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(identity_, other.identity_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;

@@ -3,12 +3,29 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 
 #include "base/result.h"
 
 namespace chainpump {
+
+/// What tells one state of a file from another without reading it. Every write through the file
+/// system moves `changed_ns` (its inode's change time), which no call can set back; a copy has an
+/// inode of its own.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  uint64_t bytes = 0;
+  int64_t modified_ns = 0;  // since 1970
+  int64_t changed_ns = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+
+/// Of what `path` names now; nothing if that cannot be told.
+std::optional<FileIdentity> file_identity(const std::filesystem::path& path);
 
 class MappedFile {
  public:
@@ -23,12 +40,16 @@ class MappedFile {
   /// somebody else raises SIGBUS, which ends the process.
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
+  /// As it was when the file was opened.
+  const FileIdentity& identity() const { return identity_; }
 
  private:
-  MappedFile(std::filesystem::path path, const std::byte* data, size_t size)
-      : path_(std::move(path)), data_(data), size_(size) {}
+  MappedFile(std::filesystem::path path, const FileIdentity& identity, const std::byte* data,
+             size_t size)
+      : path_(std::move(path)), identity_(identity), data_(data), size_(size) {}
 
   std::filesystem::path path_;
+  FileIdentity identity_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

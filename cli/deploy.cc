@@ -76,6 +76,8 @@ Result<Deployment> deploy(const DeployOptions& options) {
   const char* isa = std::getenv("CHAINPUMP_ISA");
   runtime_options.isa = isa ? isa : "";
   runtime_options.spin_between_ops = cores_suffice(plan, machine);
+  ASSIGN_OR_RETURN(const std::filesystem::path cache_folder, panel_cache_folder());
+  runtime_options.cache_folder = cache_folder.string();
   runtime_options.on_progress = load_progress(plan);
   // Ranks load while we read the vocabulary.
   ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,

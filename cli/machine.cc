@@ -136,15 +136,27 @@ std::vector<int> usable_cores() {
   return {0};
 }
 
-MachineOptions machine_options_of_environment() {
-  MachineOptions options;
+path user_cache_folder() {
   const char* const cache = getenv("XDG_CACHE_HOME");
   const char* const home = getenv("HOME");
   // A relative path there counts as unset, says the XDG base directory specification.
-  if (cache != nullptr && cache[0] == '/')
-    options.cache_folder = path(cache) / "chainpump";
-  else if (home != nullptr && home[0] == '/')
-    options.cache_folder = path(home) / ".cache" / "chainpump";
+  if (cache != nullptr && cache[0] == '/') return path(cache) / "chainpump";
+  if (home != nullptr && home[0] == '/') return path(home) / ".cache" / "chainpump";
+  return {};
+}
+
+Result<path> panel_cache_folder() {
+  const char* const given = getenv("CHAINPUMP_WEIGHT_CACHE");
+  const std::string_view choice = given == nullptr ? "on" : given;
+  if (choice != "on" && choice != "off" && !choice.empty())
+    return make_error(ErrorCode::invalid_argument, "CHAINPUMP_WEIGHT_CACHE={}: on or off", choice);
+  const path folder = user_cache_folder();
+  return choice == "off" || folder.empty() ? path() : folder / "panels";
+}
+
+MachineOptions machine_options_of_environment() {
+  MachineOptions options;
+  options.cache_folder = user_cache_folder();
   const char* const forced = getenv("CHAINPUMP_ISA");
   const auto isa = cpu::choose_isa(forced != nullptr ? forced : "");
   options.isa = isa.ok() ? *isa : cpu::available_isas().back();

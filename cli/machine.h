@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "base/result.h"
 #include "graph/cost_model.h"
 #include "kernels/cpu/isa.h"
 
@@ -18,9 +19,15 @@ struct MachineOptions {
   kernels::cpu::Isa isa = kernels::cpu::Isa::reference;
 };
 
-/// $XDG_CACHE_HOME/chainpump, else ~/.cache/chainpump, else no cache; the instruction set that
-/// CHAINPUMP_ISA names, else the best there is (a name that cannot be used is refused by the ranks,
-/// in words; here it is ignored).
+/// $XDG_CACHE_HOME/chainpump, else ~/.cache/chainpump, else none.
+std::filesystem::path user_cache_folder();
+
+/// Where ranks keep repacked weights: user_cache_folder()/panels, or nowhere if that is none or
+/// CHAINPUMP_WEIGHT_CACHE is `off`. invalid_argument if that is neither `on` nor `off`.
+Result<std::filesystem::path> panel_cache_folder();
+
+/// The user's cache folder; the instruction set that CHAINPUMP_ISA names, else the best there is (a
+/// name that cannot be used is refused by the ranks, in words; here it is ignored).
 MachineOptions machine_options_of_environment();
 
 /// Never fails: what the machine does not tell is guessed low (one core, 1 GiB), a cache file that

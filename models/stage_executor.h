@@ -30,14 +30,17 @@ struct StageSpec {
   int32_t max_sequences = 0;
   int32_t context_tokens = 0;
   bool exact_activations = false;
-  std::string isa;  // CHAINPUMP_ISA, or empty
+  std::string isa;           // CHAINPUMP_ISA, or empty
+  std::string cache_folder;  // where repacked weights are kept between starts; empty: nowhere
 };
 
 struct ExecutorStats {
-  int64_t weight_bytes_read = 0;  // of the file, while loading
+  int64_t weight_bytes_read = 0;    // of the model file, while loading
+  int64_t weight_bytes_cached = 0;  // came packed from the cache instead
   int64_t weight_bytes_held = 0;
   int64_t kv_bytes = 0;
   std::string numerics_id;  // kernel variant, ISA, KV and activation types, model hash
+  std::string cache_note;   // why the cache did not help, in words for the user; or empty
 };
 
 class StageExecutor {

@@ -96,6 +96,7 @@ struct LoadParams {
   isa @2 :Text;              # instruction set to restrict kernels to; empty: the best there is
   listenAddress @3 :Text;    # numeric address of the interface for incoming links
   spinBetweenOps @4 :Bool;   # whether compute threads may spin; false where threads outnumber cores
+  cacheFolder @5 :Text;      # on the rank's machine, for repacked weights between starts; empty: none
 }
 
 struct LoadReport {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 #include "base/dtype.h"
 #include "base/result.h"
@@ -65,6 +66,14 @@ class PackedMatrix {
   static Result<PackedMatrix> pack(Isa isa, DType type, ActivationPrecision precision, int64_t rows,
                                    int64_t cols, std::span<const std::byte> raw, Team& team,
                                    PanelArena* arena = nullptr);
+  /// The two halves of pack(), for panels that may come from elsewhere: memory, all zero, and the
+  /// repacking of `raw` into it. Whoever fills panels() otherwise does so before any product.
+  static PackedMatrix allocate(Isa isa, DType type, ActivationPrecision precision, int64_t rows,
+                               int64_t cols, PanelArena* arena);
+  void fill(std::span<const std::byte> raw, Team& team);
+  /// All bytes(). Equal for equal raw rows, type, shape, form, instruction set and panel_layout().
+  std::span<std::byte> panels();
+
   PackedMatrix(PackedMatrix&&) noexcept;
   PackedMatrix& operator=(PackedMatrix&&) noexcept;
   ~PackedMatrix();
@@ -81,6 +90,10 @@ class PackedMatrix {
   explicit PackedMatrix(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+/// Names how panels are laid out: another name, other bytes. It is a hash of the sources that make
+/// them, so nobody can forget to raise it.
+std::string_view panel_layout();
 
 /// Converted activations of up to max_tokens rows of up to max_cols. Owned by the executor.
 class ActivationBuffer {

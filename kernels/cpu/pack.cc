@@ -195,23 +195,39 @@ int64_t PackedMatrix::bytes() const { return impl_->bytes; }
 Result<PackedMatrix> PackedMatrix::pack(Isa isa, DType type, ActivationPrecision precision,
                                         int64_t rows, int64_t cols, std::span<const std::byte> raw,
                                         Team& team, PanelArena* arena) {
+  PackedMatrix matrix = allocate(isa, type, precision, rows, cols, arena);
+  matrix.fill(raw, team);
+  return matrix;
+}
+
+PackedMatrix PackedMatrix::allocate(Isa isa, DType type, ActivationPrecision precision,
+                                    int64_t rows, int64_t cols, PanelArena* arena) {
   CHECK_GE(rows, 1);
   CHECK_GE(cols, 1);
-  const int64_t raw_stride = row_bytes(type, cols);
-  CHECK_EQ(static_cast<int64_t>(raw.size()), rows * raw_stride);
-  const ActivationForm form = activation_form(type, precision);
   auto impl = std::make_unique<Impl>();
   impl->isa = isa;
-  impl->form = form;
-  impl->view = make_view(type, form, rows, cols);
-  const int64_t num_panels = (rows + kPanelRows - 1) / kPanelRows;
-  impl->bytes = num_panels * impl->view.panel_bytes;
-  std::byte* packed = take_memory(*impl, arena);
-  impl->view.data = packed;
-  const PanelView& view = impl->view;
+  impl->type = type;
+  impl->form = activation_form(type, precision);
+  impl->view = make_view(type, impl->form, rows, cols);
+  impl->bytes = (rows + kPanelRows - 1) / kPanelRows * impl->view.panel_bytes;
+  impl->view.data = take_memory(*impl, arena);
+  return PackedMatrix(std::move(impl));
+}
+
+std::span<std::byte> PackedMatrix::panels() {
+  // The memory is ours and writable; products only read it, so the view has it const.
+  return {const_cast<std::byte*>(impl_->view.data), static_cast<size_t>(impl_->bytes)};
+}
+
+void PackedMatrix::fill(std::span<const std::byte> raw, Team& team) {
+  const PanelView& view = impl_->view;
+  const DType type = impl_->type;
+  const int64_t raw_stride = row_bytes(type, view.cols);
+  CHECK_EQ(static_cast<int64_t>(raw.size()), view.rows * raw_stride);
+  std::byte* const packed = panels().data();
   team.run([&](TeamMember& member) {
-    std::vector<float> row(view.kind == PanelKind::f32 ? static_cast<size_t>(cols) : 0);
-    const Range mine = share_of(member, num_panels, 1);
+    std::vector<float> row(view.kind == PanelKind::f32 ? static_cast<size_t>(view.cols) : 0);
+    const Range mine = share_of(member, impl_->bytes / view.panel_bytes, 1);
     for (int64_t panel = mine.begin; panel < mine.end; ++panel) {
       std::byte* out = packed + panel * view.panel_bytes;
       if (view.kind == PanelKind::quantised)
@@ -222,7 +238,8 @@ Result<PackedMatrix> PackedMatrix::pack(Isa isa, DType type, ActivationPrecision
         pack_halves(view, raw.data(), panel, out);
     }
   });
-  return PackedMatrix(std::move(impl));
 }
+
+std::string_view panel_layout() { return CHAINPUMP_PANEL_LAYOUT; }
 
 }  // namespace chainpump::kernels::cpu

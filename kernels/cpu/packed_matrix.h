@@ -11,6 +11,7 @@ namespace chainpump::kernels::cpu {
 
 struct PackedMatrix::Impl {
   Isa isa;
+  DType type;
   ActivationForm form;
   PanelView view;
   std::shared_ptr<AlignedBuffer> memory;  // its own, or an arena's piece

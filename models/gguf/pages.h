@@ -1,5 +1,5 @@
 // Advice to the kernel about a mapped file's pages. A hint: where the kernel refuses it, that costs
-// time or memory, never correctness. Any thread. Private to this folder.
+// time or memory, never correctness. Any thread.
 #pragma once
 
 #include <cstddef>

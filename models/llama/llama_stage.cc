@@ -67,7 +67,11 @@ Status LlamaStage::initialise(const LoadProgress& progress) {
                                                   spec_.num_threads));
   team_ = std::make_unique<kernels::cpu::Team>(
       kernels::cpu::TeamOptions{spec_.num_threads, spec_.cores, spec_.spin_between_ops});
-  ASSIGN_OR_RETURN(weights_, load_stage_weights(tensors, spec_, isa_, *team_, progress));
+  PanelCache cache({.folder = spec_.cache_folder},
+                   {mapped_.path(), mapped_.identity(), fingerprint_, isa_});
+  weights_ = load_stage_weights(tensors, spec_, isa_, *team_, cache, progress);
+  weight_bytes_cached_ = cache.panel_bytes_read();
+  cache_note_ = cache.note();
   if (spec_.has_head) RETURN_IF_ERROR(load_head());
   sequences_.emplace(limits());
   tokens_.reserve(static_cast<size_t>(spec_.max_microbatch_tokens));
@@ -98,6 +102,8 @@ graph::MicrobatchLimits LlamaStage::limits() const {
 ExecutorStats LlamaStage::stats() const {
   ExecutorStats stats;
   stats.weight_bytes_read = weights_.bytes_read;
+  stats.weight_bytes_cached = weight_bytes_cached_;
+  stats.cache_note = cache_note_;
   stats.weight_bytes_held = weights_.bytes_held;
   stats.kv_bytes = kv_->bytes();
   stats.numerics_id =

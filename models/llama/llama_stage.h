@@ -54,6 +54,8 @@ class LlamaStage final : public StageExecutor {
   kernels::cpu::Isa isa_ = kernels::cpu::Isa::reference;
   std::unique_ptr<kernels::cpu::Team> team_;
   StageWeights weights_;
+  int64_t weight_bytes_cached_ = 0;
+  std::string cache_note_;
   std::optional<KvPool> kv_;
   std::optional<SequenceTable> sequences_;
   std::optional<LayerScratch> scratch_;

@@ -1,9 +1,10 @@
 #include "models/llama/weights.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <utility>
+
+#include "models/gguf/pages.h"
 
 namespace chainpump::models {
 namespace {
@@ -11,81 +12,100 @@ namespace {
 using kernels::cpu::ActivationPrecision;
 using kernels::cpu::PackedMatrix;
 
-/// Tells the kernel about the whole pages that `bytes` touches. Advice only: failure is no harm.
-void advise(std::span<const std::byte> bytes, int advice) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / page * page;
-  const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size());
-  static_cast<void>(madvise(reinterpret_cast<void*>(begin), end - begin, advice));
-}
-
 class Loader {
  public:
-  Loader(const StageSpec& spec, kernels::cpu::Isa isa, kernels::cpu::Team& team,
+  Loader(const StageSpec& spec, kernels::cpu::Isa isa, kernels::cpu::Team& team, PanelCache& cache,
          const LoadProgress& progress, int64_t bytes_total)
-      : spec_(spec), isa_(isa), team_(team), progress_(progress), bytes_total_(bytes_total) {}
+      : spec_(spec),
+        isa_(isa),
+        team_(team),
+        cache_(cache),
+        progress_(progress),
+        bytes_total_(bytes_total) {}
 
   std::vector<float> vector(const GgufTensor* tensor) {
     if (tensor == nullptr) return {};
     std::vector<float> values = read_f32(*tensor);
     held_ += static_cast<int64_t>(tensor->bytes.size());
+    read_ += static_cast<int64_t>(tensor->bytes.size());
     count(*tensor);
     return values;
   }
 
-  Result<PackedMatrix> matrix(const GgufTensor& tensor, ActivationPrecision precision) {
-    if (spec_.exact_activations) precision = ActivationPrecision::exact;
-    advise(tensor.bytes, MADV_WILLNEED);
-    Result<PackedMatrix> packed = PackedMatrix::pack(isa_, tensor.type, precision, tensor.rows(),
-                                                     tensor.cols(), tensor.bytes, team_, &arena_);
-    if (!packed.ok()) {
-      return make_error(packed.error().code, "tensor {}: {}", tensor.name, packed.error().message);
+  /// The matrices of `tensors`, side by side in memory: from the cache, else packed and kept there.
+  std::vector<PackedMatrix> matrices(std::string name,
+                                     const std::vector<const GgufTensor*>& tensors,
+                                     const std::vector<ActivationPrecision>& precisions) {
+    std::vector<PackedMatrix> packed;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const GgufTensor* tensor = tensors[i];
+      const ActivationPrecision precision =
+          spec_.exact_activations ? ActivationPrecision::exact : precisions[i];
+      packed.push_back(PackedMatrix::allocate(isa_, tensor->type, precision, tensor->rows(),
+                                              tensor->cols(), &arena_));
+      held_ += packed.back().bytes();
     }
+    PanelSection section{.name = std::move(name), .parts = {}, .raw = {}};
+    for (size_t i = 0; i < tensors.size(); ++i)
+      section.parts.push_back({tensors[i]->type, tensors[i]->bytes, &packed[i]});
+    const bool cached = cache_.load(section, team_);
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      if (!cached) pack(*tensors[i], packed[i]);
+      count(*tensors[i]);
+    }
+    if (!cached) cache_.store(section, team_);
     // A private read-only mapping of a file: what is dropped here comes back from the file.
-    advise(tensor.bytes, MADV_DONTNEED);
-    held_ += packed->bytes();
-    count(tensor);
+    for (const GgufTensor* tensor : tensors) advise_pages(tensor->bytes, MADV_DONTNEED);
     return packed;
-  }
-
-  Result<Projection> projection(const ProjectionTensors& tensors, ActivationPrecision precision) {
-    ASSIGN_OR_RETURN(PackedMatrix packed, matrix(*tensors.weight, precision));
-    return Projection{std::move(packed), vector(tensors.bias)};
   }
 
   // What K and V lose to rounding is read again by every later token, and what the head loses
   // nothing averages out: on the real model 16 bits there take the divergence from float32
   // from 4.3e-3 to 2.1e-3 nats for a twentieth more multiplications.
-  Result<LayerWeights> layer(const LayerTensors& t) {
+  LayerWeights layer(const LayerTensors& t, int32_t index) {
+    constexpr auto kNormal = ActivationPrecision::normal;
+    constexpr auto kFine = ActivationPrecision::fine;
     std::vector<float> attention_norm = vector(t.attention_norm);
-    ASSIGN_OR_RETURN(Projection q, projection(t.q, ActivationPrecision::normal));
-    ASSIGN_OR_RETURN(Projection k, projection(t.k, ActivationPrecision::fine));
-    ASSIGN_OR_RETURN(Projection v, projection(t.v, ActivationPrecision::fine));
-    ASSIGN_OR_RETURN(Projection o, projection(t.o, ActivationPrecision::normal));
-    std::vector<float> ffn_norm = vector(t.ffn_norm);
-    ASSIGN_OR_RETURN(Projection gate, projection(t.gate, ActivationPrecision::normal));
-    ASSIGN_OR_RETURN(Projection up, projection(t.up, ActivationPrecision::normal));
-    ASSIGN_OR_RETURN(Projection down, projection(t.down, ActivationPrecision::normal));
-    return LayerWeights{
-        std::move(attention_norm), std::move(q),    std::move(k),  std::move(v),   std::move(o),
-        std::move(ffn_norm),       std::move(gate), std::move(up), std::move(down)};
+    std::vector<PackedMatrix> m = matrices(
+        fmt::format("layer-{}", index),
+        {t.q.weight, t.k.weight, t.v.weight, t.o.weight, t.gate.weight, t.up.weight, t.down.weight},
+        {kNormal, kFine, kFine, kNormal, kNormal, kNormal, kNormal});
+    const auto projection = [&](size_t at, const ProjectionTensors& tensors) {
+      return Projection{std::move(m[at]), vector(tensors.bias)};
+    };
+    return {.attention_norm = std::move(attention_norm),
+            .q = projection(0, t.q),
+            .k = projection(1, t.k),
+            .v = projection(2, t.v),
+            .o = projection(3, t.o),
+            .ffn_norm = vector(t.ffn_norm),
+            .gate = projection(4, t.gate),
+            .up = projection(5, t.up),
+            .down = projection(6, t.down)};
   }
 
-  int64_t bytes_read() const { return read_; }
+  int64_t bytes_read() const { return read_ + cache_.raw_bytes_read(); }
   int64_t bytes_held() const { return held_; }
 
  private:
-  void count(const GgufTensor& tensor) {
+  void pack(const GgufTensor& tensor, PackedMatrix& matrix) {
+    advise_pages(tensor.bytes, MADV_WILLNEED);
+    matrix.fill(tensor.bytes, team_);
     read_ += static_cast<int64_t>(tensor.bytes.size());
-    if (progress_) progress_(read_, bytes_total_);
+  }
+  void count(const GgufTensor& tensor) {
+    done_ += static_cast<int64_t>(tensor.bytes.size());
+    if (progress_) progress_(done_, bytes_total_);
   }
 
   const StageSpec& spec_;
   kernels::cpu::Isa isa_;
   kernels::cpu::Team& team_;
   kernels::cpu::PanelArena arena_;  // matrices lie in the order in which a step reads them
+  PanelCache& cache_;
   const LoadProgress& progress_;
   int64_t bytes_total_;
+  int64_t done_ = 0;
   int64_t read_ = 0;
   int64_t held_ = 0;
 };
@@ -105,20 +125,18 @@ int64_t bytes_to_load(const LlamaTensors& tensors, const StageSpec& spec) {
 
 }  // namespace
 
-Result<StageWeights> load_stage_weights(const LlamaTensors& tensors, const StageSpec& spec,
-                                        kernels::cpu::Isa isa, kernels::cpu::Team& team,
-                                        const LoadProgress& progress) {
-  Loader loader(spec, isa, team, progress, bytes_to_load(tensors, spec));
+StageWeights load_stage_weights(const LlamaTensors& tensors, const StageSpec& spec,
+                                kernels::cpu::Isa isa, kernels::cpu::Team& team, PanelCache& cache,
+                                const LoadProgress& progress) {
+  Loader loader(spec, isa, team, cache, progress, bytes_to_load(tensors, spec));
   StageWeights weights;
   if (spec.has_embedding) weights.embedding = tensors.embedding;
-  for (int32_t i = spec.layer_begin; i < spec.layer_end; ++i) {
-    ASSIGN_OR_RETURN(LayerWeights layer, loader.layer(tensors.layers[static_cast<size_t>(i)]));
-    weights.layers.push_back(std::move(layer));
-  }
+  for (int32_t i = spec.layer_begin; i < spec.layer_end; ++i)
+    weights.layers.push_back(loader.layer(tensors.layers[static_cast<size_t>(i)], i));
   if (spec.has_head) {
     weights.output_norm = loader.vector(tensors.output_norm);
-    ASSIGN_OR_RETURN(PackedMatrix head, loader.matrix(*tensors.output, ActivationPrecision::fine));
-    weights.head.emplace(std::move(head));
+    weights.head.emplace(
+        std::move(loader.matrices("head", {tensors.output}, {ActivationPrecision::fine}).front()));
   }
   weights.bytes_read = loader.bytes_read();
   weights.bytes_held = loader.bytes_held();

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "kernels/cpu/matmul.h"
 #include "models/llama/tensors.h"
+#include "models/panel_cache/panel_cache.h"
 #include "models/stage_executor.h"
 
 namespace chainpump::models {
@@ -37,14 +38,14 @@ struct StageWeights {
   std::vector<LayerWeights> layers;       // [layer_begin, layer_end)
   std::vector<float> output_norm;         // last stage only
   std::optional<kernels::cpu::PackedMatrix> head;  // last stage only
-  int64_t bytes_read = 0;                          // of the file, while loading
+  int64_t bytes_read = 0;                          // of the model file, while loading
   int64_t bytes_held = 0;                          // packed
 };
 
-/// Reads and packs the tensors of `spec`. They must lie in a mapped file: its pages are asked for
-/// ahead and given back after packing. no_room, or unimplemented naming the tensor.
-Result<StageWeights> load_stage_weights(const LlamaTensors& tensors, const StageSpec& spec,
-                                        kernels::cpu::Isa isa, kernels::cpu::Team& team,
-                                        const LoadProgress& progress);
+/// Takes the packed tensors of `spec` from the cache, or reads and packs them. They must lie in a
+/// mapped file: its pages are asked for ahead and given back after packing.
+StageWeights load_stage_weights(const LlamaTensors& tensors, const StageSpec& spec,
+                                kernels::cpu::Isa isa, kernels::cpu::Team& team, PanelCache& cache,
+                                const LoadProgress& progress);
 
 }  // namespace chainpump::models

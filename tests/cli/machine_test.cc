@@ -56,6 +56,44 @@ BOOST_AUTO_TEST_CASE(MeasuredOnceAndKept) {
   BOOST_TEST(again.int8_ops_per_s == measured.int8_ops_per_s);
 }
 
+BOOST_AUTO_TEST_CASE(WeightsAreKeptInTheUsersFolderUnlessSwitchedOff) {
+  struct Case {
+    const char* cache_home;
+    const char* home;
+    const char* choice;
+    const char* folder;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"/c", "/h", nullptr, "/c/chainpump/panels"},
+           {"/c", "/h", "on", "/c/chainpump/panels"},
+           {"/c", "/h", "", "/c/chainpump/panels"},
+           {"relative", "/h", nullptr, "/h/.cache/chainpump/panels"},
+           {nullptr, nullptr, nullptr, ""},
+           {"/c", "/h", "off", ""},
+       }) {
+    const std::pair<const char*, const char*> variables[] = {
+        {"XDG_CACHE_HOME", c.cache_home}, {"HOME", c.home}, {"CHAINPUMP_WEIGHT_CACHE", c.choice}};
+    std::vector<std::optional<std::string>> before;
+    const auto set = [](const char* name, const char* value) {
+      value == nullptr ? unsetenv(name) : setenv(name, value, 1);
+    };
+    for (const auto& [name, value] : variables) {
+      const char* const now = getenv(name);
+      before.push_back(now == nullptr ? std::nullopt : std::optional<std::string>(now));
+      set(name, value);
+    }
+    const auto folder = panel_cache_folder();
+    setenv("CHAINPUMP_WEIGHT_CACHE", "/somewhere", 1);
+    const auto refused = panel_cache_folder();
+    for (size_t i = 0; i < before.size(); ++i)
+      set(variables[i].first, before[i] ? before[i]->c_str() : nullptr);
+    BOOST_TEST_REQUIRE(folder.ok());
+    BOOST_TEST(*folder == c.folder);
+    BOOST_TEST_REQUIRE(!refused.ok());
+    BOOST_TEST((refused.error().code == ErrorCode::invalid_argument));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(UnusableCachesAreMeasuredAnew) {
   const TemporaryFolder folder;
   const MachineOptions options{folder.path(), Isa::reference};

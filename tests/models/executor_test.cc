@@ -25,13 +25,16 @@ struct Model {
   ~Model() { std::filesystem::remove_all(folder); }
   std::string path() const { return folder / "tiny.gguf"; }
 
-  fakes::StageChain load(int32_t stages, int32_t threads, DType kv_type) const {
+  fakes::StageChain load(int32_t stages, int32_t threads, DType kv_type,
+                         const std::string& cache_folder = {}, bool exact = false) const {
     fakes::ChainOptions options;
     options.num_layers = shape.layers;
     options.num_stages = stages;
     options.spec.num_threads = threads;
     options.spec.spin_between_ops = false;
     options.spec.kv_type = kv_type;
+    options.spec.cache_folder = cache_folder;
+    options.spec.exact_activations = exact;
     options.spec.num_kv_blocks = 40;
     options.spec.max_microbatch_tokens = 160;
     options.spec.max_sequences = 4;
@@ -98,6 +101,29 @@ BOOST_AUTO_TEST_CASE(cut_chunk_and_team_change_no_bit) {
             BOOST_TEST((outcome(model.load(stages, threads, kv), chunk) == expected));
           }
         }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(weights_from_the_cache_change_no_bit) {
+  for (const DType weights : {DType::q8_0, DType::bf16, DType::f32}) {
+    const Model model(weights);
+    const std::string cache = model.folder / "panels";
+    for (const bool exact : {false, true}) {
+      const Outcome expected = outcome(model.load(1, 1, DType::f32, {}, exact), 0);
+      // Only the first start packs, whatever the cuts; panels of f32 are exact either way.
+      bool first = !(exact && weights == DType::f32);
+      for (const int32_t stages : {2, 2, 3, 1}) {
+        fakes::StageChain chain = model.load(stages, 1, DType::f32, cache, exact);
+        for (size_t i = 0; i < chain.num_stages(); ++i) {
+          const models::ExecutorStats stats = chain.stage(i).stats();
+          BOOST_TEST(stats.cache_note == "");
+          const int64_t panels = stats.weight_bytes_held * 9 / 10;  // the rest is vectors
+          BOOST_TEST((first ? stats.weight_bytes_cached == 0 : stats.weight_bytes_cached > panels));
+        }
+        BOOST_TEST((outcome(std::move(chain), 0) == expected));
+        first = false;
       }
     }
   }

@@ -79,6 +79,7 @@ struct LoadParams {
   std::string isa;
   std::string listen_address;
   bool spin_between_ops = false;
+  std::string cache_folder;
 };
 
 struct LoadReport {

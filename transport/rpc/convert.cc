@@ -186,6 +186,7 @@ void write(schema::LoadParams::Builder out, const LoadParams& in) {
   out.setIsa(in.isa.c_str());
   out.setListenAddress(in.listen_address.c_str());
   out.setSpinBetweenOps(in.spin_between_ops);
+  out.setCacheFolder(in.cache_folder.c_str());
 }
 
 void read(schema::LoadParams::Reader in, LoadParams& out) {
@@ -194,6 +195,7 @@ void read(schema::LoadParams::Reader in, LoadParams& out) {
   out.isa = text(in.getIsa());
   out.listen_address = text(in.getListenAddress());
   out.spin_between_ops = in.getSpinBetweenOps();
+  out.cache_folder = text(in.getCacheFolder());
 }
 
 void write(schema::LinkTarget::Builder out, const LinkTarget& in) {
