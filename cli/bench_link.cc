@@ -24,15 +24,20 @@ using transport::TransportKind;
 constexpr int kPerftestPort = 13377;
 constexpr std::string_view kPerftest = "ucx_perftest";
 
-/// Starts ucx_perftest on `core` with the transports of `m` and otherwise its own settings; its
-/// output goes to `output`, or nowhere.
-pid_t start_perftest(const LinkMeasurement& m, int core, std::vector<std::string> arguments,
-                     int output) {
+/// Starts ucx_perftest on `core` with the transports of `m`; its output goes to `output`, or
+/// nowhere.
+pid_t start_perftest(const LinkMeasurement& m, bool our_settings, int core,
+                     std::vector<std::string> arguments, int output) {
   const pid_t pid = fork();
   if (pid != 0) return pid;
   pin_to_core(core);
   setenv("UCX_TLS", m.kind == TransportKind::tcp ? "tcp" : "posix,cma,tcp", 1);
   setenv("UCX_NET_DEVICES", "lo", 1);
+  if (our_settings) {
+    for (const auto& [name, value] : transport::UcxContext::environment(m.kind)) {
+      setenv(name.c_str(), value.c_str(), 1);
+    }
+  }
   const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
   dup2(output >= 0 ? output : nowhere, STDOUT_FILENO);
   dup2(nowhere, STDERR_FILENO);
@@ -78,12 +83,14 @@ Result<double> parse_perftest(const std::string& output, LinkBenchmark benchmark
   return benchmark == LinkBenchmark::bandwidth ? figures[5] : figures[1];
 }
 
+enum Side : size_t { kOurs, kOurs8, kChecksum, kPeer, kPeerTuned, kNumSides };
+constexpr std::array<std::string_view, kNumSides> kSideNames = {
+    "ours", "ours_8_credits", "ours_with_crc", "ucx_perftest", "ucx_perftest_our_settings"};
+
 struct Row {
-  LinkMeasurement measurement;  // without checksum
+  LinkMeasurement measurement;
   std::string name;
-  std::vector<double> plain;
-  std::vector<double> checksum;
-  std::vector<double> perftest;
+  std::array<std::vector<double>, kNumSides> rounds;  // of each side, in the order measured
 };
 
 double median(std::vector<double> values) {
@@ -92,14 +99,15 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+bool is_bandwidth(const Row& row) { return row.measurement.benchmark == LinkBenchmark::bandwidth; }
+
 std::vector<Row> rows() {
   std::vector<Row> result;
   for (const TransportKind kind : {TransportKind::tcp, TransportKind::shared_memory}) {
     const auto add = [&](LinkBenchmark benchmark, int64_t bytes, std::string_view what) {
-      result.push_back({{kind, benchmark, bytes, false},
+      const int32_t credits = benchmark == LinkBenchmark::bandwidth ? 2 : 8;
+      result.push_back({{kind, benchmark, bytes, credits, false},
                         fmt::format("{} {}", transport::to_string(kind), what),
-                        {},
-                        {},
                         {}});
     };
     add(LinkBenchmark::latency_spinning, 8192, "8 KiB one way, spinning, us");
@@ -110,29 +118,53 @@ std::vector<Row> rows() {
   return result;
 }
 
+Result<double> measure(const LinkMeasurement& measurement, Side side) {
+  LinkMeasurement m = measurement;
+  if (side == kOurs8) m.credits = 8;
+  m.checksum = side == kChecksum;
+  if (side == kPeer || side == kPeerTuned) return measure_ucx_perftest(m, side == kPeerTuned);
+  return measure_our_link(m);
+}
+
 Status measure(Row& row) {
-  ASSIGN_OR_RETURN(const double plain, measure_our_link(row.measurement));
-  row.plain.push_back(plain);
-  ASSIGN_OR_RETURN(const double perftest, measure_ucx_perftest(row.measurement));
-  row.perftest.push_back(perftest);
-  LinkMeasurement with_checksum = row.measurement;
-  with_checksum.checksum = true;
-  ASSIGN_OR_RETURN(const double checksum, measure_our_link(with_checksum));
-  row.checksum.push_back(checksum);
+  for (size_t side = 0; side < kNumSides; ++side) {
+    if (side == kOurs8 && !is_bandwidth(row)) continue;
+    ASSIGN_OR_RETURN(const double figure, measure(row.measurement, static_cast<Side>(side)));
+    row.rounds[side].push_back(figure);
+  }
   return ok_status();
 }
 
+/// The median over the rounds of side / peer, the peer with the settings that serve it better.
+double ratio(const Row& row, Side side) {
+  const bool tuned =
+      (median(row.rounds[kPeerTuned]) > median(row.rounds[kPeer])) == is_bandwidth(row);
+  const std::vector<double>& peer = row.rounds[tuned ? kPeerTuned : kPeer];
+  std::vector<double> ratios;
+  for (size_t i = 0; i < row.rounds[side].size(); ++i) {
+    ratios.push_back(row.rounds[side][i] / peer[i]);
+  }
+  return median(std::move(ratios));
+}
+
 void print_table(const std::vector<Row>& table) {
-  fmt::print("{:<46} {:>9} {:>9} {:>12} {:>7}\n", "", "ours", "with CRC", "ucx_perftest", "ratio");
+  fmt::print("{:<42} {:>8} {:>10} {:>9} {:>13} {:>13} {:>7} {:>10}\n", "", "ours", "8 credits",
+             "with CRC", "ucx_perftest", "our settings", "ratio", "8 credits");
   for (const Row& row : table) {
-    fmt::print("{:<46} {:>9.1f} {:>9.1f} {:>12.1f} {:>7.2f}\n", row.name, median(row.plain),
-               median(row.checksum), median(row.perftest),
-               median(row.plain) / median(row.perftest));
+    const auto cell = [&](Side side, double figure, int digits) {
+      return row.rounds[side].empty() ? std::string("-") : fmt::format("{:.{}f}", figure, digits);
+    };
+    const auto shown = [&](Side side) { return cell(side, median(row.rounds[side]), 1); };
+    fmt::print("{:<42} {:>8} {:>10} {:>9} {:>13} {:>13} {:>7.2f} {:>10}\n", row.name, shown(kOurs),
+               shown(kOurs8), shown(kChecksum), shown(kPeer), shown(kPeerTuned), ratio(row, kOurs),
+               cell(kOurs8, ratio(row, kOurs8), 2));
   }
   fmt::print(
-      "chainpump {} ({}), UCX {}; ratio: ours without CRC / ucx_perftest, which always "
-      "spins.\n",
-      release(), commit(), transport::UcxContext::library_version());
+      "chainpump {} ({}), UCX {}; medians of {} rounds; ratio: ours without CRC / ucx_perftest "
+      "(the "
+      "better of its own and our UCX settings), round by round; it always spins. Bandwidth: two "
+      "slots, beside it eight.\n",
+      release(), commit(), transport::UcxContext::library_version(), table[0].rounds[kOurs].size());
 }
 
 void print_json(const std::vector<Row>& table) {
@@ -140,21 +172,24 @@ void print_json(const std::vector<Row>& table) {
              commit(), transport::UcxContext::library_version());
   for (size_t i = 0; i < table.size(); ++i) {
     const Row& row = table[i];
-    fmt::print(
-        "{}\n {{\"name\": \"{}\", \"ours\": {:.3f}, \"ours_with_crc\": {:.3f}, "
-        "\"ucx_perftest\": {:.3f}, \"ratio\": {:.4f}}}",
-        i == 0 ? "" : ",", row.name, median(row.plain), median(row.checksum), median(row.perftest),
-        median(row.plain) / median(row.perftest));
+    fmt::print("{}\n {{\"name\": \"{}\"", i == 0 ? "" : ",", row.name);
+    for (size_t side = 0; side < kNumSides; ++side) {
+      if (row.rounds[side].empty()) continue;
+      fmt::print(", \"{}\": {:.3f}", kSideNames[side], median(row.rounds[side]));
+    }
+    fmt::print(", \"ratio\": {:.4f}", ratio(row, kOurs));
+    if (is_bandwidth(row)) fmt::print(", \"ratio_8_credits\": {:.4f}", ratio(row, kOurs8));
+    fmt::print("}}");
   }
   fmt::print("]}}\n");
 }
 
 }  // namespace
 
-Result<double> measure_ucx_perftest(const LinkMeasurement& m) {
+Result<double> measure_ucx_perftest(const LinkMeasurement& m, bool our_settings) {
   const bool bandwidth = m.benchmark == LinkBenchmark::bandwidth;
   const std::string port = std::to_string(kPerftestPort);
-  const pid_t server = start_perftest(m, 0, {std::string(kPerftest), "-p", port}, -1);
+  const pid_t server = start_perftest(m, our_settings, 0, {std::string(kPerftest), "-p", port}, -1);
   const TimePoint deadline = steady_clock().now() + std::chrono::seconds(5);
   while (!is_listening(kPerftestPort) && steady_clock().now() < deadline) usleep(2000);
 
@@ -164,7 +199,7 @@ Result<double> measure_ucx_perftest(const LinkMeasurement& m) {
   UniqueFd write_end(fds[1]);
   const int64_t iterations = bandwidth ? (int64_t{1} << 31) / m.payload_bytes : 5000;
   const pid_t client =
-      start_perftest(m, 1,
+      start_perftest(m, our_settings, 1,
                      {std::string(kPerftest), "127.0.0.1", "-p", port, "-t",
                       bandwidth ? "ucp_am_bw" : "ucp_am_lat", "-s", std::to_string(m.payload_bytes),
                       "-n", std::to_string(iterations), "-w", "50", "-f"},

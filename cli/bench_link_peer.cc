@@ -73,8 +73,7 @@ class Peer {
     LinkOptions o;
     o.edge = EdgeId(first_to_second ? 1 : 2);
     o.secret = 42;
-    // Two large slots stay in the cache, as the one buffer that ucx_perftest sends again and again.
-    o.credits = measurement_.benchmark == LinkBenchmark::bandwidth ? 2 : 8;
+    o.credits = measurement_.credits;
     o.slot_payload_bytes = std::max<int64_t>(measurement_.payload_bytes, 64);
     o.slot_metadata_bytes = 64;
     o.checksum_payload = measurement_.checksum;

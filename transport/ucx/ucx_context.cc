@@ -20,14 +20,6 @@ constexpr size_t kTcpSegmentOverhead = 1024;  // UCX's own headers and ours
 constexpr size_t kSharedMemoryEagerBytes =
     12288;  // beyond it one copy by cma beats two through the FIFO
 
-// What UCX reads from the environment only. A value that the operator set stays.
-void set_environment(TransportKind kind) {
-  setenv("UCX_TCP_PUT_ENABLE", "n", 0);
-  setenv("UCX_TCP_TX_SEG_SIZE", "256K", 0);
-  setenv("UCX_TCP_RX_SEG_SIZE", "512K", 0);
-  if (kind == TransportKind::shared_memory) setenv("UCX_POSIX_SEG_SIZE", "16K", 0);
-}
-
 // What UCX settled when it was loaded, before main(). It warns of every request that a dead peer
 // left behind, which is no news to us; and a crash is ours to report, not its handlers'.
 void set_library() {
@@ -48,7 +40,10 @@ std::string_view to_string(TransportKind kind) {
 }
 
 Result<std::shared_ptr<UcxContext>> UcxContext::create(const UcxContextOptions& options) {
-  set_environment(options.kind);
+  // What UCX reads from the environment only. A value that the operator set stays.
+  for (const auto& [name, value] : environment(options.kind)) {
+    setenv(name.c_str(), value.c_str(), 0);
+  }
   set_library();
 
   ucp_config_t* config = nullptr;
@@ -72,6 +67,15 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(const UcxContextOptions& 
                       transports, options.net_devices, ucs_status_string(status));
   }
   return std::shared_ptr<UcxContext>(new UcxContext(handle, options.kind));
+}
+
+std::vector<std::pair<std::string, std::string>> UcxContext::environment(TransportKind kind) {
+  std::vector<std::pair<std::string, std::string>> result = {{"UCX_TCP_PUT_ENABLE", "n"},
+                                                             {"UCX_TCP_CM_REUSEADDR", "y"},
+                                                             {"UCX_TCP_TX_SEG_SIZE", "256K"},
+                                                             {"UCX_TCP_RX_SEG_SIZE", "512K"}};
+  if (kind == TransportKind::shared_memory) result.emplace_back("UCX_POSIX_SEG_SIZE", "16K");
+  return result;
 }
 
 UcxContext::~UcxContext() { ucp_cleanup(handle_); }

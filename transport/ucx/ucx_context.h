@@ -2,12 +2,15 @@
 // handlers, no remote writes over TCP. Create one per process, at the start and after any fork, and
 // share it among the links; each link has a worker of its own.
 //
-// UCX over TCP authenticates nobody: a peer that speaks its protocol may abort this process. Bind
-// listeners to the loopback or to a network that the operator trusts. Any thread.
+// UCX over TCP authenticates nobody: a peer that speaks its protocol may abort this process
+// (SECURITY.md, door.h). Bind listeners to the loopback or to a network that the operator trusts.
+// Any thread.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 
@@ -41,6 +44,8 @@ class UcxContext {
   /// Bodies up to this many bytes go eagerly, with one copy at the receiver; larger ones by
   /// rendezvous, straight into its slot.
   size_t eager_bytes_max() const;
+  /// The UCX_* variables that create() sets, and their values; to run a peer with the same.
+  static std::vector<std::pair<std::string, std::string>> environment(TransportKind kind);
   /// "1.13.1", of the library that runs.
   static std::string library_version();
 
