@@ -62,41 +62,76 @@ Result<std::shared_ptr<ListenerCore>> ListenerCore::create(std::shared_ptr<UcxCo
                                                            const UcxListenerOptions& options) {
   ASSIGN_OR_RETURN(const SocketAddress bind, parse_socket_address(options.bind));
   std::shared_ptr<ListenerCore> core(new ListenerCore(std::move(context), options.hello_deadline));
+  RETURN_IF_ERROR(core->open(bind));
+  return core;
+}
+
+Status ListenerCore::open(const SocketAddress& bind) {
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   params.thread_mode = UCS_THREAD_MODE_SINGLE;
-  ucs_status_t status = ucp_worker_create(core->context_->handle(), &params, &core->worker_);
+  ucs_status_t status = UCS_OK;
+  const auto worker_doors =
+      Door::opened_by([&] { status = ucp_worker_create(context_->handle(), &params, &worker_); });
   if (status != UCS_OK) return ucx_error("ucp_worker_create", status);
-  status = ucp_worker_get_efd(core->worker_, &core->worker_event_fd_);
+  for (const Door& door : worker_doors) door.shut();  // nobody connects to the worker itself
+  status = ucp_worker_get_efd(worker_, &worker_event_fd_);
   if (status != UCS_OK) return ucx_error("ucp_worker_get_efd", status);
-  core->events_.add(core->worker_event_fd_);
+  events_.add(worker_event_fd_);
 
   ucp_listener_params_t listener{};
   listener.field_mask = UCP_LISTENER_PARAM_FIELD_SOCK_ADDR | UCP_LISTENER_PARAM_FIELD_CONN_HANDLER;
   listener.sockaddr.addr = bind.get();
   listener.sockaddr.addrlen = bind.length;
   listener.conn_handler.cb = on_request;
-  listener.conn_handler.arg = core.get();
-  status = ucp_listener_create(core->worker_, &listener, &core->listener_);
+  listener.conn_handler.arg = this;
+  const auto doors =
+      Door::opened_by([&] { status = ucp_listener_create(worker_, &listener, &listener_); });
   if (status != UCS_OK) {
-    return make_error(ErrorCode::invalid_argument, "cannot listen on {}: {}", options.bind,
-                      ucs_status_string(status));
+    return make_error(ErrorCode::invalid_argument, "cannot listen on {}: {}",
+                      to_string(bind.storage), ucs_status_string(status));
   }
+  for (const Door& door : doors) door.only_whole_messages();
   ucp_listener_attr_t attributes{};
   attributes.field_mask = UCP_LISTENER_ATTR_FIELD_SOCKADDR;
-  status = ucp_listener_query(core->listener_, &attributes);
+  status = ucp_listener_query(listener_, &attributes);
   if (status != UCS_OK) return ucx_error("ucp_listener_query", status);
-  core->address_ = to_string(attributes.sockaddr);
-  return core;
+  address_ = to_string(attributes.sockaddr);
+  return ok_status();
 }
 
-ListenerCore::~ListenerCore() {
-  strangers_.clear();
+// Only with its worker does UCX close the connections that have not asked for anything yet.
+void ListenerCore::shut() {
   if (listener_ != nullptr) {
     for (ucp_conn_request* request : requests_) ucp_listener_reject(listener_, request);
     ucp_listener_destroy(listener_);
   }
+  requests_.clear();
+  listener_ = nullptr;
+  if (worker_event_fd_ >= 0) events_.remove(worker_event_fd_);
+  worker_event_fd_ = -1;
   if (worker_ != nullptr) ucp_worker_destroy(worker_);
+  worker_ = nullptr;
+}
+
+ListenerCore::~ListenerCore() {
+  strangers_.clear();
+  shut();
+}
+
+Status ListenerCore::add_waiting(UcxReceiveLink* link) {
+  if (listener_ == nullptr) {
+    shut();  // what an attempt that failed has left
+    ASSIGN_OR_RETURN(const SocketAddress bind, parse_socket_address(address_));
+    RETURN_IF_ERROR(open(bind));
+  }
+  waiting_.push_back(link);
+  return ok_status();
+}
+
+void ListenerCore::remove_waiting(UcxReceiveLink* link) {
+  std::erase(waiting_, link);
+  if (waiting_.empty()) shut();
 }
 
 bool ListenerCore::is_waiting(EdgeId edge) const {
@@ -132,7 +167,7 @@ void ListenerCore::accept_requests() {
 bool ListenerCore::progress() {
   uint64_t expirations;
   bool any = read(timer_.get(), &expirations, sizeof expirations) > 0;
-  while (ucp_worker_progress(worker_) != 0) any = true;
+  while (worker_ != nullptr && ucp_worker_progress(worker_) != 0) any = true;
   any |= !requests_.empty();
   accept_requests();
   for (size_t i = 0; i < strangers_.size();) {
@@ -188,7 +223,7 @@ bool ListenerCore::serve(Stranger& stranger) {
 }
 
 bool ListenerCore::arm() {
-  bool armed = requests_.empty() && ucp_worker_arm(worker_) == UCS_OK;
+  bool armed = requests_.empty() && (worker_ == nullptr || ucp_worker_arm(worker_) == UCS_OK);
   TimePoint next{Duration::max()};
   for (const auto& stranger : strangers_) {
     armed = armed && !stranger->connection->dead() && stranger->connection->arm();

@@ -1,5 +1,6 @@
 // The listener's worker, the connections whose hello is still to come, and the links that wait for
-// theirs. Shared by the listener and its connecting links. One thread.
+// theirs. Shared by the listener and its connecting links. It listens from its creation until the
+// last of the links that wait has its sender, and again when another is to wait. One thread.
 #pragma once
 
 #include <deque>
@@ -28,8 +29,10 @@ class ListenerCore {
   ListenerCore& operator=(const ListenerCore&) = delete;
 
   const std::string& address() const { return address_; }
-  void add_waiting(UcxReceiveLink* link) { waiting_.push_back(link); }
-  void remove_waiting(UcxReceiveLink* link) { std::erase(waiting_, link); }
+  /// Listens again, if it had been shut; not if another process has taken the port meanwhile.
+  Status add_waiting(UcxReceiveLink* link);
+  /// The last one shuts the port, with whatever stranger is in it.
+  void remove_waiting(UcxReceiveLink* link);
   bool is_waiting(EdgeId edge) const;
 
   bool progress();
@@ -41,13 +44,15 @@ class ListenerCore {
 
   ListenerCore(std::shared_ptr<UcxContext> context, Duration hello_deadline);
   static void on_request(ucp_conn_request* request, void* arg);
+  Status open(const SocketAddress& bind);
+  void shut();
   void accept_requests();
   bool serve(Stranger& stranger);
 
   std::shared_ptr<UcxContext> context_;
   Duration hello_deadline_;
   std::string address_;
-  ucp_worker* worker_ = nullptr;
+  ucp_worker* worker_ = nullptr;  // this and the listener: null while shut
   ucp_listener* listener_ = nullptr;
   int worker_event_fd_ = -1;
   LinkEpoll events_;

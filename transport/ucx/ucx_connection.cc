@@ -103,7 +103,9 @@ Status UcxConnection::create_worker() {
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   params.thread_mode = UCS_THREAD_MODE_SINGLE;
-  ucs_status_t status = ucp_worker_create(context_->handle(), &params, &worker_);
+  ucs_status_t status = UCS_OK;
+  doors_ =
+      Door::opened_by([&] { status = ucp_worker_create(context_->handle(), &params, &worker_); });
   if (status != UCS_OK) return ucx_error("ucp_worker_create", status);
   ucp_am_handler_param_t handler{};
   handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
@@ -240,6 +242,11 @@ bool UcxConnection::send_frame(std::span<const std::byte> header, std::span<cons
                                                   header.size(), body.data(), body.size(), &params);
   if (!UCS_PTR_IS_PTR(status)) Callbacks::finish_send(op, UCS_PTR_STATUS(status));
   return !UCS_PTR_IS_ERR(status);
+}
+
+void UcxConnection::shut_doors() {
+  for (const Door& door : doors_) door.shut();
+  doors_.clear();
 }
 
 bool UcxConnection::progress() {

@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "transport/frame.h"
+#include "transport/ucx/door.h"
 #include "transport/ucx/socket_address.h"
 #include "transport/ucx/ucx_context.h"
 
@@ -61,6 +62,9 @@ class UcxConnection {
   /// Sends a frame from a slot; the bytes stay until on_sent(slot). False if the peer is dead.
   bool send_frame(std::span<const std::byte> header, std::span<const std::byte> body, int32_t slot);
 
+  /// The other end has spoken, so all lanes are made: nobody else is to reach this worker.
+  void shut_doors();
+
   bool progress();
   bool arm();
   int event_fd() const { return event_fd_; }
@@ -84,6 +88,7 @@ class UcxConnection {
   ucp_worker* worker_ = nullptr;
   ucp_ep* endpoint_ = nullptr;
   int event_fd_ = -1;
+  std::vector<Door> doors_;  // of the worker
   MessageSink* sink_ = nullptr;
   bool dead_ = false;
   std::string death_;

@@ -22,7 +22,8 @@ Result<std::unique_ptr<ReceiveLink>> UcxListener::accept(const LinkOptions& opti
   if (core_->is_waiting(options.edge)) {
     return make_error(ErrorCode::invalid_argument, "edge {} is waited for already", options.edge);
   }
-  return std::unique_ptr<ReceiveLink>(std::make_unique<UcxReceiveLink>(options, core_));
+  ASSIGN_OR_RETURN(auto link, UcxReceiveLink::create(options, core_));
+  return std::unique_ptr<ReceiveLink>(std::move(link));
 }
 
 bool UcxListener::progress() { return core_->progress(); }

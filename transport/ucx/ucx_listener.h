@@ -1,7 +1,8 @@
 // Where senders connect to. A rank makes one, tells the control plane its address, and accepts a
 // link for each edge that ends in it. A connection proves by its hello that it knows the link's
 // secret; one that does not, or says nothing within the deadline, is dropped without disturbing the
-// others. Links keep what they need of the listener alive. One thread, the links'.
+// others. Links keep what they need of the listener alive. The port is open until the last link
+// that waits has its sender, and again from the next accept() on. One thread, the links'.
 #pragma once
 
 #include <memory>

@@ -40,7 +40,13 @@ UcxReceiveLink::UcxReceiveLink(const LinkOptions& options, std::shared_ptr<Liste
       end_(steady_clock(), options.edge, LinkState::connecting),
       listener_(std::move(listener)) {
   events_.add(listener_->event_fd());
-  listener_->add_waiting(this);
+}
+
+Result<std::unique_ptr<UcxReceiveLink>> UcxReceiveLink::create(
+    const LinkOptions& options, std::shared_ptr<ListenerCore> listener) {
+  std::unique_ptr<UcxReceiveLink> link(new UcxReceiveLink(options, std::move(listener)));
+  RETURN_IF_ERROR(link->listener_->add_waiting(link.get()));
+  return link;
 }
 
 UcxReceiveLink::~UcxReceiveLink() {
@@ -54,6 +60,7 @@ void UcxReceiveLink::take_connection(std::unique_ptr<UcxConnection> connection) 
   connection_->set_sink(this);
   events_.add(connection_->event_fd());
   core_.stats().transport = connection_->transport();
+  connection_->shut_doors();
   connection_->send_control(encode_hello_reply(options(), FrameField::none, core_.clock()));
   end_.opened();
 }

@@ -27,7 +27,9 @@ struct ReceiveShared {
 
 class UcxReceiveLink final : public ReceiveLink, private MessageSink {
  public:
-  UcxReceiveLink(const LinkOptions& options, std::shared_ptr<ListenerCore> listener);
+  /// Errors as of ListenerCore::add_waiting().
+  static Result<std::unique_ptr<UcxReceiveLink>> create(const LinkOptions& options,
+                                                        std::shared_ptr<ListenerCore> listener);
   ~UcxReceiveLink() override;
 
   LinkState state() const override { return end_.state(); }
@@ -46,6 +48,7 @@ class UcxReceiveLink final : public ReceiveLink, private MessageSink {
   void release();
 
  private:
+  UcxReceiveLink(const LinkOptions& options, std::shared_ptr<ListenerCore> listener);
   void on_message(std::span<const std::byte> header, std::span<const std::byte> body) override;
   std::span<std::byte> on_large(std::span<const std::byte> header, size_t body_bytes,
                                 uint64_t& sequence) override;

@@ -161,6 +161,7 @@ void UcxSendLink::accept(std::span<const std::byte> message) {
     const Status accepted = check_hello_reply(shared_->core.options(), header, body);
     if (!accepted.ok()) return end_.fail(accepted.error());
     shared_->core.stats().transport = connection_->transport();
+    connection_->shut_doors();
     return end_.opened();
   }
   const FrameCheck check = shared_->core.accept_control(header);
