@@ -179,7 +179,10 @@ FrameCheck ReceiveCore::finish(uint64_t sequence, SlotPool& pool) {
   frame.complete = true;
   frame.received_at = clock_.now();
   ledger_.arrived();
-  latency_.add(frame.received_at.since_epoch - Duration(h.send_time_ns));
+  // The sender's clock may say anything: the difference wraps.
+  latency_.add(
+      Duration(static_cast<int64_t>(static_cast<uint64_t>(frame.received_at.since_epoch.count()) -
+                                    static_cast<uint64_t>(h.send_time_ns))));
   ++stats_.frames;
   stats_.metadata_bytes += h.metadata_bytes;
   stats_.payload_bytes += h.payload_bytes;
