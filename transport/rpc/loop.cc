@@ -92,6 +92,7 @@ void Inbox::close() {
     tasks.swap(tasks_);
     wake_ = nullptr;
   }
+  for (Task& task : tasks) task = nullptr;  // in the order posted
 }
 
 }  // namespace chainpump::transport::rpc

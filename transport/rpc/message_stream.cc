@@ -73,6 +73,7 @@ kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryRead
   Incoming& incoming = *owned;
   using Message = kj::Maybe<capnp::MessageReaderAndFds>;
   return stream_.tryRead(incoming.head, 1, sizeof(incoming.head))
+      .catch_([this](kj::Exception&& e) -> kj::Promise<size_t> { return noted(kj::mv(e)); })
       .then([this, &incoming, options,
              owned = kj::mv(owned)](size_t got) mutable -> kj::Promise<Message> {
         if (got == 0) {
@@ -96,16 +97,39 @@ kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryRead
       });
 }
 
+// A peer that goes while we still write to it, or before it has read all, resets the connection.
+kj::Exception CheckedMessageStream::noted(kj::Exception&& exception) {
+  if (exception.getType() == kj::Exception::Type::DISCONNECTED) ended_by_peer_ = true;
+  return kj::mv(exception);
+}
+
+kj::Promise<void> CheckedMessageStream::counted(kj::Promise<void> write) {
+  ++num_writes_;
+  auto watched =
+      write.catch_([this](kj::Exception&& e) -> kj::Promise<void> { return noted(kj::mv(e)); });
+  return watched.attach(kj::defer([this] {
+    if (--num_writes_ == 0 && idle_.get() != nullptr) idle_->fulfill();
+  }));
+}
+
+// The library begins a write in a later turn of the loop, also after another: hence evalLast.
+kj::Promise<void> CheckedMessageStream::flushed() {
+  return kj::evalLast([this]() -> kj::Promise<void> {
+    if (num_writes_ == 0) return kj::READY_NOW;
+    auto paf = kj::newPromiseAndFulfiller<void>();
+    idle_ = kj::mv(paf.fulfiller);
+    return paf.promise.then([this] { return flushed(); });
+  });
+}
+
 kj::Promise<void> CheckedMessageStream::writeMessage(
     kj::ArrayPtr<const int> fds, kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
-  ++num_writes_;
-  return inner_.writeMessage(fds, segments).attach(kj::defer([this] { --num_writes_; }));
+  return counted(inner_.writeMessage(fds, segments));
 }
 
 kj::Promise<void> CheckedMessageStream::writeMessages(
     kj::ArrayPtr<kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>> messages) {
-  ++num_writes_;
-  return inner_.writeMessages(messages).attach(kj::defer([this] { --num_writes_; }));
+  return counted(inner_.writeMessages(messages));
 }
 
 }  // namespace chainpump::transport::rpc

@@ -37,10 +37,13 @@ class CheckedMessageStream final : public capnp::MessageStream {
   const std::string& refusal() const { return refusal_; }
   /// Whether the peer ended the connection between two messages.
   bool ended_by_peer() const { return ended_by_peer_; }
-  bool writing() const { return num_writes_ > 0; }
+  /// Resolves when all that has been written so far is on its way. One waiter at a time.
+  kj::Promise<void> flushed();
 
  private:
   struct Incoming;
+  kj::Promise<void> counted(kj::Promise<void> write);
+  kj::Exception noted(kj::Exception&& exception);
   kj::Exception refuse(std::string why);
   kj::Promise<void> read_rest(Incoming& incoming);
   kj::Promise<void> read_exactly(void* buffer, size_t num_bytes);
@@ -52,6 +55,7 @@ class CheckedMessageStream final : public capnp::MessageStream {
   std::string refusal_;
   bool ended_by_peer_ = false;
   int num_writes_ = 0;
+  kj::Own<kj::PromiseFulfiller<void>> idle_;  // whom the last write's end is told
 };
 
 }  // namespace chainpump::transport::rpc

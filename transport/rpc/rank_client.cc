@@ -135,6 +135,9 @@ class Connection final : public kj::TaskSet::ErrorHandler {
 struct RpcThread::Impl {
   Inbox inbox;
   std::thread thread;
+  std::thread::id thread_id;  // stays when the thread has been joined
+  std::promise<void> ended_promise;
+  std::shared_future<void> ended = ended_promise.get_future().share();
   std::atomic<uint64_t> next_connection{1};
   // The RPC thread only:
   kj::AsyncIoContext* io = nullptr;
@@ -142,16 +145,19 @@ struct RpcThread::Impl {
   std::map<uint64_t, kj::Own<Connection>> connections;
 
   void main(std::promise<void>& ready) {
+    thread_id = std::this_thread::get_id();
     auto context = kj::setupAsyncIo();
     io = &context;
     auto paf = kj::newPromiseAndFulfiller<void>();
     stop = kj::mv(paf.fulfiller);
     ready.set_value();
     inbox.run().exclusiveJoin(kj::mv(paf.promise)).wait(context.waitScope);
-    inbox.close();
+    // In this order: whoever waits for a task that close() drops knows that no callback follows.
     connections.clear();
+    inbox.close();
     stop = nullptr;
     io = nullptr;
+    ended_promise.set_value();
   }
 
   template <typename T>
@@ -174,7 +180,7 @@ RpcThread::RpcThread() : impl_(std::make_shared<Impl>()) {
 }
 
 RpcThread::~RpcThread() {
-  CHECK(std::this_thread::get_id() != impl_->thread.get_id());
+  CHECK(std::this_thread::get_id() != impl_->thread_id);
   impl_->inbox.post([impl = impl_.get()] { impl->stop->fulfill(); });
   impl_->thread.join();
 }
@@ -191,12 +197,15 @@ RankClient::RankClient(RpcThread& thread, UniqueFd socket, std::function<void(Er
 RankClient::~RankClient() {
   auto removed = std::make_shared<std::promise<void>>();
   auto done = removed->get_future();
-  thread_->inbox.post([impl = thread_.get(), id = connection_, removed = std::move(removed)]() {
-    impl->connections.erase(id);
-    removed->set_value();
-  });
-  // A task that was dropped because the thread has ended breaks the promise, which ends this wait.
-  if (std::this_thread::get_id() != thread_->thread.get_id()) done.wait();
+  const bool posted =
+      thread_->inbox.post([impl = thread_.get(), id = connection_, removed = std::move(removed)]() {
+        impl->connections.erase(id);
+        removed->set_value();
+      });
+  if (std::this_thread::get_id() == thread_->thread_id) return;
+  // A task that was dropped because the thread is ending breaks the promise, which ends this wait.
+  done.wait();
+  if (!posted) thread_->ended.wait();
 }
 
 void RankClient::hello(Duration deadline, Callback<HelloReply> callback) {

@@ -18,6 +18,7 @@ namespace chainpump::transport::rpc {
 namespace {
 
 constexpr size_t kResultsPerCall = 4096;
+constexpr kj::Duration kFlushDeadline = 1 * kj::SECONDS;  // for the answer to a shutdown to leave
 
 /// Sends one submit's results; lives in the loop, as part of the submit's promise.
 class SinkPump final : public std::enable_shared_from_this<SinkPump> {
@@ -287,14 +288,6 @@ class RankServer final : public schema::Rank::Server {
   bool greeted_ = false;
 };
 
-/// Resolves when what has been written is on its way, or after a second.
-kj::Promise<void> flushed(CheckedMessageStream& stream, kj::Timer& timer, int polls_left) {
-  return timer.afterDelay(1 * kj::MILLISECONDS).then([&stream, &timer, polls_left] {
-    if (!stream.writing() || polls_left == 0) return kj::Promise<void>(kj::READY_NOW);
-    return flushed(stream, timer, polls_left - 1);
-  });
-}
-
 /// The loop of one connection: ok, or why it ended.
 Status serve(kj::AsyncIoContext& io, int socket, Serving& serving) {
   // The library's window for unacknowledged results follows the send buffer: a small one keeps
@@ -315,7 +308,7 @@ Status serve(kj::AsyncIoContext& io, int socket, Serving& serving) {
     auto rpc = capnp::makeRpcServer(network, kj::heap<RankServer>(serving));
     auto shut_down = paf.promise.then([&] {
       stopped = true;
-      return kj::evalLast([&] { return flushed(stream, timer, 1000); });
+      return stream.flushed().exclusiveJoin(timer.afterDelay(kFlushDeadline));
     });
     serving.inbox->run()
         .exclusiveJoin(network.onDisconnect())
