@@ -18,6 +18,7 @@ constexpr std::array<DTypeInfo, kNumDTypes> kInfos = {{
     {DType::q4_k, "q4_k", 256, 144, 12},
     {DType::q5_k, "q5_k", 256, 176, 13},
     {DType::q6_k, "q6_k", 256, 210, 14},
+    {DType::int8, "int8", 1, 1, kNoGgufType},  // KV only; its scales lie beside (base/kv_layout.h)
 }};
 }  // namespace
 
@@ -35,7 +36,7 @@ std::optional<DType> dtype_from_name(std::string_view name) {
 
 std::optional<DType> dtype_from_gguf(uint32_t gguf_type) {
   for (const DTypeInfo& entry : kInfos)
-    if (entry.gguf_type == gguf_type) return entry.type;
+    if (entry.gguf_type == gguf_type && gguf_type != kNoGgufType) return entry.type;
   return std::nullopt;
 }
 

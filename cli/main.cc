@@ -43,7 +43,7 @@ void add_plan_flags(CLI::App& verb, DeployFlags& flags) {
   verb.add_option("--activations", flags.activations, "f32, or int8 where weights are quantised")
       ->check(CLI::IsMember({"int8", "f32"}));
   verb.add_option("--kv-type", flags.kv_type, "element type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "int8"}));
   verb.add_option("--transport", flags.transport, "links between stages")
       ->check(CLI::IsMember({"auto", "tcp", "shared_memory"}));
   verb.add_option("--spin", flags.spin, "how stages wait for frames")

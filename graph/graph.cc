@@ -11,7 +11,7 @@
 namespace chainpump::graph {
 namespace {
 
-constexpr DType kKvTypes[] = {DType::f32, DType::bf16, DType::f16};
+constexpr DType kKvTypes[] = {DType::f32, DType::bf16, DType::f16, DType::int8};
 constexpr TransportKind kTransports[] = {TransportKind::automatic, TransportKind::tcp,
                                          TransportKind::shared_memory};
 

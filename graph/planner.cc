@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/kv_layout.h"
 #include "graph/partition.h"
 
 namespace chainpump::graph {
 namespace {
 
-constexpr int32_t kKvBlockTokens = 32;  // kernels/cpu/attention.h splits keys at these positions
 constexpr int32_t kDefaultContextMax = 8192;
 constexpr int32_t kStagesMax = 1024;
 constexpr double kPromptTokensPerGenerated =
@@ -50,9 +50,8 @@ Status check_overrides(const PlanOverrides& o) {
   RETURN_IF_ERROR(within("--threads", o.threads, 1, 1024));
   RETURN_IF_ERROR(within("--context", o.context_tokens, 1, 1 << 24));
   RETURN_IF_ERROR(within("--prefill-chunk", o.prefill_chunk, 1, 65536));
-  if (o.kv_type && *o.kv_type != DType::f32 && *o.kv_type != DType::bf16 &&
-      *o.kv_type != DType::f16)
-    return make_error(ErrorCode::invalid_argument, "--kv-type must be f32, bf16 or f16");
+  if (o.kv_type && !is_kv_type(*o.kv_type))
+    return make_error(ErrorCode::invalid_argument, "--kv-type must be f32, bf16, f16 or int8");
   return ok_status();
 }
 
@@ -240,8 +239,7 @@ class Planner {
   }
 
   int64_t block_bytes() const {
-    const int64_t element = graph_.kv_type == DType::f32 ? 4 : 2;
-    return 2 * element * kKvBlockTokens * model_.num_kv_heads * model_.head_dim;
+    return kv_block_bytes(graph_.kv_type, model_.num_kv_heads, model_.head_dim);
   }
   int64_t all_blocks_bytes(int64_t blocks) const {
     return blocks * block_bytes() * model_.num_layers;

@@ -3,13 +3,12 @@
 namespace chainpump::models {
 
 Result<KvPool> KvPool::create(const KvPoolShape& shape) {
-  if (shape.type != DType::f32 && shape.type != DType::bf16 && shape.type != DType::f16) {
-    return make_error(ErrorCode::invalid_argument, "KV type {} is not one of f32, bf16, f16",
+  if (!is_kv_type(shape.type)) {
+    return make_error(ErrorCode::invalid_argument, "KV type {} is not one of f32, bf16, f16, int8",
                       to_string(shape.type));
   }
   CHECK(shape.num_layers >= 0 && shape.num_blocks >= 1);
-  const int64_t block_bytes =
-      kernels::cpu::kv_block_bytes(shape.type, shape.num_kv_heads, shape.head_dim);
+  const int64_t block_bytes = kv_block_bytes(shape.type, shape.num_kv_heads, shape.head_dim);
   int64_t layer_bytes = 0;
   int64_t total = 0;
   if (__builtin_mul_overflow(block_bytes, int64_t{shape.num_blocks}, &layer_bytes) ||

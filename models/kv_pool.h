@@ -14,7 +14,7 @@
 namespace chainpump::models {
 
 struct KvPoolShape {
-  DType type = DType::f32;  // f32, bf16 or f16
+  DType type = DType::f32;  // f32, bf16, f16 or int8
   int32_t num_layers = 0;
   int32_t num_blocks = 0;
   int32_t num_kv_heads = 0;

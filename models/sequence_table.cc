@@ -3,12 +3,10 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "kernels/cpu/attention.h"
+#include "base/kv_layout.h"
 
 namespace chainpump::models {
 namespace {
-
-using kernels::cpu::kKvBlockTokens;
 
 bool names(const std::vector<SequenceId>& list, SequenceId id) {
   return std::find(list.begin(), list.end(), id) != list.end();

@@ -24,7 +24,7 @@ struct StageSpec {
   int32_t num_threads = 1;
   std::vector<int> cores;        // to pin to, or empty
   bool spin_between_ops = true;  // false where threads outnumber cores
-  DType kv_type = DType::f32;    // f32, bf16, f16
+  DType kv_type = DType::f32;    // f32, bf16, f16, int8
   int32_t num_kv_blocks = 0;
   int32_t max_microbatch_tokens = 0;
   int32_t max_sequences = 0;

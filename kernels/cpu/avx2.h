@@ -18,6 +18,7 @@ void matmul_f32(const PanelView& w, const F32View& x, int64_t first, int64_t las
 void matmul_bf16(const PanelView& w, const Bf16View& x, int64_t first, int64_t last,
                  const Output& y);
 void attention_tile(const AttentionTile& tile);
+void attention_merge(const AttentionTile& tile, int first_query, int last_query);
 void rms_norm_row(const float* x, const float* weight, float eps, int64_t cols, float* out);
 void rope_turns(int32_t position, const float* frequencies, int64_t count, float magnitude,
                 float* cos, float* sin);

@@ -59,6 +59,8 @@ void dequantize_row(DType type, std::span<const std::byte> raw_row, std::span<fl
     case DType::q5_k:
     case DType::q6_k:
       break;
+    case DType::int8:
+      CHECK(type != DType::int8);  // no weight has it
   }
   const QuantTraits traits = quant_traits(type);
   QuantBlock block;

@@ -7,15 +7,16 @@
 namespace chainpump::kernels::cpu {
 
 const KernelTable& reference_table() {
-  static constexpr KernelTable kTable = {reference::quantize_row,   reference::quantize_row_int16,
-                                         reference::spread_row_f32, reference::round_row_bf16,
-                                         reference::matmul_int8,    reference::matmul_f32,
-                                         reference::matmul_bf16,    reference::attention_tile,
-                                         reference::rms_norm_row,   reference::rope_turns,
-                                         reference::rope_turn,      reference::silu_mul,
-                                         reference::argmax,         reference::sum_exp,
-                                         reference::select,         reference::read_sweep,
-                                         reference::spin_int8,      reference::spin_f32,
+  static constexpr KernelTable kTable = {reference::quantize_row,    reference::quantize_row_int16,
+                                         reference::spread_row_f32,  reference::round_row_bf16,
+                                         reference::matmul_int8,     reference::matmul_f32,
+                                         reference::matmul_bf16,     reference::attention_tile,
+                                         reference::attention_merge, reference::append_kv,
+                                         reference::rms_norm_row,    reference::rope_turns,
+                                         reference::rope_turn,       reference::silu_mul,
+                                         reference::argmax,          reference::sum_exp,
+                                         reference::select,          reference::read_sweep,
+                                         reference::spin_int8,       reference::spin_f32,
                                          reference::spin_bf16};
   return kTable;
 }
@@ -29,6 +30,8 @@ const KernelTable& avx2_table() {
                                          avx2::matmul_f32,
                                          avx2::matmul_bf16,
                                          avx2::attention_tile,
+                                         avx2::attention_merge,
+                                         reference::append_kv,
                                          avx2::rms_norm_row,
                                          avx2::rope_turns,
                                          avx2::rope_turn,
@@ -52,6 +55,8 @@ const KernelTable& avx512_table() {
                                          avx512::matmul_f32,
                                          avx512::matmul_bf16,
                                          avx512::attention_tile,
+                                         avx512::attention_merge,
+                                         avx512::append_kv,
                                          avx512::rms_norm_row,
                                          avx512::rope_turns,
                                          avx512::rope_turn,

@@ -33,6 +33,9 @@ struct KernelTable {
                       const Output& y);
 
   void (*attention_tile)(const AttentionTile& tile);
+  /// Outputs of queries [first_query, last_query) from the partials of all their steps.
+  void (*attention_merge)(const AttentionTile& tile, int first_query, int last_query);
+  void (*append_kv)(const KvAppend& append);
 
   void (*rms_norm_row)(const float* x, const float* weight, float eps, int64_t cols, float* out);
   /// cos and sin of the angles f32(position * frequency), times magnitude.

@@ -51,6 +51,7 @@ constexpr QuantTraits quant_traits(DType type) {
     case DType::f32:
     case DType::f16:
     case DType::bf16:
+    case DType::int8:
       break;
   }
   return {QuantBits::b8, ScaleKind::scale, 7};
@@ -182,6 +183,7 @@ inline void decode_block(DType type, const std::byte* row, int64_t b, QuantBlock
     case DType::f32:
     case DType::f16:
     case DType::bf16:
+    case DType::int8:
       return;
   }
 }

@@ -35,6 +35,23 @@ inline __m256 exp_vector(__m256 x) {
   return _mm256_blendv_ps(p, _mm256_setzero_ps(), too_low);
 }
 
+// As exp2_weight_scalar.
+inline __m256 exp2_weight(__m256 x) {
+  const __m256 kept = _mm256_cmp_ps(x, _mm256_set1_ps(-64.0f), _CMP_NLT_UQ);
+  const __m256 magic = _mm256_set1_ps(12582912.0f);
+  const __m256 shifted = _mm256_add_ps(x, magic);
+  const __m256 r = _mm256_sub_ps(x, _mm256_sub_ps(shifted, magic));
+  __m256 p = _mm256_set1_ps(0x1.5bba12p-10f);
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.3cea88p-7f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.c6b752p-5f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.ebf9bcp-3f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.62e42ap-1f));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+  const __m256i scaled =
+      _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
+  return _mm256_and_ps(_mm256_castsi256_ps(scaled), kept);
+}
+
 // As sin_cos in math.cc, in double; the quadrant fits 32 bits.
 inline void sin_cos_vector(__m256d angle, __m256d* sine, __m256d* cosine) {
   const auto c = [](double value) { return _mm256_set1_pd(value); };

@@ -27,6 +27,22 @@ inline __m512 exp_vector(__m512 x) {
   return _mm512_mask_mov_ps(p, too_low, _mm512_setzero_ps());
 }
 
+// As exp2_weight_scalar.
+inline __m512 exp2_weight(__m512 x) {
+  const __mmask16 kept = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-64.0f), _CMP_NLT_UQ);
+  const __m512 magic = _mm512_set1_ps(12582912.0f);
+  const __m512 shifted = _mm512_add_ps(x, magic);
+  const __m512 r = _mm512_sub_ps(x, _mm512_sub_ps(shifted, magic));
+  __m512 p = _mm512_set1_ps(0x1.5bba12p-10f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.3cea88p-7f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b752p-5f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf9bcp-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e42ap-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_castsi512_ps(_mm512_maskz_add_epi32(
+      kept, _mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
+}
+
 // As sin_cos in math.cc, in double.
 inline void sin_cos_vector(__m512d angle, __m512d* sine, __m512d* cosine) {
   const auto c = [](double value) { return _mm512_set1_pd(value); };

@@ -150,7 +150,7 @@ void run_attention(TeamMember& member, const LayerInput& input, const LayerWeigh
   const auto scale = static_cast<float>(
       1.0 / __builtin_sqrt(static_cast<double>(config.head_dim)));  // exactly rounded everywhere
   attention(input.isa, member, kv, input.slices, config.num_heads, scale, q, stride,
-            scratch.attention(), q_size);
+            scratch.attention(), q_size, scratch.attention_steps());
   member.barrier();
   const ActivationBuffer& attended = convert_rows(
       member, {&weights.o}, [&](int64_t t) { return scratch.attention() + t * q_size; }, n, q_size,
@@ -180,9 +180,10 @@ void run_feed_forward(TeamMember& member, const LayerInput& input, const LayerWe
 
 }  // namespace
 
-Result<LayerScratch> LayerScratch::create(const LlamaConfig& config, int32_t max_tokens,
-                                          kernels::cpu::Isa isa, int32_t num_threads) {
+Result<LayerScratch> LayerScratch::create(const LlamaConfig& config, const StageSpec& spec,
+                                          kernels::cpu::Isa isa) {
   LayerScratch scratch;
+  const int32_t max_tokens = spec.max_microbatch_tokens;
   int64_t floats = 0;
   const auto take = [&](int64_t row_floats) {
     const int64_t offset = floats;
@@ -195,12 +196,16 @@ Result<LayerScratch> LayerScratch::create(const LlamaConfig& config, int32_t max
   scratch.gate_ = take(config.feed_forward_size);
   scratch.up_ = take(config.feed_forward_size);
   scratch.residual_ = take(config.hidden_size);
+  scratch.attention_steps_ = floats;
+  scratch.attention_steps_floats_ = static_cast<size_t>(kernels::cpu::attention_scratch_floats(
+      spec.num_threads, spec.context_tokens, config.head_dim));
+  floats += static_cast<int64_t>(scratch.attention_steps_floats_);
   ASSIGN_OR_RETURN(scratch.memory_,
                    LazyMemory::reserve(floats * static_cast<int64_t>(sizeof(float)), "scratch"));
   const int64_t outer_cols = std::max<int64_t>(config.hidden_size, config.q_size());
   scratch.outer_ = std::make_unique<ActivationBuffer>(isa, max_tokens, outer_cols);
   scratch.inner_ = std::make_unique<ActivationBuffer>(isa, max_tokens, config.feed_forward_size);
-  for (int32_t i = 0; i < num_threads; ++i)
+  for (int32_t i = 0; i < spec.num_threads; ++i)
     scratch.members_.push_back(std::make_unique<MemberScratch>(isa, outer_cols));
   return scratch;
 }

@@ -20,6 +20,7 @@
 #include "models/lazy_memory.h"
 #include "models/llama/config.h"
 #include "models/llama/weights.h"
+#include "models/stage_executor.h"
 
 namespace chainpump::models {
 
@@ -40,8 +41,8 @@ class MemberScratch {
 /// Working memory of a stage, sized once for its largest microbatch. Rows are contiguous f32.
 class LayerScratch {
  public:
-  static Result<LayerScratch> create(const LlamaConfig& config, int32_t max_tokens,
-                                     kernels::cpu::Isa isa, int32_t num_threads);
+  static Result<LayerScratch> create(const LlamaConfig& config, const StageSpec& spec,
+                                     kernels::cpu::Isa isa);
 
   float* turns() { return at(turns_); }          // [max_tokens, rotary_dim], see rope_turns()
   float* qkv() { return at(qkv_); }              // [max_tokens, q_size + 2 * kv_size]
@@ -49,6 +50,7 @@ class LayerScratch {
   float* gate() { return at(gate_); }            // [max_tokens, feed_forward]
   float* up() { return at(up_); }                // [max_tokens, feed_forward]
   float* residual() { return at(residual_); }    // [max_tokens, hidden]
+  std::span<float> attention_steps() { return {at(attention_steps_), attention_steps_floats_}; }
   /// What the products read: of a normed row or attention's, and of the feed-forward's inside.
   kernels::cpu::ActivationBuffer& outer() { return *outer_; }
   kernels::cpu::ActivationBuffer& inner() { return *inner_; }
@@ -69,6 +71,8 @@ class LayerScratch {
   std::unique_ptr<kernels::cpu::ActivationBuffer> outer_;
   std::unique_ptr<kernels::cpu::ActivationBuffer> inner_;
   std::vector<std::unique_ptr<MemberScratch>> members_;
+  int64_t attention_steps_ = 0;
+  size_t attention_steps_floats_ = 0;
 };
 
 /// What all layers of one microbatch share.

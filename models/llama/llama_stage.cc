@@ -13,7 +13,7 @@ using kernels::cpu::TeamMember;
 
 // Raised whenever a kernel's order of additions or a conversion changes: old and new ranks must
 // then not share a lane.
-constexpr int kNumericsVersion = 3;
+constexpr int kNumericsVersion = 4;
 
 Status check_spec(const StageSpec& spec, const LlamaConfig& config) {
   const auto refuse = [](std::string what) { return Error{ErrorCode::invalid_argument, what}; };
@@ -63,8 +63,7 @@ Status LlamaStage::initialise(const LoadProgress& progress) {
   ASSIGN_OR_RETURN(
       kv_, KvPool::create({spec_.kv_type, spec_.layer_end - spec_.layer_begin, spec_.num_kv_blocks,
                            config_.num_kv_heads, config_.head_dim}));
-  ASSIGN_OR_RETURN(scratch_, LayerScratch::create(config_, spec_.max_microbatch_tokens, isa_,
-                                                  spec_.num_threads));
+  ASSIGN_OR_RETURN(scratch_, LayerScratch::create(config_, spec_, isa_));
   team_ = std::make_unique<kernels::cpu::Team>(
       kernels::cpu::TeamOptions{spec_.num_threads, spec_.cores, spec_.spin_between_ops});
   PanelCache cache({.folder = spec_.cache_folder},

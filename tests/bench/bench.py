@@ -1,7 +1,7 @@
 """Figures of this tree side by side with its peers on this machine: medians of interleaved runs, both
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
-  bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [tokenizer]
+  bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [tokenizer] [context]
 
 No section named: all.
 """
@@ -174,7 +174,27 @@ def tokenizer(rounds):
           + f"; load {statistics.median(ours['load_ms']):.1f} ms")
 
 
-SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link, "tokenizer": tokenizer}
+def context(rounds):
+    """What a long context costs: rates at 512 and 8,000 tokens of prompt, and of decoding after 128 and 8,000."""
+    rounds = min(rounds, 3)  # a long prompt takes seconds a side
+    for threads in (1, 2):
+        sides = [Side(kv, lambda kv=kv: programs.ours_in_context(threads, kv)) for kv in programs.KV_TYPES]
+        sides.append(Side("llama.cpp", lambda: programs.llama_in_context(threads)))
+        results = interleave(sides, rounds, f"context, {threads} thread(s)")
+        header(f"Long contexts, tokens per second, {threads} thread(s); theirs with its f16 cache", "llama.cpp")
+        for kv in programs.KV_TYPES:
+            for metric, wanted in (("prefill", 0.5), ("decode", 0.8)):
+                short, long = programs.CONTEXTS[metric]
+                for length in (short, long):
+                    print(ratio_row(f"kv {kv}: {metric} at {length}", results[kv][f"{metric} {length}"],
+                                    results["llama.cpp"][f"{metric} {length}"]))
+                kept = [statistics.median(results[kv][f"{metric} {long}"]) / statistics.median(results[kv][f"{metric} {short}"])]
+                theirs = [statistics.median(results["llama.cpp"][f"{metric} {long}"])
+                          / statistics.median(results["llama.cpp"][f"{metric} {short}"])]
+                print(f"  kv {kv}: {metric} at {long} / at {short}: {kept[0]:.2f} (wanted {wanted:.1f}); theirs {theirs[0]:.2f}")
+
+
+SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link, "tokenizer": tokenizer, "context": context}
 
 
 def main():

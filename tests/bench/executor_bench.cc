@@ -1,7 +1,8 @@
 // Decode and prefill speed of one model in one process, without links or scheduling: the executor
-// alone. Usage: executor_bench MODEL.gguf THREADS [PREFILL [DECODE [STAGES [SEQUENCES]]]], of which
-// PREFILL and DECODE are tokens of each of the SEQUENCES, which are decoded at once. Prints the
-// machine's read bandwidth with so many threads, then medians of the sums over all sequences.
+// alone. Usage: executor_bench MODEL.gguf THREADS [PREFILL [DECODE [STAGES [SEQUENCES
+// [KV_TYPE]]]]], of which PREFILL and DECODE are tokens of each of the SEQUENCES, which are decoded
+// at once. Prints the machine's read bandwidth with so many threads, then medians of the sums over
+// all sequences.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -29,6 +30,7 @@ struct BenchOptions {
   int32_t decode_tokens = 64;
   int32_t num_stages = 1;
   int32_t num_sequences = 1;
+  std::string kv_type = "f32";
 };
 
 // Before anything else is loaded, for a fresh look at what decode is bound by.
@@ -80,6 +82,9 @@ Status bench(const BenchOptions& options) {
   chain_options.spec.context_tokens = options.prefill_tokens + options.decode_tokens + 64;
   chain_options.spec.num_kv_blocks =
       options.num_sequences * (chain_options.spec.context_tokens / 32 + 1);
+  const auto kv_type = dtype_from_name(options.kv_type);
+  if (!kv_type) return make_error(ErrorCode::invalid_argument, "no type {}", options.kv_type);
+  chain_options.spec.kv_type = *kv_type;
   if (const char* isa = std::getenv("CHAINPUMP_ISA")) chain_options.spec.isa = isa;
   fmt::print("read {:.2f} GB/s\n", read_gigabytes_per_s(options.num_threads));
   const TimePoint start = steady_clock().now();
@@ -109,7 +114,8 @@ Status bench(const BenchOptions& options) {
 int main(int argc, char** argv) {
   chainpump::BenchOptions options;
   if (argc < 3) {
-    fmt::print(stderr, "usage: {} MODEL.gguf THREADS [PREFILL [DECODE [STAGES [SEQUENCES]]]]\n",
+    fmt::print(stderr,
+               "usage: {} MODEL.gguf THREADS [PREFILL [DECODE [STAGES [SEQUENCES [KV_TYPE]]]]]\n",
                argv[0]);
     return 2;
   }
@@ -119,6 +125,7 @@ int main(int argc, char** argv) {
   if (argc > 4) options.decode_tokens = std::atoi(argv[4]);
   if (argc > 5) options.num_stages = std::atoi(argv[5]);
   if (argc > 6) options.num_sequences = std::atoi(argv[6]);
+  if (argc > 7) options.kv_type = argv[7];
   const chainpump::Status status = chainpump::bench(options);
   if (status.ok()) return 0;
   fmt::print(stderr, "{}\n", status.error().message);

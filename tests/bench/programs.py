@@ -41,7 +41,7 @@ def prompt_ids(count):
     return [200 + (7919 * i) % 40000 for i in range(count)]
 
 
-def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS, model=MODEL):
+def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS, model=MODEL, decode_after=8):
     """Tokens per second of prefill and decode, milliseconds per token. One request alone; `flags` as typed."""
     def run(prompt_tokens, new_tokens):
         command = [PROGRAM, "run", "demo", "--model", model, "--stages", stages, "--threads", threads, "--raw",
@@ -52,7 +52,7 @@ def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS, 
     if prefill:
         figures["prefill"] = prefill / run(prefill, 1)["ttft_ms"] * 1e3
     if decode:
-        result = run(8, decode + 1)
+        result = run(decode_after, decode + 1)
         if len(result["token_ids"]) < decode // 4:
             raise NotMeasured(f"the answer ended after {len(result['token_ids'])} tokens")
         figures["decode"] = 1e3 / result["tpot_ms"]
@@ -114,6 +114,33 @@ def llama_perplexity(model, text_file, context):
     if not found:
         raise NotMeasured(f"llama-perplexity printed no estimate: {out.strip()[-300:]}")
     return float(found.group(1))
+
+
+CONTEXTS = {"prefill": (512, 8000), "decode": (128, 8000)}
+KV_TYPES = ("f32", "bf16", "f16", "int8")
+CONTEXT_DECODE_TOKENS = 48
+
+
+def ours_in_context(threads, kv):
+    figures = {}
+    for length in CONTEXTS["prefill"]:
+        figures[f"prefill {length}"] = ours(1, threads, "--kv-type", kv, prefill=length, decode=0)["prefill"]
+    for length in CONTEXTS["decode"]:
+        figures[f"decode {length}"] = ours(1, threads, "--kv-type", kv, prefill=0, decode=CONTEXT_DECODE_TOKENS,
+                                           decode_after=length)["decode"]
+    return figures
+
+
+def llama_in_context(threads):
+    """llama-bench's depth is the context that is already there."""
+    command = [PEERS / "llama-bench", "-m", MODEL, "-t", threads, "-r", 1, "-o", "json"]
+    figures = {}
+    for length in CONTEXTS["prefill"]:
+        figures[f"prefill {length}"] = json.loads(call([*command, "-p", length, "-n", 0]))[0]["avg_ts"]
+    for length in CONTEXTS["decode"]:
+        test = json.loads(call([*command, "-p", 0, "-n", CONTEXT_DECODE_TOKENS, "-d", length]))[0]
+        figures[f"decode {length}"] = test["avg_ts"]
+    return figures
 
 
 def llama_features():

@@ -141,7 +141,8 @@ BOOST_AUTO_TEST_CASE(ValidateSaysWhatIsWrongAndWhere) {
 
   const std::string bad = write(folder, "stagse: 3\nkv: {type: f23}\n");
   const std::string first = "unknown key 'stagse' in the file, did you mean 'stages'?";
-  const std::string second = "kv.type is 'f23', must be one of f32, bf16, f16, did you mean 'f32'?";
+  const std::string second =
+      "kv.type is 'f23', must be one of f32, bf16, f16, int8, did you mean 'f32'?";
   done = run([&] { return run_validate({.graph = bad}); });
   BOOST_TEST(done.status == 3);
   BOOST_TEST(done.out.empty());

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/attention.h"
+#include "base/kv_layout.h"
 
 namespace chainpump::fakes {
 
@@ -47,7 +47,7 @@ void StageChain::release(SequenceId id) {
 }
 
 Result<graph::StepResult> StageChain::run(const std::vector<Feed>& feeds) {
-  constexpr int32_t kBlock = kernels::cpu::kKvBlockTokens;
+  constexpr int32_t kBlock = kKvBlockTokens;
   for (const Feed& feed : feeds) {
     Held& held = held_.at(feed.id);
     graph::SequenceSlice& slice = next_.slices.emplace_back();

@@ -28,7 +28,7 @@ BOOST_AUTO_TEST_CASE(EachErrorHasItsPlace) {
       {"name: a\nname: b\n", "f:2:1: duplicate key 'name' (first on line 1)"},
       {"kv: {typ: f32}\n", "f:1:6: unknown key 'typ' in kv, did you mean 'type'?"},
       {"kv:\n  type: f23\n",
-       "f:2:9: kv.type is 'f23', must be one of f32, bf16, f16, did you mean 'f32'?"},
+       "f:2:9: kv.type is 'f23', must be one of f32, bf16, f16, int8, did you mean 'f32'?"},
       {"threads: -1\n", "f:1:10: threads is '-1', must be an integer in [1, 1024] or auto"},
       {"threads: .nan\n", "f:1:10: threads is '.nan', must be an integer in [1, 1024] or auto"},
       {"threads: 1e309\n", "f:1:10: threads is '1e309', must be an integer in [1, 1024] or auto"},

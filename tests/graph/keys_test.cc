@@ -19,7 +19,7 @@ BOOST_AUTO_TEST_CASE(CommittedFilesMatchTheTable) {
 }
 
 BOOST_AUTO_TEST_CASE(Explains) {
-  BOOST_TEST(explain_key("kv.type").value().find("f32, bf16, f16") != std::string::npos);
+  BOOST_TEST(explain_key("kv.type").value().find("f32, bf16, f16, int8") != std::string::npos);
   BOOST_TEST(explain_key("stages").value().find("stages[].op") != std::string::npos);
   BOOST_TEST(!explain_key("kv.typ").has_value());
 }

@@ -87,6 +87,8 @@ float element(DType type, const Row& row, size_t c) {
     case DType::q5_k:
     case DType::q6_k:
       return element_k(type, row, at, i);
+    case DType::int8:
+      break;
   }
   return 0;
 }

@@ -50,6 +50,7 @@ inline std::vector<size_t> f16_fields(DType type) {
     case DType::f32:
     case DType::f16:
     case DType::bf16:
+    case DType::int8:
       break;
   }
   return {};

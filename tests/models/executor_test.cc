@@ -90,7 +90,7 @@ Outcome outcome(fakes::StageChain chain, int32_t chunk) {
 BOOST_AUTO_TEST_CASE(cut_chunk_and_team_change_no_bit) {
   for (const DType weights : {DType::q8_0, DType::bf16, DType::f32}) {
     const Model model(weights);
-    for (const DType kv : {DType::f32, DType::bf16, DType::f16}) {
+    for (const DType kv : {DType::f32, DType::bf16, DType::f16, DType::int8}) {
       const Outcome expected = outcome(model.load(1, 1, kv), 0);
       BOOST_TEST((expected.greedy != expected.seeded));
       for (const int32_t stages : {1, 2, 3, 5}) {
@@ -124,6 +124,24 @@ BOOST_AUTO_TEST_CASE(weights_from_the_cache_change_no_bit) {
         }
         BOOST_TEST((outcome(std::move(chain), 0) == expected));
         first = false;
+      }
+    }
+  }
+}
+
+// Contexts of several attention steps, which a team shares out within one head.
+BOOST_AUTO_TEST_CASE(long_prompts_of_every_kv_type_keep_their_bits) {
+  const Model model;
+  graph::SequenceDescriptor descriptor = request(1, 1.5f);
+  descriptor.prompt = prompt_of(230, 3);
+  for (const DType kv : {DType::f32, DType::bf16, DType::f16, DType::int8}) {
+    const auto expected = model.load(1, 1, kv).generate(descriptor, 150);
+    BOOST_REQUIRE_MESSAGE(expected.ok(), fakes::why(expected));
+    for (const int32_t chunk : {1, 31, 128}) {
+      BOOST_TEST_CONTEXT(to_string(kv) << " KV, chunk " << chunk) {
+        const auto made = model.load(1, 2, kv).generate(descriptor, chunk);
+        BOOST_REQUIRE_MESSAGE(made.ok(), fakes::why(made));
+        BOOST_TEST((*made == *expected));
       }
     }
   }

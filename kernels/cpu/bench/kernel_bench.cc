@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/matmul.h"
@@ -117,14 +118,14 @@ void bench_product(Isa isa, Team& team, const MachineRates& rates, DType type, i
   }
 }
 
+// Decode reads memory, so the layers of a model whose caches together exceed the CPU's are taken in
+// turn; prefill of a whole prompt repeats one.
 void bench_attention(Isa isa, Team& team, const MachineRates& rates, const ModelShape& model,
                      DType type, int32_t context, int32_t num_tokens) {
   const int32_t num_blocks = (context + kKvBlockTokens - 1) / kKvBlockTokens;
-  std::vector<float> pool(static_cast<size_t>(
-      num_blocks * kv_block_bytes(type, model.num_kv_heads, model.head_dim) / 4 + 16));
-  auto* data =
-      reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(pool.data()) + 63) / 64 * 64);
-  const KvLayer kv{data, type, num_blocks, model.num_kv_heads, model.head_dim};
+  const int64_t layer_bytes = num_blocks * kv_block_bytes(type, model.num_kv_heads, model.head_dim);
+  const int64_t num_layers = num_tokens > 1 ? 1 : std::max<int64_t>(1, kColdBytes / layer_bytes);
+  AlignedBuffer pool(static_cast<size_t>(num_layers * layer_bytes));
   std::vector<KvBlockId> table;
   for (int32_t i = 0; i < num_blocks; ++i) table.push_back(KvBlockId(i));
   const int64_t q_cols = int64_t{model.num_heads} * model.head_dim;
@@ -132,22 +133,48 @@ void bench_attention(Isa isa, Team& team, const MachineRates& rates, const Model
   const auto k = random_floats(context * kv_cols);
   const auto q = random_floats(num_tokens * q_cols);
   std::vector<float> out(q.size());
+  std::vector<float> scratch(
+      static_cast<size_t>(attention_scratch_floats(team.size(), context, model.head_dim)));
   const std::vector<AttentionSlice> fill = {{0, context, 0, table}};
   const std::vector<AttentionSlice> slices = {{0, num_tokens, context - num_tokens, table}};
-  team.run(
-      [&](TeamMember& member) { append_kv(isa, member, kv, fill, k.data(), k.data(), kv_cols); });
-  const double time = median_seconds(5, [&] {
-    team.run([&](TeamMember& member) {
-      attention(isa, member, kv, slices, model.num_heads, 0.125f, q.data(), q_cols, out.data(),
-                q_cols);
-    });
-  });
+  const auto layer = [&](int64_t i) {
+    return KvLayer{pool.data() + i * layer_bytes, type, num_blocks, model.num_kv_heads,
+                   model.head_dim};
+  };
+  const auto fill_all = [&](TeamMember& member) {
+    for (int64_t i = 0; i < num_layers; ++i)
+      append_kv(isa, member, layer(i), fill, k.data(), k.data(), kv_cols);
+  };
+  team.run(fill_all);
+  const double fill_time = median_seconds(3, [&] { team.run(fill_all); });
+  const double time =
+      median_seconds(5,
+                     [&] {
+                       team.run([&](TeamMember& member) {
+                         for (int64_t i = 0; i < num_layers; ++i) {
+                           attention(isa, member, layer(i), slices, model.num_heads, 0.125f,
+                                     q.data(), q_cols, out.data(), q_cols, scratch);
+                           member.barrier();
+                         }
+                       });
+                     }) /
+      static_cast<double>(num_layers);
   double keys = 0;
   for (int32_t t = 0; t < num_tokens; ++t) keys += context - num_tokens + t + 1;
-  const double ops = keys * static_cast<double>(q_cols) * 4 / time;
-  report(fmt::format("attention {} context {} tokens {}", to_string(type), context, num_tokens),
-         ops, rates.f32_ops_per_second, "Gop/s");
-  fmt::print("{:<42} {:>9.2f} us per token and layer\n", "", time / num_tokens * 1e6);
+  const double ops = keys * static_cast<double>(q_cols) * 4;
+  // int8: half of the multiply-adds are those of the values, which take two each.
+  const double peak = type == DType::bf16   ? rates.bf16_ops_per_second
+                      : type == DType::int8 ? rates.int8_ops_per_second / 1.5
+                                            : rates.f32_ops_per_second;
+  const auto bytes = static_cast<double>(layer_bytes);
+  const std::string what =
+      fmt::format("attention {} context {} tokens {}", to_string(type), context, num_tokens);
+  if (num_tokens > 1 || ops / peak > bytes / rates.read_bytes_per_second)
+    report(what, ops / time, peak, "Gop/s");
+  else
+    report(what, bytes / time, rates.read_bytes_per_second, "GB/s");
+  fmt::print("{:<42} {:>9.2f} us per token and layer; append {:.3f} us\n", "",
+             time / num_tokens * 1e6, fill_time / static_cast<double>(num_layers * context) * 1e6);
 }
 
 void bench_rows(Isa isa, Team& team, const ModelShape& model, int64_t n) {
@@ -226,10 +253,12 @@ int run(int argc, char** argv) {
   bench_product(*isa, team, rates, *type, model.ff, model.hidden);
   bench_product(*isa, team, rates, *type, model.hidden, model.ff);
   if (model.name == kSmol.name) bench_product(*isa, team, rates, DType::q8_0, 49152, model.hidden);
-  bench_attention(*isa, team, rates, model, DType::f32, 512, 512);
-  for (const DType kv_type : {DType::f32, DType::bf16, DType::f16})
+  for (const DType kv_type : {DType::f32, DType::bf16, DType::f16, DType::int8}) {
+    for (const int32_t context : {512, 4096})
+      bench_attention(*isa, team, rates, model, kv_type, context, 256);
     for (const int32_t context : {128, 8192})
       bench_attention(*isa, team, rates, model, kv_type, context, 1);
+  }
   bench_rows(*isa, team, model, 1);
   bench_rows(*isa, team, model, 256);
   return 0;
