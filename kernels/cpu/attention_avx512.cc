@@ -7,15 +7,17 @@
 // the tile: positions it may not see are left out, not multiplied by zero (exact integers aside).
 // Bound: few queries (decode) read K and V once, from memory; many do 2 * 128 * head_dim
 // multiply-adds per query and step at the peak of fma (f32, f16), vdpbf16ps or vpdpbusd (int8,
-// whose values take two), plus about 150 other vector operations. Reached (Zen4, heads 9/3 of 64,
-// 256 tokens at 4096 keys, one thread, twice that on two): f32 86 and f16 87 Gop/s (0.73 of the
-// peak), bf16 136 (0.58), int8 154 (0.49). Decode at 8192 keys from cold memory: f32 12 GB/s on one
-// thread, 23 on two; int8 9 and 16.
+// whose values take two), plus about 150 other vector operations.
+// Reached (Zen4, heads 9/3 of 64, 256 tokens at 4096 keys, one thread, nearly twice that on two):
+// f32 86 Gop/s (0.73 of the peak), f16 96 (0.82), bf16 157 (0.70), int8 161 (0.52). Decode at 8192
+// keys from cold memory on one thread: f32 12, bf16 11, int8 9.5 GB/s, a third of a sweep's.
 #include "kernels/cpu/attention_softmax_avx512.h"
 #include "kernels/cpu/avx512.h"
 
 namespace chainpump::kernels::cpu::avx512 {
 namespace {
+
+constexpr int kWholeBytes = 16 << 10;
 
 template <DType kType>
 void score_step(const AttentionTile& tile, State& state) {
@@ -30,7 +32,9 @@ void score_step(const AttentionTile& tile, State& state) {
       if (state.num_keys[g + count - 1] <= b * kBlock) continue;
       ScoreJob job;
       job.k = state.blocks[b];
-      job.ahead = first ? state.blocks[b] + v_offset : nullptr;
+      job.ahead = !first                        ? nullptr
+                  : (b + 1) * kBlock < max_keys ? state.blocks[b + 1]
+                                                : state.blocks[0] + v_offset;
       job.k_scale = reinterpret_cast<const float*>(state.blocks[b] + 2 * v_offset);
       job.q = state.q + g * (width / run_of(kType));
       job.q_scale = state.q_scale + g;
@@ -43,13 +47,15 @@ void score_step(const AttentionTile& tile, State& state) {
   }
 }
 
+inline const uint32_t* weights_at(const State& state, int i, int half, int run) {
+  return reinterpret_cast<const uint32_t*>(state.p[i]) + half * (kKeyStep / 4) + run;
+}
+
 // Values of queries [g, g + count) with block b, out in step_out[half].
 template <DType kType>
-void value_group(int g, int count, int b, int width, int half, const std::byte* ahead,
-                 State& state) {
+void value_group(int g, int count, int b, int width, int half, bool fetch, State& state) {
   constexpr int kRun = run_of(kType);
   const int64_t v_offset = int64_t{width} * kBlock * element_bytes(kType);
-  const std::byte* v = state.blocks[b] + v_offset;
   const int64_t row = int64_t{width} / 16 * vector_bytes(kType);
   const auto visible = [&](int i) {
     const int keys = state.num_keys[i] - b * kBlock;
@@ -57,22 +63,46 @@ void value_group(int g, int count, int b, int width, int half, const std::byte* 
   };
   // Positions ascend: the first query sees the fewest keys of the group, the last the most.
   const int runs = kType == DType::int8 ? (visible(g + count - 1) + 3) / 4 : visible(g) / kRun;
-  const auto p_at = [&](int i, int run) {
-    return reinterpret_cast<const uint32_t*>(state.p[i]) + half * (kKeyStep / 4) +
-           b * kBlock / kRun + run;
-  };
-  float* out = state.step_out[half] + g * width;
-  if (runs > 0) value_block<kType>(count, {v, ahead, p_at(g, 0), out, runs, width});
+  const int first_run = b * kBlock / kRun;
+  ValueJob job{};
+  job.blocks = state.blocks + b;
+  job.ahead = fetch ? state.values_ahead + b : nullptr;
+  job.num_blocks = 1;
+  job.offset = v_offset;
+  job.p = weights_at(state, g, half, first_run);
+  job.out = state.step_out[half] + g * width;
+  job.num_runs = runs;
+  job.width = width;
+  if (runs > 0) value_block<kType>(count, job);
   if (kType == DType::int8) return;
-  for (int i = g; i < g + count; ++i, out += width) {
+  job.ahead = nullptr;
+  job.offset += runs * row;
+  for (int i = g; i < g + count; ++i, job.out += width) {
     const int mine = visible(i) / kRun;
-    if (mine > runs)
-      value_block<kType>(1, {v + runs * row, nullptr, p_at(i, runs), out, mine - runs, width});
+    job.p = weights_at(state, i, half, first_run + runs);
+    job.num_runs = mine - runs;
+    if (mine > runs) value_block<kType>(1, job);
     if (kType == DType::bf16 && visible(i) % 2 != 0) {
-      const __m512 weight = broadcast(*p_at(i, mine) << 16);
-      even_value(v + mine * row, _mm512_cvtss_f32(weight), width, out);
+      const __m512 weight = broadcast(*weights_at(state, i, half, first_run + mine) << 16);
+      even_value(state.blocks[b] + v_offset + mine * row, _mm512_cvtss_f32(weight), width, job.out);
     }
   }
+}
+
+// The same with all blocks of a step that every query of the group sees whole: the sums stay in
+// registers. Only where V of the step and its weights fit L1 beside each other.
+template <DType kType>
+void value_group_whole(int g, int count, int width, int half, bool fetch, State& state) {
+  ValueJob job{};
+  job.blocks = state.blocks;
+  job.ahead = fetch ? state.values_ahead : nullptr;
+  job.num_blocks = kBlocks;
+  job.offset = int64_t{width} * kBlock * element_bytes(kType);
+  job.p = weights_at(state, g, half, 0);
+  job.out = state.step_out[half] + g * width;
+  job.num_runs = kBlock / run_of(kType);
+  job.width = width;
+  value_block<kType>(count, job);
 }
 
 template <DType kType>
@@ -83,16 +113,23 @@ void value_step(const AttentionTile& tile, State& state) {
   for (int half = 0; half < kHalves; ++half)
     for (int64_t d = 0; d < floats; d += 16)
       _mm512_store_ps(state.step_out[half] + d, _mm512_setzero_ps());
-  const int max_keys = state.num_keys[tile.num_queries - 1];
+  const int n = tile.num_queries;
+  const bool fits = width * kKeyStep * element_bytes(kType) <= kWholeBytes || n <= 4;
+  bool fetch = true;
+  const auto is_whole = [&](int g) { return fits && state.num_keys[g] == kKeyStep; };
+  for (int g = 0; g < n; g += 4) {
+    if (!is_whole(g)) continue;
+    for (int half = 0; half < kHalves; ++half, fetch = false)
+      value_group_whole<kType>(g, smaller(4, n - g), width, half, fetch, state);
+  }
+  const int max_keys = state.num_keys[n - 1];
   for (int b = 0; b * kBlock < max_keys; ++b) {
-    const std::byte* ahead = state.next_blocks[b];
-    for (int g = 0; g < tile.num_queries; g += 4) {
-      const int count = smaller(4, tile.num_queries - g);
-      if (state.num_keys[g + count - 1] <= b * kBlock) continue;
-      for (int half = 0; half < kHalves; ++half) {
-        value_group<kType>(g, count, b, width, half, ahead, state);
-        ahead = nullptr;
-      }
+    bool fetch_block = fetch;
+    for (int g = 0; g < n; g += 4) {
+      const int count = smaller(4, n - g);
+      if (is_whole(g) || state.num_keys[g + count - 1] <= b * kBlock) continue;
+      for (int half = 0; half < kHalves; ++half, fetch_block = false)
+        value_group<kType>(g, count, b, width, half, fetch_block, state);
     }
   }
   if (kType != DType::int8) return;
@@ -125,7 +162,7 @@ void finish_step(const AttentionTile& tile, int step, State& state) {
   }
 }
 
-void open_step(const AttentionTile& tile, int step, State& state) {
+void open_step(const AttentionTile& tile, int step, int64_t v_offset, State& state) {
   const int begin = step * kKeyStep;
   for (int i = 0; i < tile.num_queries; ++i) {
     const int keys = tile.position[i] + 1 - begin;
@@ -138,10 +175,12 @@ void open_step(const AttentionTile& tile, int step, State& state) {
   const int last_block = tile.position[tile.num_queries - 1] / kBlock;
   for (int b = 0; b < kBlocks; ++b) {
     const int here = smaller(begin / kBlock + b, last_block);
-    const int next = smaller(begin / kBlock + kBlocks + b, last_block);
     state.blocks[b] = tile.head_data + tile.block_table[here] * tile.block_stride;
-    state.next_blocks[b] = tile.head_data + tile.block_table[next] * tile.block_stride;
   }
+  // After V of a block comes V of the next, after the last K of the next step.
+  for (int b = 0; b + 1 < kBlocks; ++b) state.values_ahead[b] = state.blocks[b + 1] + v_offset;
+  const int next = smaller(begin / kBlock + kBlocks, last_block);
+  state.values_ahead[kBlocks - 1] = tile.head_data + tile.block_table[next] * tile.block_stride;
 }
 
 template <DType kType>
@@ -151,7 +190,7 @@ void run_tile(const AttentionTile& tile) {
   const int width = stored_dim(tile.head_dim);
   const int64_t v_scale_offset = int64_t{2} * width * kBlock * element_bytes(kType) + kBlock * 4;
   for (int step = tile.step_begin; step < tile.step_end; ++step) {
-    open_step(tile, step, state);
+    open_step(tile, step, int64_t{width} * kBlock * element_bytes(kType), state);
     score_step<kType>(tile, state);
     for (int i = 0; i < tile.num_queries; ++i) {
       if (state.num_keys[i] == kKeyStep)

@@ -31,7 +31,7 @@ struct State {
   float weight_scale[kMaxTileQueries];
   int num_keys[kMaxTileQueries];  // visible in this step; 0: none
   const std::byte* blocks[kBlocks];
-  const std::byte* next_blocks[kBlocks];
+  const std::byte* values_ahead[kBlocks];  // what follows V of each block
 };
 
 constexpr int run_of(DType type) { return type == DType::int8 ? 4 : type == DType::bf16 ? 2 : 1; }
@@ -124,13 +124,17 @@ void scores(const ScoreJob& job) {
   }
 }
 
-// Adds runs of positions of one block, 16 * kVectors dimensions, to what kCount queries have.
+// Adds runs of positions of one block, or of several whole ones, 16 * kVectors dimensions, to what
+// kCount queries have.
 struct ValueJob {
-  const std::byte* v;  // the first run, the first of the dimensions
-  const std::byte* ahead;
+  const std::byte* const* blocks;
+  const std::byte* const* ahead;  // one per block, to be fetched meanwhile, or null
+  int num_blocks;
+  int64_t offset;  // in a block: of the first run, the first of the dimensions
+  int64_t ahead_offset;
   const uint32_t* p;  // of the first run; kKeyStep from query to query
   float* out;         // [query][width]
-  int num_runs;
+  int num_runs;       // of each block
   int width;
 };
 
@@ -143,22 +147,25 @@ void values(const ValueJob& job) {
 #pragma GCC unroll 4
     for (int c = 0; c < kVectors; ++c)
       acc[i][c] = _mm512_loadu_ps(job.out + i * job.width + 16 * c);
-  const std::byte* v = job.v;
-  const int64_t ahead = job.ahead == nullptr ? 0 : job.ahead - job.v;
   const int64_t row = int64_t{job.width} / 16 * kBytes;
-  for (int r = 0; r < job.num_runs; ++r, v += row) {
-    __m512 x[kVectors];
+  const uint32_t* p = job.p;
+  for (int b = 0; b < job.num_blocks; ++b) {
+    const std::byte* v = job.blocks[b] + job.offset;
+    const int64_t ahead = job.ahead == nullptr ? 0 : job.ahead[b] + job.ahead_offset - v;
+    for (int r = 0; r < job.num_runs; ++r, v += row, ++p) {
+      __m512 x[kVectors];
 #pragma GCC unroll 4
-    for (int c = 0; c < kVectors; ++c) {
-      x[c] = load_runs<kType>(v + c * kBytes);
-      if (ahead != 0)
-        _mm_prefetch(reinterpret_cast<const char*>(v + ahead + c * kBytes), _MM_HINT_T0);
-    }
+      for (int c = 0; c < kVectors; ++c) {
+        x[c] = load_runs<kType>(v + c * kBytes);
+        if (ahead != 0)
+          _mm_prefetch(reinterpret_cast<const char*>(v + ahead + c * kBytes), _MM_HINT_T0);
+      }
 #pragma GCC unroll 4
-    for (int i = 0; i < kCount; ++i) {
-      const __m512 weight = broadcast(job.p[i * kKeyStep + r]);
+      for (int i = 0; i < kCount; ++i) {
+        const __m512 weight = broadcast(p[i * kKeyStep]);
 #pragma GCC unroll 4
-      for (int c = 0; c < kVectors; ++c) acc[i][c] = multiply_add<kType>(acc[i][c], weight, x[c]);
+        for (int c = 0; c < kVectors; ++c) acc[i][c] = multiply_add<kType>(acc[i][c], weight, x[c]);
+      }
     }
   }
 #pragma GCC unroll 4
@@ -192,13 +199,12 @@ constexpr ValueKernel kValuesOf[] = {nullptr, values<kType, kCount, 1>, values<k
 
 template <DType kType>
 void value_block(int count, ValueJob job) {
-  const std::byte* v = job.v;
-  const std::byte* ahead = job.ahead;
+  const int64_t offset = job.offset;
   float* out = job.out;
   for (int d = 0; d < job.width; d += 64) {
     const int vectors = smaller(4, (job.width - d) / 16);
-    job.v = v + d / 16 * vector_bytes(kType);
-    job.ahead = ahead == nullptr ? nullptr : ahead + d / 16 * vector_bytes(kType);
+    job.ahead_offset = d / 16 * vector_bytes(kType);
+    job.offset = offset + job.ahead_offset;
     job.out = out + d;
     switch (count) {
       case 1:
