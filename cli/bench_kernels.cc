@@ -26,6 +26,7 @@ struct Product {
 
 struct ModelShapes {
   std::string name;
+  LayerShape layer;
   std::vector<Product> products;
 };
 
@@ -35,6 +36,7 @@ constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
 
 ModelShapes llama_8b() {
   return {"llama-8b",
+          {4096, 14336, 32, 8, 128},
           {{"q, o", 4096, 4096},
            {"k, v", 1024, 4096},
            {"gate, up", 14336, 4096},
@@ -50,12 +52,14 @@ Result<ModelShapes> shapes_of_model(const BenchKernelsOptions& options) {
   ASSIGN_OR_RETURN(const models::GgufFile file, models::GgufFile::open(path));
   ASSIGN_OR_RETURN(const models::LlamaConfig config, models::read_llama_config(file));
   const int64_t hidden = config.hidden_size;
-  return ModelShapes{config.name.empty() ? path : config.name,
-                     {{"q, o", config.q_size(), hidden},
-                      {"k, v", config.kv_size(), hidden},
-                      {"gate, up", config.feed_forward_size, hidden},
-                      {"down", hidden, config.feed_forward_size},
-                      {"head", config.vocabulary_size, hidden}}};
+  return ModelShapes{
+      config.name.empty() ? path : config.name,
+      {hidden, config.feed_forward_size, config.num_heads, config.num_kv_heads, config.head_dim},
+      {{"q, o", config.q_size(), hidden},
+       {"k, v", config.kv_size(), hidden},
+       {"gate, up", config.feed_forward_size, hidden},
+       {"down", hidden, config.feed_forward_size},
+       {"head", config.vocabulary_size, hidden}}};
 }
 
 Result<std::vector<DType>> chosen_types(const BenchKernelsOptions& options) {
@@ -84,29 +88,33 @@ class Report {
                commit());
   }
 
-  void begin(const std::string& model, DType type, const MachineRates& rates) {
+  void begin(const std::string& model, std::string_view part, const MachineRates& rates) {
     model_ = model;
     if (json_) return;
     fmt::print("\n{} {}: read {:.1f} GB/s, int8 {:.0f}, bf16 {:.0f}, f32 {:.0f} Gop/s\n", model,
-               to_string(type), rates.read_bytes_per_second / 1e9, rates.int8_ops_per_second / 1e9,
+               part, rates.read_bytes_per_second / 1e9, rates.int8_ops_per_second / 1e9,
                rates.bf16_ops_per_second / 1e9, rates.f32_ops_per_second / 1e9);
   }
 
   void add(const KernelFigure& f) {
-    const double ratio = f.achieved / f.bound;
+    nlohmann::ordered_json ratio;  // null without a bound
+    if (f.bound > 0) ratio = f.achieved / f.bound;
     document_["rows"].push_back({{"model", model_},
                                  {"operation", f.operation},
                                  {"type", to_string(f.type)},
-                                 {"rows", f.rows},
-                                 {"cols", f.cols},
+                                 {"shape", f.shape},
                                  {"tokens", f.num_tokens},
                                  {"achieved", f.achieved},
                                  {"bound", f.bound},
                                  {"unit", f.unit},
                                  {"ratio", ratio}});
     if (json_) return;
-    fmt::print("  {:<10} {:>6} x {:<6} {:>4} tokens {:>8.1f} of {:>6.1f} {:<6} {:.2f}\n",
-               f.operation, f.rows, f.cols, f.num_tokens, f.achieved, f.bound, f.unit, ratio);
+    fmt::print("  {:<10} {:<5} {:<15} {:>4} tokens {:>8.{}f}", f.operation, to_string(f.type),
+               f.shape, f.num_tokens, f.achieved, f.bound > 0 ? 1 : 2);
+    if (f.bound > 0)
+      fmt::print(" of {:>6.1f} {:<6} {:.2f}\n", f.bound, f.unit, f.achieved / f.bound);
+    else
+      fmt::print(" {}\n", f.unit);
     std::fflush(stdout);
   }
 
@@ -120,6 +128,34 @@ class Report {
   nlohmann::ordered_json document_;
 };
 
+void bench_layer(const KernelBench& bench, const ModelShapes& model, Report& report) {
+  const MachineRates rates = measure_machine(bench.isa, *bench.team);
+  report.begin(model.name, "layer", rates);
+  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::int8}) {
+    for (const int32_t context : {512, 4096})
+      report.add(measure_attention(bench, rates, model.layer, type, context, 256));
+    for (const int32_t context : {128, 8192})
+      report.add(measure_attention(bench, rates, model.layer, type, context, 1));
+  }
+  for (const int64_t num_tokens : {1, 256}) {
+    for (const KernelFigure& figure : measure_rows(bench, model.layer, num_tokens))
+      report.add(figure);
+  }
+}
+
+void bench_products(const KernelBench& bench, const ModelShapes& model, DType type,
+                    Report& report) {
+  const MachineRates rates = measure_machine(bench.isa, *bench.team);
+  report.begin(model.name, to_string(type), rates);
+  for (const Product& p : model.products) {
+    if (p.cols % info(type).block_elements != 0) continue;  // such a file cannot be
+    for (const KernelFigure& figure :
+         measure_product(bench, rates, p.name, type, p.rows, p.cols, {1, 2, 4, 16, 512})) {
+      report.add(figure);
+    }
+  }
+}
+
 Status bench(const BenchKernelsOptions& options) {
   ASSIGN_OR_RETURN(const std::vector<DType> types, chosen_types(options));
   ASSIGN_OR_RETURN(const ModelShapes model, shapes_of_model(options));
@@ -132,17 +168,8 @@ Status bench(const BenchKernelsOptions& options) {
   const KernelBench bench{isa, &team};
   Report report(options.json, isa, options.num_threads);
   for (const ModelShapes& shapes : {model, llama_8b()}) {
-    for (const DType type : types) {
-      const MachineRates rates = measure_machine(isa, team);
-      report.begin(shapes.name, type, rates);
-      for (const Product& p : shapes.products) {
-        if (p.cols % info(type).block_elements != 0) continue;  // such a file cannot be
-        for (const KernelFigure& figure :
-             measure_product(bench, rates, p.name, type, p.rows, p.cols, {1, 2, 4, 16, 512})) {
-          report.add(figure);
-        }
-      }
-    }
+    for (const DType type : types) bench_products(bench, shapes, type, report);
+    bench_layer(bench, shapes, report);
   }
   report.end();
   return ok_status();

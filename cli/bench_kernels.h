@@ -22,8 +22,9 @@ struct BenchKernelsOptions {
 };
 
 /// Prints the table, or JSON {"release", "isa", "threads", "rows": [{"model", "operation", "type",
-/// "rows", "cols", "tokens", "achieved", "bound", "unit", "ratio"}]}, to standard output. Exit
-/// status: 0; 2 for an unknown type or instruction set; else the error's class (exit_status.h).
+/// "shape", "tokens", "achieved", "bound", "unit", "ratio"}]}, with no bound: 0 and null, to
+/// standard output. Exit status: 0; 2 for an unknown type or instruction set; else the error's
+/// class (exit_status.h).
 int run_bench_kernels(const BenchKernelsOptions& options);
 
 }  // namespace chainpump::cli

@@ -1,11 +1,12 @@
 #include "cli/kernel_figures.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <random>
 
-#include "base/clock.h"
+#include "cli/kernel_timing.h"
 #include "kernels/cpu/matmul.h"
 
 namespace chainpump::cli {
@@ -21,19 +22,6 @@ using kernels::cpu::TeamMember;
 constexpr int64_t kColdBytes = int64_t{64} << 20;
 constexpr int64_t kManyTokens = 64;
 constexpr int64_t kRowsMaxForMany = 2048;
-constexpr int kTries = 5;
-
-double median_seconds(const std::function<void()>& work) {
-  work();
-  std::vector<double> times;
-  for (int i = 0; i < kTries; ++i) {
-    const TimePoint start = steady_clock().now();
-    work();
-    times.push_back(to_seconds(steady_clock().now() - start));
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
 
 /// Rows as they lie in a file. Any bits will do as quants; scales and floats are kept small, as
 /// products of large ones overflow, and arithmetic with infinities is not what is measured.
@@ -48,13 +36,6 @@ std::vector<std::byte> random_rows(DType type, int64_t rows, int64_t cols) {
     std::memcpy(raw.data() + at, &bits, 8);
   }
   return raw;
-}
-
-std::vector<float> random_floats(int64_t count) {
-  std::mt19937 random(2);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = static_cast<float>(random() % 2001) / 500.0f - 2.0f;
-  return values;
 }
 
 double peak_of(const MachineRates& rates, ActivationForm form) {
@@ -125,7 +106,8 @@ std::vector<KernelFigure> measure_product(const KernelBench& bench, const Machin
     const double ops = 2.0 * static_cast<double>(copies[0].rows() * cols * num_tokens) / time;
     const double peak = peak_of(rates, copies[0].form());
     const bool reads = read / rates.read_bytes_per_second > ops / peak;
-    figures.push_back({operation, type, rows, cols, num_tokens, (reads ? read : ops) / 1e9,
+    figures.push_back({operation, type, fmt::format("{} x {}", rows, cols), num_tokens,
+                       (reads ? read : ops) / 1e9,
                        (reads ? rates.read_bytes_per_second : peak) / 1e9,
                        reads ? "GB/s" : "Gop/s"});
   }

@@ -16,13 +16,12 @@ namespace chainpump::cli {
 
 struct KernelFigure {
   std::string operation;
-  DType type = DType::f32;  // of weights
-  int64_t rows = 0;
-  int64_t cols = 0;
+  DType type = DType::f32;  // of weights, or of the KV cache
+  std::string shape;        // rows x cols of weights, tokens of context, or columns of a row
   int64_t num_tokens = 0;
-  double achieved = 0;  // in units of 1e9 per second
-  double bound = 0;
-  const char* unit = "";  // GB/s of packed weights, or Gop/s (two per multiply-add)
+  double achieved = 0;
+  double bound = 0;       // 0: none, as the rows lie in the caches
+  const char* unit = "";  // GB/s of packed weights or KV, Gop/s (two per multiply-add), us/token
 };
 
 struct KernelBench {
@@ -38,5 +37,23 @@ std::vector<KernelFigure> measure_product(const KernelBench& bench,
                                           const kernels::cpu::MachineRates& rates,
                                           const std::string& operation, DType type, int64_t rows,
                                           int64_t cols, const std::vector<int64_t>& tokens);
+
+struct LayerShape {
+  int64_t hidden = 0;
+  int64_t feed_forward = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+};
+
+/// One layer's attention of the last `num_tokens` of a sequence of `context`. One token reads a KV
+/// cache of many layers from memory, several share a cache of one layer.
+KernelFigure measure_attention(const KernelBench& bench, const kernels::cpu::MachineRates& rates,
+                               const LayerShape& shape, DType type, int32_t context,
+                               int32_t num_tokens);
+
+/// Norm, activation function, rotation, conversion of activations: microseconds per token.
+std::vector<KernelFigure> measure_rows(const KernelBench& bench, const LayerShape& shape,
+                                       int64_t num_tokens);
 
 }  // namespace chainpump::cli
