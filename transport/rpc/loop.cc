@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace chainpump::transport::rpc {
 namespace {
@@ -79,7 +80,8 @@ kj::Promise<void> Inbox::run() {
     }
     tasks.swap(tasks_);
   }
-  for (Task& task : tasks) task();
+  // Each is destroyed before the next runs: what it holds may be what the next one waits for.
+  for (Task& task : tasks) std::exchange(task, nullptr)();
   return kj::evalLater([this] { return run(); });
 }
 

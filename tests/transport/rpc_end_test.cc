@@ -1,0 +1,241 @@
+// How control connections end: the client before its thread and the other way round, a rank that
+// never answers, never reads, leaves in the middle of a call or of a message, and messages that are
+// too large. Everybody who waits is answered, once, with a code that says what happened.
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <boost/test/unit_test.hpp>
+#include <future>
+#include <thread>
+
+#include "transport/rpc/rank_client.h"
+#include "transport/rpc/rank_server.h"
+
+using namespace chainpump;
+using namespace chainpump::transport::rpc;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct IdleRank final : RankHandler {
+  void on_load(LoadParams, ProgressReport, Reply<LoadReport> reply) override { hold(reply); }
+  void on_connect(ConnectParams, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_submit(GenerateRequest, ResultSinkHandle, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_cancel(uint64_t, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_stats(Reply<RankStats> reply) override { reply(RankStats{}); }
+  void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
+  void on_watch(Reply<Ok> reply) override { watch = std::move(reply); }
+  void hold(Reply<LoadReport>& reply) {
+    load = std::move(reply);
+    loading.set_value();
+  }
+  Reply<LoadReport> load;
+  Reply<Ok> watch;
+  std::promise<void> loading;
+};
+
+std::pair<UniqueFd, UniqueFd> sockets() {
+  int fds[2];
+  BOOST_REQUIRE_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+  return {UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+/// A callback, and what it was told.
+template <typename T>
+struct Answer {
+  std::shared_ptr<std::promise<Result<T>>> promise = std::make_shared<std::promise<Result<T>>>();
+  std::future<Result<T>> future = promise->get_future();
+  Callback<T> callback() {
+    return [p = promise](Result<T> result) { p->set_value(std::move(result)); };  // twice: throws
+  }
+  bool answered() const { return future.wait_for(0s) == std::future_status::ready; }
+  ErrorCode code() {
+    BOOST_REQUIRE(future.wait_for(20s) == std::future_status::ready);
+    const Result<T> result = future.get();
+    BOOST_REQUIRE(!result.ok());
+    BOOST_TEST_MESSAGE(result.error().message);
+    return result.error().code;
+  }
+};
+void ignore(const Error&) {}
+
+/// Serves a rank on a thread of its own.
+struct Served {
+  explicit Served(UniqueFd socket)
+      : status(std::async(std::launch::async, [this, fd = socket.release()] {
+          return serve_rank(UniqueFd(fd), rank);
+        })) {}
+  IdleRank rank;
+  std::future<Status> status;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_client_may_outlive_its_thread) {
+  auto [ours, theirs] = sockets();
+  Served served(std::move(theirs));
+  Answer<HelloReply> hello;
+  Answer<LoadReport> load;
+  Answer<RankStats> late;
+  auto thread = std::make_unique<RpcThread>();
+  RankClient client(*thread, std::move(ours), ignore);
+  client.hello(20s, hello.callback());
+  BOOST_REQUIRE(hello.future.get().ok());
+  client.load({}, 20s, nullptr, load.callback());
+  served.rank.loading.get_future().wait();
+  thread.reset();
+  BOOST_TEST(load.answered());
+  BOOST_TEST((load.code() == ErrorCode::cancelled));
+  client.stats(20s, late.callback());
+  BOOST_TEST(late.answered());
+  BOOST_TEST((late.code() == ErrorCode::cancelled));
+  served.rank.load(LoadReport{});  // to nobody
+  // Its end may cut a message short, which is the rank's to report: it ends, whatever it says.
+  BOOST_TEST((served.status.wait_for(5s) == std::future_status::ready));
+}
+
+BOOST_AUTO_TEST_CASE(a_thread_outlives_its_clients) {
+  RpcThread thread;
+  for (int round = 0; round < 3; ++round) {
+    auto [ours, theirs] = sockets();
+    Served served(std::move(theirs));
+    Answer<HelloReply> hello;
+    Answer<LoadReport> load;
+    auto client = std::make_unique<RankClient>(
+        thread, std::move(ours), [](const Error&) { BOOST_ERROR("destroyed, not disconnected"); });
+    client->hello(20s, hello.callback());
+    client->load({}, 20s, nullptr, load.callback());
+    served.rank.loading.get_future().wait();
+    client.reset();
+    BOOST_TEST(load.answered());
+    BOOST_TEST((load.code() == ErrorCode::cancelled));
+    // Its end may cut a message short, which is the rank's to report: it ends, whatever it says.
+    BOOST_TEST((served.status.wait_for(5s) == std::future_status::ready));
+  }
+}
+
+// Both end at the same moment: no callback after the client's end, whichever was first.
+BOOST_AUTO_TEST_CASE(client_and_thread_may_end_together) {
+  for (int round = 0; round < 200; ++round) {
+    auto [ours, theirs] = sockets();
+    auto thread = std::make_unique<RpcThread>();
+    auto client = std::make_unique<RankClient>(*thread, std::move(ours), ignore);
+    std::atomic<bool> gone{false};
+    std::atomic<int> answers{0};
+    std::atomic<int> late_answers{0};
+    for (int call = 0; call < 3; ++call) {
+      client->stats(20s, [&](const Result<RankStats>&) { ++(gone ? late_answers : answers); });
+    }
+    std::thread other([&] { thread.reset(); });
+    client.reset();
+    gone = true;
+    const int answered = answers;
+    other.join();
+    BOOST_REQUIRE_EQUAL(answered, 3);
+    BOOST_REQUIRE_EQUAL(late_answers, 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_rank_that_never_reads_costs_a_deadline) {
+  auto [ours, theirs] = sockets();
+  RpcThread thread;
+  RankClient client(thread, std::move(ours), ignore);
+  GenerateRequest request;
+  request.prompt.resize(1'000'000);  // more than the socket takes
+  Answer<Ok> submit;
+  Answer<RankStats> open;
+  client.submit(request, 100ms, {}, submit.callback());
+  BOOST_TEST((submit.code() == ErrorCode::deadline_exceeded));
+  client.stats(20s, open.callback());
+  // The client's end does not wait for the write.
+}
+
+BOOST_AUTO_TEST_CASE(a_rank_that_leaves_in_a_call_is_disconnected) {
+  auto [ours, theirs] = sockets();
+  RpcThread thread;
+  std::promise<Error> lost;
+  RankClient client(thread, std::move(ours), [&](Error error) { lost.set_value(error); });
+  Answer<HelloReply> hello;
+  client.hello(20s, hello.callback());
+  char byte;
+  BOOST_REQUIRE_EQUAL(read(theirs.get(), &byte, 1), 1);  // the call is under way
+  const uint32_t half_message[] = {0, 100, 1, 2};
+  BOOST_REQUIRE_EQUAL(write(theirs.get(), half_message, sizeof half_message),
+                      ssize_t{sizeof half_message});
+  theirs.reset();
+  BOOST_TEST((hello.code() == ErrorCode::disconnected));
+  BOOST_TEST((lost.get_future().get().code == ErrorCode::disconnected));
+  Answer<RankStats> after;
+  client.stats(20s, after.callback());
+  BOOST_TEST((after.code() == ErrorCode::disconnected));
+}
+
+BOOST_AUTO_TEST_CASE(a_call_too_large_for_a_message_is_refused) {
+  auto [ours, theirs] = sockets();
+  Served served(std::move(theirs));
+  RpcThread thread;
+  RankClient client(thread, std::move(ours), ignore);
+  Answer<HelloReply> hello;
+  client.hello(20s, hello.callback());
+  BOOST_REQUIRE(hello.future.get().ok());
+  GenerateRequest request;
+  request.prompt.resize((64u << 20) / sizeof(int32_t) + 1);
+  Answer<Ok> submit;
+  client.submit(request, 20s, {}, submit.callback());
+  BOOST_TEST((submit.code() == ErrorCode::disconnected));
+  const Status status = served.status.get();
+  BOOST_REQUIRE(!status.ok());
+  BOOST_TEST((status.error().code == ErrorCode::invalid_argument));
+  BOOST_TEST(status.error().message.find("the limit is") != std::string::npos);
+}
+
+// Segment tables that lie, to both sides: sizes that add up to more than a message may hold, that
+// overflow 32 bits together, and segments of nothing.
+BOOST_AUTO_TEST_CASE(segment_tables_that_lie_are_refused) {
+  const std::vector<std::vector<uint32_t>> tables = {
+      {0, (64u << 20) / 8 + 1}, {1, 0x80000000, 0x80000001, 0}, {511, 0xffffffff}, {512, 1},
+      {0xfffffffe, 0},
+  };
+  for (std::vector<uint32_t> table : tables) {
+    table.resize(600, 0x10000000);
+    const size_t num_bytes = table.size() * sizeof(uint32_t);
+    auto [ours, theirs] = sockets();
+    Served served(std::move(theirs));
+    BOOST_REQUIRE_EQUAL(write(ours.get(), table.data(), num_bytes), ssize_t(num_bytes));
+    BOOST_REQUIRE(served.status.wait_for(5s) == std::future_status::ready);
+    BOOST_TEST((served.status.get().error().code == ErrorCode::invalid_argument));
+
+    auto [client_end, rank_end] = sockets();
+    RpcThread thread;
+    std::promise<Error> lost;
+    RankClient client(thread, std::move(client_end), [&](Error error) { lost.set_value(error); });
+    Answer<HelloReply> hello;
+    client.hello(20s, hello.callback());
+    BOOST_REQUIRE_EQUAL(write(rank_end.get(), table.data(), num_bytes), ssize_t(num_bytes));
+    BOOST_TEST((hello.code() == ErrorCode::disconnected));
+    const Error why = lost.get_future().get();
+    BOOST_TEST(why.message.find("refused a message") != std::string::npos, why.message);
+  }
+}
+
+// A message that was begun has 10 s to be complete; both sides wait at once.
+BOOST_AUTO_TEST_CASE(a_message_that_never_ends_has_a_deadline) {
+  const std::array<uint32_t, 4> begun = {0, 1000, 1, 2};
+  auto [ours, theirs] = sockets();
+  Served served(std::move(theirs));
+  auto [client_end, rank_end] = sockets();
+  RpcThread thread;
+  std::promise<Error> lost;
+  RankClient client(thread, std::move(client_end), [&](Error error) { lost.set_value(error); });
+  Answer<HelloReply> hello;
+  client.hello(60s, hello.callback());
+  for (const UniqueFd* end : {&ours, &rank_end})
+    BOOST_REQUIRE_EQUAL(write(end->get(), begun.data(), sizeof begun), ssize_t{sizeof begun});
+  BOOST_TEST((hello.code() == ErrorCode::disconnected));
+  BOOST_TEST((lost.get_future().get().code == ErrorCode::disconnected));
+  const Status status = served.status.get();
+  BOOST_REQUIRE(!status.ok());
+  BOOST_TEST((status.error().code == ErrorCode::invalid_argument));
+  BOOST_TEST(status.error().message.find("not complete") != std::string::npos);
+}
