@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 
+#include "actors/os/affinity.h"
 #include "actors/os/process.h"
 #include "actors/rank.h"
 
@@ -12,8 +13,10 @@ namespace {
 
 class ProcessHost final : public RankHost {
  public:
-  ProcessHost(std::string program, OnExit on_exit)
-      : program_(std::move(program)), on_exit_(std::move(on_exit)) {}
+  ProcessHost(std::string program, OnExit on_exit, const std::vector<int>& busy_cores)
+      : program_(std::move(program)),
+        on_exit_(std::move(on_exit)),
+        rpc_([&] { os::keep_off(busy_cores); }) {}
 
   Status start() {
     ASSIGN_OR_RETURN(watcher_, os::ProcessWatcher::create([this](pid_t pid) { reap(pid); }));
@@ -102,8 +105,9 @@ class LocalHost final : public RankHost {
 
 }  // namespace
 
-Result<std::unique_ptr<RankHost>> make_process_host(std::string program, RankHost::OnExit on_exit) {
-  auto host = std::make_unique<ProcessHost>(std::move(program), std::move(on_exit));
+Result<std::unique_ptr<RankHost>> make_process_host(std::string program, RankHost::OnExit on_exit,
+                                                    const std::vector<int>& busy_cores) {
+  auto host = std::make_unique<ProcessHost>(std::move(program), std::move(on_exit), busy_cores);
   RETURN_IF_ERROR(host->start());
   return Result<std::unique_ptr<RankHost>>(std::move(host));
 }

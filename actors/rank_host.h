@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "actors/rank_port.h"
 #include "base/ids.h"
@@ -23,8 +24,10 @@ class RankHost {
   virtual void kill(StageIndex stage) = 0;
 };
 
-/// Ranks are processes of `program rank`, connected by a socketpair and watched by pidfd.
-Result<std::unique_ptr<RankHost>> make_process_host(std::string program, RankHost::OnExit on_exit);
+/// Ranks are processes of `program rank`, connected by a socketpair and watched by pidfd. The
+/// thread that serves their ports keeps off `busy_cores`, where there are others.
+Result<std::unique_ptr<RankHost>> make_process_host(std::string program, RankHost::OnExit on_exit,
+                                                    const std::vector<int>& busy_cores);
 
 /// Ranks are stage actors of `system` with loopback links. kill() cannot stop a computation.
 std::unique_ptr<RankHost> make_local_host(caf::actor_system& system, RankHost::OnExit on_exit);

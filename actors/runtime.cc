@@ -197,9 +197,11 @@ Result<std::unique_ptr<Runtime>> Runtime::start(const graph::Plan& plan, Runtime
   auto impl = std::make_unique<Impl>();
   caf::actor_system& system = impl->actors.system();
   const std::string program = options.rank_program.empty() ? os::self_exe() : options.rank_program;
-  impl->agent = spawn_node_agent(
-      system, [&system, program, in_process = options.in_process](RankHost::OnExit on_exit) {
-        if (!in_process) return make_process_host(program, std::move(on_exit));
+  // A token comes when the first stage begins the next step: taking it must not delay that.
+  impl->agent =
+      spawn_node_agent(system, [&system, program, in_process = options.in_process,
+                                busy = plan.stages.front().device.cores](RankHost::OnExit on_exit) {
+        if (!in_process) return make_process_host(program, std::move(on_exit), busy);
         return Result<std::unique_ptr<RankHost>>(make_local_host(system, std::move(on_exit)));
       });
   impl->coordinator = spawn_coordinator(system,

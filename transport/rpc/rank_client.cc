@@ -173,9 +173,12 @@ struct RpcThread::Impl {
 
 std::string build_name() { return fmt::format("{}+{}", release(), commit()); }
 
-RpcThread::RpcThread() : impl_(std::make_shared<Impl>()) {
+RpcThread::RpcThread(const std::function<void()>& at_start) : impl_(std::make_shared<Impl>()) {
   std::promise<void> ready;
-  impl_->thread = std::thread([impl = impl_.get(), &ready] { impl->main(ready); });
+  impl_->thread = std::thread([impl = impl_.get(), &ready, &at_start] {
+    if (at_start) at_start();
+    impl->main(ready);
+  });
   ready.get_future().wait();
 }
 

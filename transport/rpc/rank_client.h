@@ -28,7 +28,8 @@ std::string build_name();
 /// their calls with `cancelled`; clients may outlive it.
 class RpcThread {
  public:
-  RpcThread();
+  /// `at_start`, unless empty, runs first of all in the new thread.
+  explicit RpcThread(const std::function<void()>& at_start = {});
   ~RpcThread();
   RpcThread(const RpcThread&) = delete;
   RpcThread& operator=(const RpcThread&) = delete;
