@@ -220,6 +220,32 @@ BOOST_AUTO_TEST_CASE(not_a_number_stays_in_its_token) {
   }
 }
 
+// What a layer does: rows converted in pieces by whoever made them, products of its own columns.
+BOOST_AUTO_TEST_CASE(pieces_equal_the_whole) {
+  for (const Isa isa : available_isas()) {
+    for (const DType type : {DType::f32, DType::q4_1, DType::bf16}) {
+      for (const auto precision : {ActivationPrecision::normal, ActivationPrecision::fine}) {
+        for (const int64_t n : {1, 5, 18}) {
+          const Problem p{type, precision, 70, 96, n};
+          const auto raw = random_weights(type, p.rows, p.cols, 91);
+          const auto x = activations(p, 92);
+          Team team({.num_threads = 1, .spin = false});
+          const auto w = PackedMatrix::pack(isa, type, precision, p.rows, p.cols, raw, team);
+          BOOST_REQUIRE(w.ok());
+          ActivationBuffer buffer(isa, n, p.cols);
+          for (int64_t t = n - 1; t >= 0; --t)
+            for (const Range part : {Range{64, 96}, Range{0, 64}, Range{96, 96}})
+              buffer.convert(w->form(), x.data() + t * p.cols, t, n, p.cols, part);
+          std::vector<float> y(static_cast<size_t>(n * p.rows), 0.5f);
+          for (const Range rows : {Range{48, 70}, Range{0, 16}, Range{32, 32}, Range{16, 48}})
+            matmul_rows(*w, buffer, n, rows, y.data(), p.rows, Store::assign);
+          check_equal_bits(y, product(isa, 1, p, raw, x), name_of(p));
+        }
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(zero_and_tiny_activations_give_zero) {
   for (const Isa isa : available_isas()) {
     for (const float value : {0.0f, 1e-38f, -1e-35f}) {
