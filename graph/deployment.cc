@@ -142,9 +142,14 @@ std::vector<Deployment::Action> Deployment::on_time(TimePoint now) {
     Rank& late = ranks_[i];
     if (!late.deadline || now < *late.deadline) continue;
     const StageIndex stage(static_cast<int32_t>(i));
+    const Duration late_by = now - *late.deadline;
     late.deadline.reset();
     if (late.state == RankState::leaving) {
       actions.push_back({ActionKind::kill, stage});
+      continue;
+    }
+    if (late_by > limits_.late_look_max) {
+      late.deadline = now + limits_.late_look_max;
       continue;
     }
     const char* doing = late.state == RankState::starting  ? "say hello"

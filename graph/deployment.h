@@ -32,6 +32,7 @@ struct DeploymentLimits {
   Duration load_silence_max = std::chrono::seconds(30);  // without progress
   Duration connect_max = std::chrono::seconds(30);
   Duration leave_max = std::chrono::seconds(2);
+  Duration late_look_max = std::chrono::seconds(1);  // later than that, the looker was stopped too
 };
 
 class Deployment {
@@ -85,7 +86,8 @@ class Deployment {
   /// Spawns every rank. Called once, first.
   std::vector<Action> start(TimePoint now);
   std::vector<Action> step(const Event& event, TimePoint now);
-  /// To be called when next_deadline() has come.
+  /// To be called when next_deadline() has come. If it is called much later, its caller was stopped
+  /// or starved, and the news that it waits for has waited, too: it gets another moment to come.
   std::vector<Action> on_time(TimePoint now);
   std::optional<TimePoint> next_deadline() const;
   Phase phase() const { return phase_; }

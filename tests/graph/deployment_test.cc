@@ -97,11 +97,26 @@ BOOST_AUTO_TEST_CASE(every_wait_has_a_deadline_and_progress_moves_it) {
   now = now + std::chrono::seconds(20);
   BOOST_TEST(this->deployment->on_time(now).empty());
   step(D::LoadProgressed{a});
-  now = now + std::chrono::seconds(20);
+  now = *this->deployment->next_deadline();
   const auto actions = this->deployment->on_time(now);
   const D::Action* fail = only(Kind::fail, actions);
   BOOST_TEST_REQUIRE(fail != nullptr);
   BOOST_TEST((fail->error.code == ErrorCode::deadline_exceeded));
+  BOOST_TEST(fail->error.message.find("back") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_late_look_leaves_the_news_a_moment_to_come) {
+  step(D::Greeted{a});
+  step(D::Greeted{b});
+  now = now + std::chrono::minutes(2);  // the command was stopped, by Ctrl-Z say
+  BOOST_TEST(this->deployment->on_time(now).empty());
+  BOOST_TEST_REQUIRE(this->deployment->next_deadline().has_value());
+  BOOST_TEST((*this->deployment->next_deadline() <= now + std::chrono::seconds(1)));
+  step(D::Loaded{a, "same"});
+  now = *this->deployment->next_deadline();
+  const auto actions = this->deployment->on_time(now);
+  const D::Action* fail = only(Kind::fail, actions);
+  BOOST_TEST_REQUIRE(fail != nullptr);
   BOOST_TEST(fail->error.message.find("back") != std::string::npos);
 }
 
