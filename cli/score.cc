@@ -1,6 +1,7 @@
 #include "cli/score.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,10 +12,13 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <vector>
 
+#include "actors/os/signals.h"
 #include "base/unique_fd.h"
 #include "cli/exit_status.h"
+#include "graph/diagnostics.h"
 #include "models/npy.h"
 
 namespace chainpump::cli {
@@ -55,23 +59,42 @@ Result<std::vector<TokenId>> read_ids(const Json& line, const char* key, size_t 
   return ids;
 }
 
+Result<Line> parse_line(std::string_view text, size_t number) {
+  std::set<std::string> keys;
+  std::string twice;
+  const auto note_key = [&](int depth, Json::parse_event_t event, const Json& parsed) {
+    if (event != Json::parse_event_t::key || depth != 1) return true;
+    if (!keys.insert(parsed.get<std::string>()).second) twice = parsed.get<std::string>();
+    return true;
+  };
+  const Json json = Json::parse(text, note_key, /*allow_exceptions=*/false);
+  if (!json.is_object())
+    return make_error(ErrorCode::invalid_argument,
+                      "line {}: not a JSON object with prompt_ids and target_ids", number);
+  if (!twice.empty())
+    return make_error(ErrorCode::invalid_argument, "line {}: '{}' is there twice", number,
+                      graph::shown(twice));
+  Line line{.number = number, .prompt = {}, .targets = {}};
+  ASSIGN_OR_RETURN(line.prompt, read_ids(json, "prompt_ids", number));
+  ASSIGN_OR_RETURN(line.targets, read_ids(json, "target_ids", number));
+  return line;
+}
+
 Result<std::vector<Line>> read_lines(std::istream& in) {
   std::vector<Line> lines;
-  std::string text;
-  for (size_t number = 1; std::getline(in, text); ++number) {
+  std::vector<char> buffer(kLineBytesMax + 2);  // with a byte too many, and the terminator
+  size_t number = 1;
+  for (; in.getline(buffer.data(), static_cast<std::streamsize>(buffer.size())); ++number) {
+    const auto num_read = static_cast<size_t>(in.gcount());
+    const std::string_view text(buffer.data(), in.eof() ? num_read : num_read - 1);
     if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    if (text.size() > kLineBytesMax)
-      return make_error(ErrorCode::invalid_argument, "line {}: longer than {} bytes", number,
-                        kLineBytesMax);
-    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object())
-      return make_error(ErrorCode::invalid_argument,
-                        "line {}: not a JSON object with prompt_ids and target_ids", number);
-    Line line{.number = number, .prompt = {}, .targets = {}};
-    ASSIGN_OR_RETURN(line.prompt, read_ids(json, "prompt_ids", number));
-    ASSIGN_OR_RETURN(line.targets, read_ids(json, "target_ids", number));
+    ASSIGN_OR_RETURN(Line line, parse_line(text, number));
     lines.push_back(std::move(line));
   }
+  if (in.bad()) return make_error(ErrorCode::bad_file, "standard input cannot be read");
+  if (!in.eof())
+    return make_error(ErrorCode::invalid_argument, "line {}: longer than {} bytes", number,
+                      kLineBytesMax);
   return lines;
 }
 
@@ -102,6 +125,9 @@ std::shared_ptr<Pending> submit(actors::Runtime& runtime, const Line& line, std:
   return pending;
 }
 
+/// Where the last stage writes one line's rows; empty if nobody asked for them.
+std::string part_of(const std::string& full) { return full.empty() ? full : full + ".part"; }
+
 /// The file of all lines' rows: each line's rows come from a file of its own, which the last stage
 /// wrote, and are moved here in order.
 class FullFile {
@@ -112,7 +138,7 @@ class FullFile {
   ~FullFile() { std::filesystem::remove(part_path(), ignored_); }
 
   bool wanted() const { return !path_.empty(); }
-  std::string part_path() const { return wanted() ? path_ + ".part" : std::string(); }
+  std::string part_path() const { return part_of(path_); }
 
   Status create(int64_t num_rows) {
     if (!wanted()) return ok_status();
@@ -204,7 +230,14 @@ Status score_all(const ScoreOptions& options, const std::vector<Line>& lines, st
 }  // namespace
 
 int run_score(const ScoreOptions& options, std::istream& in, std::ostream& out) {
-  const Result<std::vector<Line>> lines = read_lines(in);
+  ::signal(SIGPIPE, SIG_IGN);  // a reader that has left is an error like a full disk
+  // Ranks end with their parent; only the file between them and us would stay.
+  const auto listening = os::TerminationSignals::create([part = part_of(options.full)](int signal) {
+    if (!part.empty()) ::unlink(part.c_str());
+    ::_exit(128 + signal);
+  });
+  const Result<std::vector<Line>> lines =
+      listening.ok() ? read_lines(in) : Result<std::vector<Line>>(listening.error());
   const Status done = lines.ok() ? score_all(options, *lines, out) : Status(lines.error());
   if (done.ok()) return 0;
   std::fprintf(stderr, "chainpump: %s\n", done.error().message.c_str());

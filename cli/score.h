@@ -17,7 +17,8 @@ struct ScoreOptions {
   std::string full;  // .npy file for all log-probabilities [positions, vocabulary], or empty
 };
 
-/// Reads to the end of `in`. The exit status: 0; 2 to 5 as in exit_status.h.
+/// Reads to the end of `in`. The exit status: 0; 2 to 5 as in exit_status.h; 128 + N after signal
+/// N.
 int run_score(const ScoreOptions& options, std::istream& in, std::ostream& out);
 
 }  // namespace chainpump::cli

@@ -1,7 +1,9 @@
 """The command contract of `score`: JSON lines in, JSON lines out, --full, and errors that name the line."""
 import json
 import math
+import os
 import pathlib
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -70,6 +72,7 @@ class Score(unittest.TestCase):
                     '{"prompt_ids": [], "target_ids": [1]}', '{"prompt_ids": [1], "target_ids": [1.5]}',
                     '{"prompt_ids": [1], "target_ids": [-1]}', '{"prompt_ids": "1", "target_ids": [1]}',
                     '{"prompt_ids": [1], "target_ids": [99999999999999999999]}', "[" * 100_000,
+                    '{"prompt_ids": [1], "target_ids": [2], "prompt_ids": [3]}',
                     '{"prompt_ids": [1], "target_ids": [49152]}', '{"prompt_ids": [49152], "target_ids": [1]}'):
             # A blank line counts as a line.
             self.refused(2, f"{good}\n\n{bad}\n{good}\n", "line 3")
@@ -80,6 +83,28 @@ class Score(unittest.TestCase):
         flags = ["--context", 64]
         self.assertEqual(len(json.loads(program.succeed(["score", "demo", *MODEL, *flags], line(62)))["logprobs"]), 62)
         self.refused(2, line(5) + line(63), "line 2", "64", "65", flags=flags)
+
+    def test_input_that_never_ends_and_input_that_cannot_be_read(self):
+        for path, status, words in (("/dev/zero", 2, b"line 1: longer than"), ("/", 3, b"standard input cannot be read")):
+            source = os.open(path, os.O_RDONLY)
+            done = subprocess.run([program.program(), "score", "demo", *MODEL], stdin=source, capture_output=True,
+                                  timeout=program.TIMEOUT_S)
+            os.close(source)
+            self.assertEqual((done.returncode, done.stdout), (status, b""), done.stderr)
+            self.assertIn(words, done.stderr)
+
+    def test_a_signal_leaves_no_part_of_a_file(self):
+        line = json.dumps({"prompt_ids": [1, 2], "target_ids": [3] * 200}) + "\n"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with tempfile.TemporaryDirectory() as folder:
+                command = [program.program(), "score", "demo", *MODEL, "--full", f"{folder}/full.npy"]
+                with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                    process.stdin.write(line.encode() * 100)
+                    process.stdin.close()
+                    process.stdout.readline()  # the second line is under way, and has 99 to follow
+                    process.send_signal(number)
+                    self.assertEqual(process.wait(program.TIMEOUT_S), 128 + number)
+                self.assertEqual([file.name for file in pathlib.Path(folder).iterdir()], ["full.npy"])
 
     def test_files(self):
         line = json.dumps({"prompt_ids": [1, 2], "target_ids": [3]}) + "\n"
