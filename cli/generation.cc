@@ -6,6 +6,7 @@ namespace chainpump::cli {
 namespace {
 
 constexpr Duration kRequestMax = std::chrono::hours(24);
+constexpr Duration kCancelMax = std::chrono::seconds(1);
 
 /// How many bytes at the end of `text` may be the beginning of a stop string.
 size_t held_back(std::string_view text, const std::vector<std::string>& stops) {
@@ -30,11 +31,20 @@ struct Generation::Inbox {
   std::condition_variable changed;
   std::deque<std::pair<graph::TokenResult, TimePoint>> tokens;
   std::optional<Result<Ok>> end;
+  bool cancelled = false;
+
+  /// Until there is a token or the end. A stage that hangs does not answer a cancel: not for ever.
+  void wait(std::unique_lock<std::mutex>& lock) {
+    const auto news = [this] { return !tokens.empty() || end; };
+    changed.wait(lock, [&] { return news() || cancelled; });
+    if (!changed.wait_for(lock, kCancelMax, news))
+      end = make_error(ErrorCode::cancelled, "the request was cancelled; no stage said so");
+  }
 };
 
 Result<Generated> Generation::run(std::vector<TokenId> prompt,
                                   const graph::SamplingParams& sampling,
-                                  const std::function<void(std::string_view)>& show) {
+                                  const std::function<bool(std::string_view)>& show) {
   const auto inbox = std::make_shared<Inbox>();
   actors::SequenceCallbacks callbacks;
   callbacks.on_token = [inbox](const graph::TokenResult& token) {
@@ -56,18 +66,22 @@ Result<Generated> Generation::run(std::vector<TokenId> prompt,
   const TimePoint submitted = steady_clock().now();
   {
     const std::lock_guard lock(mutex_);
-    running_ = runtime_.submit(
-        {.sequence_index = 0, .sampling = sampling, .score = {}, .prompt = std::move(prompt)},
-        kRequestMax, std::move(callbacks));
+    running_ = {
+        .id = runtime_.submit(
+            {.sequence_index = 0, .sampling = sampling, .score = {}, .prompt = std::move(prompt)},
+            kRequestMax, std::move(callbacks)),
+        .inbox = inbox};
   }
+  bool taken = true;
   const auto show_until = [&](size_t end) {
-    if (end <= shown) return;
-    show(std::string_view(out.text).substr(shown, end - shown));
+    if (end <= shown || !taken) return;
+    taken = show(std::string_view(out.text).substr(shown, end - shown));
     shown = end;
+    if (!taken) interrupt();
   };
   std::unique_lock lock(inbox->mutex);
   for (;;) {
-    inbox->changed.wait(lock, [&] { return !inbox->tokens.empty() || inbox->end; });
+    inbox->wait(lock);
     if (inbox->tokens.empty()) break;
     const auto [token, at] = std::move(inbox->tokens.front());
     inbox->tokens.pop_front();
@@ -87,18 +101,23 @@ Result<Generated> Generation::run(std::vector<TokenId> prompt,
     show_until(out.text.size() - (ended ? 0 : held_back(out.text, sampling.stop)));
     lock.lock();
   }
+  const Result<Ok> end = *inbox->end;
+  lock.unlock();
   {
     const std::lock_guard running(mutex_);
     running_.reset();
   }
-  if (!inbox->end->ok()) return inbox->end->error();
+  if (!end.ok()) return end.error();
   return out;
 }
 
 bool Generation::interrupt() {
   const std::lock_guard lock(mutex_);
   if (!running_) return false;
-  runtime_.cancel(*running_);
+  runtime_.cancel(running_->id);
+  const std::lock_guard inbox(running_->inbox->mutex);
+  running_->inbox->cancelled = true;
+  running_->inbox->changed.notify_one();
   return true;
 }
 

@@ -27,25 +27,32 @@ struct Generated {
   double tokens_per_second() const;  // of decode; 0 with fewer than two tokens
 };
 
-/// Runs one request to its end and calls `show` with each piece of text that has become certain.
-/// Cancelled by interrupt(). One generation at a time.
+/// Runs one request to its end and calls `show` with each piece of text that has become certain;
+/// once that says false, as nobody takes the text, the request is cancelled. Cancelled by
+/// interrupt(), too. One generation at a time.
 class Generation {
  public:
   Generation(actors::Runtime& runtime, const models::Tokenizer& tokenizer)
       : runtime_(runtime), tokenizer_(tokenizer) {}
 
   Result<Generated> run(std::vector<TokenId> prompt, const graph::SamplingParams& sampling,
-                        const std::function<void(std::string_view)>& show);
+                        const std::function<bool(std::string_view)>& show);
 
-  /// Ends the request under way with `cancelled`; false if there is none. Any thread.
+  /// Ends the request under way with `cancelled`, within a second even if no stage answers any
+  /// more; false if there is none. Any thread.
   bool interrupt();
 
  private:
   struct Inbox;
+  struct Running {
+    RequestId id;
+    std::shared_ptr<Inbox> inbox;
+  };
+
   actors::Runtime& runtime_;
   const models::Tokenizer& tokenizer_;
   std::mutex mutex_;
-  std::optional<RequestId> running_;
+  std::optional<Running> running_;
 };
 
 }  // namespace chainpump::cli

@@ -74,17 +74,23 @@ Result<std::vector<TokenId>> encode_raw(const models::Tokenizer& tokenizer, std:
 Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options,
                                            const Deployment& deployment) {
   const int num_sources = static_cast<int>(options.prompt.has_value()) +
-                          static_cast<int>(!options.prompt_file.empty()) +
-                          static_cast<int>(!options.prompt_ids.empty());
+                          static_cast<int>(options.prompt_file.has_value()) +
+                          static_cast<int>(options.prompt_ids.has_value());
   if (num_sources != 1)
     return make_error(ErrorCode::invalid_argument,
                       "give one of --prompt, --prompt-file and --prompt-ids");
-  if (!options.prompt_ids.empty()) return parse_token_ids(options.prompt_ids);
+  const auto no_system = [&](const char* why) {
+    return make_error(ErrorCode::invalid_argument, "--system needs a chat template: {}", why);
+  };
+  const bool has_system = !options.system.empty();
+  if (has_system && options.raw) return no_system("not with --raw");
+  if (has_system && options.prompt_ids) return no_system("not with --prompt-ids");
+  if (options.prompt_ids) return parse_token_ids(*options.prompt_ids);
   std::string text;
   if (options.prompt && *options.prompt != "-") {
     text = *options.prompt;
   } else {
-    ASSIGN_OR_RETURN(text, read_text(options.prompt ? "-" : options.prompt_file));
+    ASSIGN_OR_RETURN(text, read_text(options.prompt ? "-" : *options.prompt_file));
   }
   // Before a template wraps it: offsets are those of what was typed, and a chat needs words too.
   if (text.empty()) return make_error(ErrorCode::invalid_argument, "the prompt is empty");
@@ -93,7 +99,7 @@ Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options,
   if (options.raw) return encode_raw(*deployment.tokenizer, text);
   Result<ChatEncoder> encoder = ChatEncoder::create(deployment.model, *deployment.tokenizer);
   if (!encoder.ok()) {
-    if (!options.chat && encoder.error().code == ErrorCode::not_found)
+    if (!options.chat && !has_system && encoder.error().code == ErrorCode::not_found)
       return encode_raw(*deployment.tokenizer, text);
     return std::move(encoder).error();
   }

@@ -1,8 +1,10 @@
 #include "cli/run.h"
 
+#include <signal.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <iostream>
@@ -13,6 +15,7 @@
 #include "cli/generation.h"
 #include "cli/prompt_source.h"
 #include "cli/run_report.h"
+#include "models/tokenizer/utf8.h"
 
 namespace chainpump::cli {
 namespace {
@@ -25,15 +28,16 @@ uint64_t draw_seed() {
   return seed;
 }
 
-/// What a full disk did not take must not end as success.
+/// What a full disk or a reader that has left did not take must not end as success.
 Status text_shown() {
   if (std::ferror(stdout) == 0) return ok_status();
   return make_error(ErrorCode::internal, "standard output cannot be written");
 }
 
-void show_text(std::string_view text) {
+/// Whether it could be shown.
+bool show_text(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
 }
 
 /// A signal ends the request under way, and with it the command; a second one ends it at once.
@@ -67,20 +71,47 @@ Status generate_once(const RunOptions& options, const Deployment& deployment,
   ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, prompt_tokens(options, deployment));
   RETURN_IF_ERROR(wait_ready(deployment));
   ASSIGN_OR_RETURN(const actors::RuntimeReport before, deployment.runtime->report(kReportMax));
-  ASSIGN_OR_RETURN(const Generated generated,
-                   generation.run(prompt, options.sampling, [&](std::string_view text) {
-                     if (!options.json) show_text(text);
-                   }));
+  const Result<Generated> run =
+      generation.run(prompt, options.sampling,
+                     [&](std::string_view text) { return options.json || show_text(text); });
+  RETURN_IF_ERROR(text_shown());
+  ASSIGN_OR_RETURN(const Generated generated, run);
   ASSIGN_OR_RETURN(const actors::RuntimeReport after, deployment.runtime->report(kReportMax));
   const actors::RuntimeReport report = since(before, after);
   if (options.json) {
     show_text(run_json(generated, prompt, options.sampling.seed, report) + "\n");
   } else {
     show_text("\n");
-    print_summary(stderr, generated, prompt.size(), report);
+    std::fputs(summary(generated, prompt.size(), report).c_str(), stderr);
   }
   return text_shown();
 }
+
+/// What has been said on both sides, and how much of it a prompt may hold.
+struct Conversation {
+  std::vector<models::ChatMessage> messages;
+  size_t num_kept;  // at the beginning, for ever: the system message
+  size_t context_tokens;
+  size_t answer_tokens;  // wished for
+
+  /// The prompt of the next answer. Where it leaves no room, the oldest turns are forgotten.
+  Result<std::vector<TokenId>> prompt(const ChatEncoder& encoder) {
+    const size_t room = context_tokens - std::min(answer_tokens, context_tokens / 2);
+    size_t num_forgotten = 0;
+    while (true) {
+      ASSIGN_OR_RETURN(std::vector<TokenId> tokens, encoder.encode(messages));
+      if (tokens.size() <= room || messages.size() < num_kept + 3) {
+        if (num_forgotten > 0)
+          std::fprintf(stderr, "[forgot the oldest %zu turns: the context holds %zu tokens]\n",
+                       num_forgotten, context_tokens);
+        return tokens;
+      }
+      const auto oldest = messages.begin() + static_cast<ptrdiff_t>(num_kept);
+      messages.erase(oldest, oldest + 2);
+      ++num_forgotten;
+    }
+  }
+};
 
 /// Reads lines until the input ends; the conversation so far is the prompt of each turn.
 Status chat(const RunOptions& options, const Deployment& deployment, Generation& generation,
@@ -89,26 +120,41 @@ Status chat(const RunOptions& options, const Deployment& deployment, Generation&
                    ChatEncoder::create(deployment.model, *deployment.tokenizer));
   RETURN_IF_ERROR(wait_ready(deployment));
   std::fprintf(stderr, "Chat with the model; an empty line or Ctrl-D ends it.\n");
-  std::vector<models::ChatMessage> messages;
-  if (!options.system.empty()) messages.push_back({.role = "system", .content = options.system});
+  Conversation said{.messages = {},
+                    .num_kept = options.system.empty() ? size_t{0} : size_t{1},
+                    .context_tokens = static_cast<size_t>(deployment.plan.context_tokens),
+                    .answer_tokens = static_cast<size_t>(options.sampling.max_new_tokens)};
+  if (said.num_kept > 0) said.messages.push_back({.role = "system", .content = options.system});
   std::string line;
   while (interrupter.signal() == 0) {
     std::fprintf(stderr, "\n> ");
     if (!std::getline(std::cin, line) || line.empty()) break;
-    messages.push_back({.role = "user", .content = line});
-    ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, encoder.encode(messages));
-    ASSIGN_OR_RETURN(Generated generated, generation.run(prompt, options.sampling, show_text));
-    std::fprintf(stderr, "\n[%zu tokens, first after %.0f ms, %.1f tokens/s]\n",
-                 generated.token_ids.size(), to_ms(generated.to_first_token),
-                 generated.tokens_per_second());
-    messages.push_back({.role = "assistant", .content = std::move(generated.text)});
+    if (const size_t at = models::find_invalid_utf8(line); at != std::string::npos) {
+      std::fprintf(stderr, "[that line is not valid UTF-8 at byte %zu; say it again]\n", at);
+      continue;
+    }
+    said.messages.push_back({.role = "user", .content = line});
+    ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, said.prompt(encoder));
+    if (prompt.size() >= said.context_tokens) {
+      std::fprintf(stderr, "[that makes a prompt of %zu tokens; the context holds %zu: say less]\n",
+                   prompt.size(), said.context_tokens);
+      said.messages.pop_back();
+      continue;
+    }
+    Result<Generated> run = generation.run(prompt, options.sampling, show_text);
+    RETURN_IF_ERROR(text_shown());
+    ASSIGN_OR_RETURN(Generated generated, std::move(run));
+    std::fprintf(stderr, "\n[%zu tokens%s, first after %.0f ms, %.1f tokens/s]\n",
+                 generated.token_ids.size(),
+                 generated.finish == graph::FinishReason::length ? ", cut off at the limit" : "",
+                 to_ms(generated.to_first_token), generated.tokens_per_second());
+    said.messages.push_back({.role = "assistant", .content = std::move(generated.text)});
   }
   return ok_status();
 }
 
 Status run_deployed(const RunOptions& options, Interrupter& interrupter) {
-  const bool wants_chat =
-      !options.prompt && options.prompt_file.empty() && options.prompt_ids.empty();
+  const bool wants_chat = !options.prompt && !options.prompt_file && !options.prompt_ids;
   if (wants_chat && (options.json || options.raw || ::isatty(STDIN_FILENO) == 0))
     return make_error(ErrorCode::invalid_argument,
                       "no prompt: give --prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3 "
@@ -126,6 +172,7 @@ Status run_deployed(const RunOptions& options, Interrupter& interrupter) {
 }  // namespace
 
 int run_run(RunOptions options) {
+  ::signal(SIGPIPE, SIG_IGN);  // a reader that has left is an error like a full disk
   Interrupter interrupter;
   const Status listening = interrupter.start();
   options.sampling.seed = options.seed ? *options.seed : draw_seed();

@@ -13,11 +13,11 @@ namespace chainpump::cli {
 struct RunOptions {
   DeployOptions deploy;
   std::optional<std::string> prompt;  // "-": standard input
-  std::string prompt_file;
-  std::string prompt_ids;  // "1,2,3"
-  std::string system;      // the chat's system message
-  bool chat = false;       // the chat template, or an error
-  bool raw = false;        // the prompt as it is
+  std::optional<std::string> prompt_file;
+  std::optional<std::string> prompt_ids;  // "1,2,3"
+  std::string system;                     // the chat's system message
+  bool chat = false;                      // the chat template, or an error
+  bool raw = false;                       // the prompt as it is
   bool json = false;
   graph::SamplingParams sampling;
   std::optional<uint64_t> seed;  // else one is drawn and reported

@@ -106,35 +106,37 @@ std::string run_json(const Generated& generated, const std::vector<TokenId>& pro
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-void print_summary(std::FILE* out, const Generated& generated, size_t num_prompt_tokens,
-                   const actors::RuntimeReport& report) {
-  fmt::print(
-      out,
+std::string summary(const Generated& generated, size_t num_prompt_tokens,
+                    const actors::RuntimeReport& report) {
+  std::string text = fmt::format(
       "\n{} prompt tokens, {} new ({}): first token after {:.0f} ms, then {:.2f} ms per token, "
       "{:.1f} tokens/s    chainpump {}+{}\n\n",
       num_prompt_tokens, generated.token_ids.size(), graph::to_string(generated.finish),
       to_ms(generated.to_first_token), generated.tpot_ms(), generated.tokens_per_second(),
       release(), commit());
-  fmt::print(out, "{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n", "stage", "layers",
-             "process", "cores", "weights", "KV", "busy", "transfer", "wait input", "wait credit");
+  text += fmt::format("{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n", "stage",
+                      "layers", "process", "cores", "weights", "KV", "busy", "transfer",
+                      "wait input", "wait credit");
   for (const actors::StageReport& s : report.stages) {
     const Duration whole = active(s);
-    fmt::print(out, "{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
-               s.stage.value, fmt::format("{}-{}", s.layer_begin, s.layer_end - 1), s.pid,
-               cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
-               100 * share(s.busy, whole), 100 * share(s.transfer, whole),
-               100 * share(s.bubble_input, whole), 100 * share(s.bubble_credit, whole));
+    text +=
+        fmt::format("{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
+                    s.stage.value, fmt::format("{}-{}", s.layer_begin, s.layer_end - 1), s.pid,
+                    cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
+                    100 * share(s.busy, whole), 100 * share(s.transfer, whole),
+                    100 * share(s.bubble_input, whole), 100 * share(s.bubble_credit, whole));
   }
   const auto num_stages = static_cast<uint32_t>(report.stages.size());
-  fmt::print(out, "\n{:<10}{:<18}{:>8}{:>12}{:>14}{:>14}\n", "link", "transport", "frames",
-             "payload", "latency p50", "p99");
+  text += fmt::format("\n{:<10}{:<18}{:>8}{:>12}{:>14}{:>14}\n", "link", "transport", "frames",
+                      "payload", "latency p50", "p99");
   for (const actors::LinkReport& l : report.links) {
     const uint32_t to = (l.edge.value + 1) % num_stages;
-    fmt::print(out, "{:<10}{:<18}{:>8}{:>12}{:>11.1f} us{:>11.1f} us\n",
-               fmt::format("{} -> {}", l.edge.value, to), l.transport, l.frames,
-               bytes_text(static_cast<int64_t>(l.payload_bytes)), l.latency_p50_us,
-               l.latency_p99_us);
+    text += fmt::format("{:<10}{:<18}{:>8}{:>12}{:>11.1f} us{:>11.1f} us\n",
+                        fmt::format("{} -> {}", l.edge.value, to), l.transport, l.frames,
+                        bytes_text(static_cast<int64_t>(l.payload_bytes)), l.latency_p50_us,
+                        l.latency_p99_us);
   }
+  return text;
 }
 
 }  // namespace chainpump::cli

@@ -1,8 +1,7 @@
 // What a run reports: figures of the request, stages and links, as a table for people or JSON for
-// programs (its keys are an API). Pure but for print_summary; one thread.
+// programs (its keys are an API). Pure; one thread.
 #pragma once
 
-#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -21,7 +20,8 @@ actors::RuntimeReport since(const actors::RuntimeReport& before,
 std::string run_json(const Generated& generated, const std::vector<TokenId>& prompt, uint64_t seed,
                      const actors::RuntimeReport& report);
 
-void print_summary(std::FILE* out, const Generated& generated, size_t num_prompt_tokens,
-                   const actors::RuntimeReport& report);
+/// The same as lines of a table.
+std::string summary(const Generated& generated, size_t num_prompt_tokens,
+                    const actors::RuntimeReport& report);
 
 }  // namespace chainpump::cli

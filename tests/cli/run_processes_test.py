@@ -86,7 +86,7 @@ class Run:
         wait_until(lambda: len(ranks_of(self.process.pid)) == count, f"{count} ranks")
         self.ranks = ranks_of(self.process.pid)
 
-    def wait_text(self, num_bytes=20):
+    def wait_text(self, num_bytes=20, ranks=3):
         """Returns once so much text has been generated: every stage is at work."""
         deadline = time.monotonic() + PATIENCE_S
         while num_bytes > 0:
@@ -94,7 +94,7 @@ class Run:
             text = ready and os.read(self.process.stdout.fileno(), 4096)
             assert text, f"no text: {self.process.stderr.read() if ready else ''}"
             num_bytes -= len(text)
-        self.wait_ranks()
+        self.wait_ranks(ranks)
 
     def wait_end(self, patience_s=PATIENCE_S):
         """(exit status, standard error, seconds that it took)"""
@@ -140,6 +140,27 @@ class Ends(unittest.TestCase):
                 self.assertEqual(status, 128 + number)
                 self.assertLess(seconds, 2.0)
                 run.check_nothing_left()
+
+    def test_a_signal_ends_a_run_whose_rank_hangs(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(number):
+                run = self.start(LONG_RUN)
+                run.wait_text()
+                os.kill(run.ranks[1][0], signal.SIGSTOP)
+                run.process.send_signal(number)
+                status, errors, _ = run.wait_end(10)
+                self.assertEqual((status, errors), (128 + number, ""))
+                run.check_nothing_left()
+
+    def test_a_run_ends_when_its_reader_leaves(self):
+        for ranks, flags in ((3, []), (0, ["--in-process"])):
+            run = self.start([*LONG_RUN, *flags])
+            run.wait_text(ranks=ranks)
+            run.process.stdout.close()
+            status = run.process.wait(PATIENCE_S)
+            errors = run.process.stderr.read().decode()
+            self.assertEqual((status, errors), (5, "chainpump: standard output cannot be written\n"), flags)
+            run.check_nothing_left()
 
     def test_signals_at_any_moment_of_the_start(self):
         for step in range(8):
