@@ -1,5 +1,6 @@
 #include "actors/rank.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -55,6 +56,12 @@ class Handler final : public rpc::RankHandler {
 }  // namespace
 
 int run_rank(UniqueFd control) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  if (::getsockopt(control.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
+    std::fprintf(stderr, "chainpump: rank: no control connection; a run starts its ranks itself\n");
+    ::_exit(2);
+  }
   ActorSystem actors;
   Handler handler(spawn_stage(actors.system(), std::make_shared<LoopbackHub>(), steady_clock()));
   const Status served = serve_rank(std::move(control), handler);

@@ -17,13 +17,15 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 int fail(const Error& error) {
-  fmt::print(stderr, "{}\n", error.message);
+  std::fprintf(stderr, "%s\n", error.message.c_str());
   return exit_status(error.code);
 }
 
 int print(const std::string& text) {
   const bool good = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-  return good ? 0 : 5;
+  if (good) return 0;
+  std::fprintf(stderr, "chainpump: standard output cannot be written\n");
+  return 5;
 }
 
 std::string to_text(const Json& json, bool yaml) {

@@ -138,11 +138,13 @@ Result<std::string> inspect_report(const InspectOptions& options) {
 int run_inspect(const InspectOptions& options) {
   const Result<std::string> report = inspect_report(options);
   if (!report.ok()) {
-    fmt::print(stderr, "chainpump inspect: {}\n", report.error().message);
+    std::fprintf(stderr, "chainpump: %s\n", report.error().message.c_str());
     return 3;
   }
   const bool written = std::fwrite(report->data(), 1, report->size(), stdout) == report->size();
-  return written && std::fflush(stdout) == 0 ? 0 : 5;
+  if (written && std::fflush(stdout) == 0) return 0;
+  std::fprintf(stderr, "chainpump: standard output cannot be written\n");
+  return 5;
 }
 
 }  // namespace chainpump::cli

@@ -1,5 +1,8 @@
 // The `chainpump` command: verbs and flags; each verb's work is in its own file.
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <iostream>
 
@@ -89,6 +92,14 @@ struct Flags {
   std::string output = "table";
 };
 
+/// CLI11 would wrap a negative number round, and cut off one that is too large.
+std::string is_seed(const std::string& text) {
+  uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole ? std::string() : "must be a whole number from 0 to 18446744073709551615";
+}
+
 void add_sampling_flags(CLI::App& verb, RunOptions& run) {
   graph::SamplingParams& s = run.sampling;
   s.max_new_tokens = 256;
@@ -111,11 +122,7 @@ void add_sampling_flags(CLI::App& verb, RunOptions& run) {
                   "the same for each time that it is there")
       ->capture_default_str();
   verb.add_option("--seed", run.seed, "makes sampling repeatable; drawn if not given")
-      ->check(CLI::Validator(
-          [](const std::string& text) {  // CLI11 would wrap a negative number round
-            return text.starts_with('-') ? "must not be negative" : std::string();
-          },
-          ""));
+      ->check(CLI::Validator(is_seed, ""));
   verb.add_option("--stop", s.stop, "ends the text before this string; may be given several times");
   verb.add_flag("--ignore-eos", s.ignore_eos, "go on after the model's end token");
 }
@@ -187,6 +194,14 @@ void add_others(CLI::App& app, Flags& flags) {
   app.add_subcommand("rank", "")->group("")->add_option("label", flags.rank_label);
 }
 
+/// Whoever started us may have closed standard descriptors: none may become a socket or a file of
+/// ours, which would then be printed to. Opened the wrong way round, so that using one is an error.
+void keep_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd)
+    if (::fcntl(fd, F_GETFD) == -1)
+      CHECK_EQ(::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY), fd);
+}
+
 int plan_verb(Flags& flags) {
   const DeployOptions deploy = deploy_options(flags.plan_deploy);
   const auto fail = [](const Error& error) {
@@ -217,6 +232,7 @@ int run_verb(const CLI::App& app, Flags& flags) {
   }
   if (app.got_subcommand("score")) {
     flags.score.deploy = deploy_options(flags.score_deploy);
+    std::ios::sync_with_stdio(false);  // so that a read error is told from the end
     return run_score(flags.score, std::cin, std::cout);
   }
   if (app.got_subcommand("validate")) return run_validate(flags.validate);
@@ -237,6 +253,7 @@ int run_verb(const CLI::App& app, Flags& flags) {
 
 int main(int argc, char** argv) {
   using namespace chainpump;
+  cli::keep_standard_descriptors();
   CLI::App app("Serves large models over a chain of stage processes.", "chainpump");
   app.set_version_flag("--version", fmt::format("chainpump {}+{}", release(), commit()));
   app.require_subcommand(1);
@@ -244,6 +261,7 @@ int main(int argc, char** argv) {
   cli::add_run(app, flags);
   cli::add_others(app, flags);
   cli::add_quantize(app, flags.quantize);
+  cli::refuse_empty_numbers(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <iostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,8 +62,23 @@ std::string leftover_message(const CLI::App& verb, const std::vector<std::string
 
 }  // namespace
 
+void refuse_empty_numbers(CLI::App& app) {
+  for (CLI::App* verb : app.get_subcommands(nullptr)) refuse_empty_numbers(*verb);
+  for (CLI::Option* option : app.get_options()) {
+    const std::string type = option->get_type_name();
+    if (!type.starts_with("INT") && !type.starts_with("UINT") && !type.starts_with("FLOAT"))
+      continue;
+    option->check(CLI::Validator(
+        [](const std::string& text) { return text.empty() ? "must be a number" : std::string(); },
+        ""));
+  }
+}
+
 int usage_exit(const CLI::App& app, const CLI::ParseError& error) {
-  if (error.get_exit_code() == 0) return app.exit(error);
+  if (error.get_exit_code() == 0) {
+    app.exit(error);
+    return std::cout.flush() ? 0 : 5;
+  }
   const CLI::App& verb = innermost(app);
   const std::vector<std::string> leftover = app.remaining(/*recurse=*/true);
   const bool wants_verb = !verb.get_subcommands(nullptr).empty();

@@ -6,6 +6,10 @@
 
 namespace chainpump::cli {
 
+/// The parsing library takes an empty argument, what a script makes of an unset variable, for 0:
+/// here it is an error, for every number of every verb. Called once all flags are there.
+void refuse_empty_numbers(CLI::App& app);
+
 /// Prints help or version to standard output and returns 0 if that was asked for; else explains
 /// `error`, which parsing `app`'s command line gave, on standard error and returns 2.
 int usage_exit(const CLI::App& app, const CLI::ParseError& error);

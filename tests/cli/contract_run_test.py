@@ -109,9 +109,11 @@ class Refusals(Contract):
         self.refused(2, ["run"], "graph")
         self.refused(2, ["run", "demo", *MODEL], "no prompt")
         for flags in (["--prompt-file", "x"], ["--prompt-ids", "1"], ["-o", "yaml"], ["--threads", "0"],
-                      ["--stages", "31"], ["--stages", "x"], ["--kv-type", "f64"], ["--seed", "-1"]):
-            self.refused(2, ["run", "demo", *RAW, *flags], flags[1] if flags[0] in ("-o", "--stages") else flags[0])
+                      ["--seed", ""], ["--seed", " -1"], ["--seed", "18446744073709551616"],
+                      ["--system", "Be brief."], ["--temperature", ""], ["-n", ""], ["--stages", "31"], ["--stages", "x"], ["--kv-type", "f64"], ["--seed", "-1"]):
+            self.refused(2, ["run", "demo", *RAW, *flags], flags[1] if flags[0] in ("-o", "--stages") else flags[0].replace("-n", "--max-tokens"))
         self.refused(2, ["run", "demo", *RAW, "--chat"], "--chat")
+        self.refused(2, ["rank", "stage-0"], "control connection")
 
     def test_no_verb_shows_the_verbs(self):
         done = program.call([])
@@ -133,6 +135,8 @@ class Refusals(Contract):
         self.refused(2, ["run", "demo", *MODEL, "--prompt-ids", "1,-1"], "-1")
         self.refused(2, ["run", "demo", *MODEL, "--prompt-ids", "1,,2"], "--prompt-ids")
         self.refused(2, ["run", "demo", *MODEL, "--prompt-ids", "99999999999"], "99999999999")
+        self.refused(2, ["run", "demo", *MODEL, "--prompt-ids", ""], "--prompt-ids")
+        self.refused(3, ["run", "demo", *MODEL, "--prompt-file", ""], "prompt file")
         for mode in ("--raw", "--chat"):
             self.refused(2, ["run", "demo", *MODEL, mode, "--prompt", ""], "empty")
             self.refused(2, ["run", "demo", *MODEL, mode, "--prompt", "-"], "empty")
@@ -159,6 +163,24 @@ class Refusals(Contract):
             self.refused(4, ["run", graph, "--prompt", "a"], "does not fit")
         self.refused(2, ["run", "demo", *RAW, "--context", 1000000], "1000000", "8192")
 
+    def test_closed_descriptors(self):
+        def run(descriptor, *arguments):
+            return subprocess.run([program.program(), "run", "demo", *MODEL, *arguments], capture_output=True,
+                                  timeout=program.TIMEOUT_S, preexec_fn=lambda: os.close(descriptor))
+        text = program.run_json(*RAW, "-n", 3)["text"]
+        for descriptor, status, shown in ((0, 0, text + "\n"), (1, 5, ""), (2, 0, text + "\n")):
+            done = run(descriptor, "--raw", "--prompt", PROMPT, "-n", "3")
+            self.assertEqual((done.returncode, done.stdout.decode()), (status, shown), done.stderr)
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([program.program(), "run", "demo", *RAW, "-n", "3"], stdout=subprocess.PIPE, stderr=writer,
+                              timeout=program.TIMEOUT_S)
+        os.close(writer)
+        self.assertEqual((done.returncode, done.stdout.decode()), (0, text + "\n"), "nobody reads the summary")
+        done = run(0, "--prompt", "-")
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertIn(b"cannot be read", done.stderr)
+
     def test_full_disk(self):
         for output in ("table", "json"):
             with open("/dev/full", "wb") as full:
@@ -166,6 +188,10 @@ class Refusals(Contract):
                                       stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=program.TIMEOUT_S)
             self.assertEqual(done.returncode, 5, done.stderr)
             self.assertIn(b"standard output", done.stderr)
+        for arguments in (["--help"], ["--version"], ["plan", "demo", *MODEL], ["inspect", program.model()], ["explain"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([program.program(), *arguments], stdout=full, stderr=subprocess.PIPE)
+            self.assertEqual(done.returncode, 5, arguments)
 
 
 class Text(Contract):
@@ -220,17 +246,21 @@ class Help(Contract):
 
 
 class Chat(Contract):
-    def setUp(self):
+    def start(self, *arguments):
         self.terminal, slave = pty.openpty()
         self.seen = ""
-        self.process = subprocess.Popen([program.program(), "run", "demo", *MODEL, "-n", "16"], stdin=slave, stdout=slave,
-                                        stderr=slave, env={**os.environ, "TERM": "dumb"}, start_new_session=True)
+        self.process = subprocess.Popen([program.program(), "run", "demo", *MODEL, "-n", "16", *arguments], stdin=slave,
+                                        stdout=slave, stderr=slave, env={**os.environ, "TERM": "dumb"},
+                                        start_new_session=True)
         os.close(slave)
 
     def tearDown(self):
         self.process.kill()
         self.process.wait()
         os.close(self.terminal)
+
+    def say(self, line):
+        os.write(self.terminal, line + b"\n")
 
     def wait_for(self, words, count):
         deadline = time.monotonic() + program.TIMEOUT_S
@@ -240,7 +270,24 @@ class Chat(Contract):
             if select.select([self.terminal], [], [], left)[0]:
                 self.seen += os.read(self.terminal, 65536).decode(errors="replace")
 
+    def test_a_long_chat_forgets_its_oldest_turns(self):
+        self.start("--context", "128", "--system", "Be brief.")
+        for turn in range(1, 6):
+            self.wait_for("\n> ", turn)
+            self.say(b"Tell me something about the colour of the sky and of the sea.")
+            self.wait_for("tokens/s]", turn)
+        self.assertIn("forgot the oldest", self.seen)
+
+    def test_a_line_that_cannot_be_a_prompt_is_refused_alone(self):
+        self.start("--context", "128")
+        for turn, (line, words) in enumerate(((b"caf\xe9", "UTF-8"), (b"word " * 150, "the context holds 128"),
+                                              (b"Count: one, two, three.", "tokens/s]"))):
+            self.wait_for("\n> ", turn + 1)
+            self.say(line)
+            self.wait_for(words, 1)
+
     def test_two_turns_then_end_of_input(self):
+        self.start()
         self.wait_for("\n> ", 1)
         os.write(self.terminal, b"Count: one, two, three.\n")
         self.wait_for("tokens/s]", 1)
