@@ -137,15 +137,16 @@ def hop(rounds):
              Side("ucx sleep", lambda: {"us": programs.ucx_latency_us(payload, "sleep")}),
              Side("ucx poll", lambda: {"us": programs.ucx_latency_us(payload, "poll")})]
     results = interleave(sides, rounds, "hop")
-    one = statistics.median(results["one"]["token_ms"])
-    print("\nAdded time per hop: two stages against one, one thread each; a token takes a hop and the way back")
-    print(f"  one stage: {one:.3f} ms per token; activations of {payload} bytes")
+    one = results["one"]["token_ms"]
+    print("\nAdded time per hop: two stages against one, one thread each; a token crosses two links, the hop and the way back")
+    print(f"  one stage: {statistics.median(one):.3f} ms per token; activations of {payload} bytes")
     for name, peer, allowed in (("sleep", "ucx sleep", 80), ("spin", "ucx poll", 15)):
-        two = statistics.median(results[name]["token_ms"])
+        two = results[name]["token_ms"]
         latency = statistics.median(results[peer]["us"])
-        added = 1e3 * (two - one)
-        print(f"  two stages, {name:5}: {two:.3f} ms, added {added:5.0f} us; ucx_perftest one way {latency:5.1f} us  "
-              f"(<= {latency + allowed:.0f}: {'ok' if added <= latency + allowed else 'above'})")
+        # Within a round, so that what the machine does in the meantime falls on both.
+        added = statistics.median(1e3 * (with_hop - without) for with_hop, without in zip(two, one))
+        print(f"  two stages, {name:5}: {statistics.median(two):.3f} ms, added {added:4.0f} us, {added / 2:4.0f} us a crossing; "
+              f"ucx_perftest one way {latency:5.1f} us  (<= {latency + allowed:.0f}: {'ok' if added / 2 <= latency + allowed else 'above'})")
 
 
 def link(rounds):
