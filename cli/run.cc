@@ -1,14 +1,16 @@
 #include "cli/run.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
-#include <iostream>
 #include <mutex>
+#include <optional>
 
 #include "actors/os/signals.h"
 #include "cli/exit_status.h"
@@ -97,20 +99,55 @@ struct Conversation {
   /// The prompt of the next answer. Where it leaves no room, the oldest turns are forgotten.
   Result<std::vector<TokenId>> prompt(const ChatEncoder& encoder) {
     const size_t room = context_tokens - std::min(answer_tokens, context_tokens / 2);
-    size_t num_forgotten = 0;
+    bool forgot = false;
     while (true) {
       ASSIGN_OR_RETURN(std::vector<TokenId> tokens, encoder.encode(messages));
       if (tokens.size() <= room || messages.size() < num_kept + 3) {
-        if (num_forgotten > 0)
-          std::fprintf(stderr, "[forgot the oldest %zu turns: the context holds %zu tokens]\n",
-                       num_forgotten, context_tokens);
+        if (forgot)
+          std::fprintf(stderr, "[forgot the oldest of this chat: the context holds %zu tokens]\n",
+                       context_tokens);
         return tokens;
       }
       const auto oldest = messages.begin() + static_cast<ptrdiff_t>(num_kept);
       messages.erase(oldest, oldest + 2);
-      ++num_forgotten;
+      forgot = true;
     }
   }
+};
+
+/// Lines from the terminal.
+class Lines {
+ public:
+  /// Without its end; none when the input has ended. An error if the deployment ends meanwhile.
+  Result<std::optional<std::string>> next(actors::Runtime& runtime) {
+    while (true) {
+      if (const size_t end = typed_.find('\n'); end != std::string::npos) {
+        std::string line = typed_.substr(0, end);
+        typed_.erase(0, end + 1);
+        return std::optional(std::move(line));
+      }
+      if (ended_) return std::optional<std::string>();
+      pollfd ready{STDIN_FILENO, POLLIN, 0};
+      if (::poll(&ready, 1, kDeathCheckMs) <= 0) {
+        RETURN_IF_ERROR(runtime.wait_ready(Duration(0)));
+        continue;
+      }
+      char buffer[4096];
+      const ssize_t got = ::read(STDIN_FILENO, buffer, sizeof buffer);
+      if (got < 0 && errno == EINTR) continue;
+      if (got > 0) {
+        typed_.append(buffer, static_cast<size_t>(got));
+        continue;
+      }
+      ended_ = true;
+      if (!typed_.empty()) typed_ += '\n';
+    }
+  }
+
+ private:
+  static constexpr int kDeathCheckMs = 300;
+  std::string typed_;
+  bool ended_ = false;
 };
 
 /// Reads lines until the input ends; the conversation so far is the prompt of each turn.
@@ -125,15 +162,16 @@ Status chat(const RunOptions& options, const Deployment& deployment, Generation&
                     .context_tokens = static_cast<size_t>(deployment.plan.context_tokens),
                     .answer_tokens = static_cast<size_t>(options.sampling.max_new_tokens)};
   if (said.num_kept > 0) said.messages.push_back({.role = "system", .content = options.system});
-  std::string line;
+  Lines lines;
   while (interrupter.signal() == 0) {
     std::fprintf(stderr, "\n> ");
-    if (!std::getline(std::cin, line) || line.empty()) break;
-    if (const size_t at = models::find_invalid_utf8(line); at != std::string::npos) {
+    ASSIGN_OR_RETURN(const std::optional<std::string> line, lines.next(*deployment.runtime));
+    if (!line || line->empty()) break;
+    if (const size_t at = models::find_invalid_utf8(*line); at != std::string::npos) {
       std::fprintf(stderr, "[that line is not valid UTF-8 at byte %zu; say it again]\n", at);
       continue;
     }
-    said.messages.push_back({.role = "user", .content = line});
+    said.messages.push_back({.role = "user", .content = *line});
     ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, said.prompt(encoder));
     if (prompt.size() >= said.context_tokens) {
       std::fprintf(stderr, "[that makes a prompt of %zu tokens; the context holds %zu: say less]\n",

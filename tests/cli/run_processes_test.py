@@ -216,7 +216,7 @@ class Ends(unittest.TestCase):
                 self.assertLess(seconds, 3.0)
                 run.check_nothing_left()
 
-    def test_idle_ranks_sleep(self):
+    def start_chat(self):
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)
         run = self.start([], stdin=theirs)
@@ -228,6 +228,19 @@ class Ends(unittest.TestCase):
             self.assertTrue(ready, f"no prompt of the chat: {said}")
             said += os.read(run.process.stderr.fileno(), 4096)
         run.wait_ranks()
+        return run
+
+    def test_a_rank_killed_while_a_chat_waits_is_named_within_a_second(self):
+        run = self.start_chat()
+        os.kill(run.ranks[1][0], signal.SIGKILL)
+        status, errors, seconds = run.wait_end()
+        self.assertEqual(status, 5, errors)
+        self.assertRegex(errors, r"stage .*1.* died: killed by SIGKILL")
+        self.assertLess(seconds, DEATH_NEWS_S)
+        run.check_nothing_left()
+
+    def test_idle_ranks_sleep(self):
+        run = self.start_chat()
         before = {stage: cpu_seconds(pid) for stage, (pid, _) in run.ranks.items()}
         began = time.monotonic()
         time.sleep(2)  # what is measured
