@@ -1,6 +1,7 @@
 #include "cli/deploy.h"
 
 #include <glob.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -47,6 +48,20 @@ bool cores_suffice(const graph::Plan& plan, const graph::MachineProfile& machine
   return num_threads <= static_cast<int>(machine.cores.size());
 }
 
+/// Sockets, events and pidfds: the command's grow with the stages, and each rank has its limit.
+Status check_open_files(size_t num_stages) {
+  const rlim_t needed = 64 + 8 * num_stages;
+  rlimit limit{};
+  CHECK_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  if (limit.rlim_cur >= needed) return ok_status();
+  const rlim_t most = limit.rlim_max;
+  limit.rlim_cur = needed;
+  if (most >= needed && ::setrlimit(RLIMIT_NOFILE, &limit) == 0) return ok_status();
+  return make_error(ErrorCode::no_room,
+                    "{} stages need {} open files, but the limit is {} (ulimit -n)", num_stages,
+                    needed, most);
+}
+
 }  // namespace
 
 Result<std::string> find_model(const std::string& graph_name, const graph::Graph& graph,
@@ -70,6 +85,8 @@ Result<Deployment> deploy(const DeployOptions& options) {
   ASSIGN_OR_RETURN(const graph::ModelProfile profile, models::read_profile(model));
   const graph::MachineProfile machine = machine_profile();
   ASSIGN_OR_RETURN(graph::Plan plan, make_plan(graph, profile, machine, overrides));
+
+  RETURN_IF_ERROR(check_open_files(plan.stages.size()));
 
   actors::RuntimeOptions runtime_options;
   runtime_options.in_process = options.in_process;

@@ -1,10 +1,14 @@
 // The `chainpump` command: verbs and flags; each verb's work is in its own file.
 #include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
 #include <iostream>
+#include <new>
+#include <system_error>
 
 #include "actors/rank.h"
 #include "base/version.h"
@@ -198,8 +202,21 @@ void add_others(CLI::App& app, Flags& flags) {
 /// ours, which would then be printed to. Opened the wrong way round, so that using one is an error.
 void keep_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd)
-    if (::fcntl(fd, F_GETFD) == -1)
-      CHECK_EQ(::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY), fd);
+    if (::fcntl(fd, F_GETFD) == -1 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+      ::_exit(5);
+}
+
+/// Reading a mapped file past an end that has moved, or on a disk that fails.
+void on_bus_error(int) {
+  constexpr std::string_view kWords =
+      "chainpump: a file in use was cut short or cannot be read (SIGBUS)\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kWords.data(), kWords.size());
+  ::_exit(5);
+}
+
+void set_signals() {
+  ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk
+  ::signal(SIGBUS, on_bus_error);
 }
 
 int plan_verb(Flags& flags) {
@@ -254,6 +271,7 @@ int run_verb(const CLI::App& app, Flags& flags) {
 int main(int argc, char** argv) {
   using namespace chainpump;
   cli::keep_standard_descriptors();
+  cli::set_signals();
   CLI::App app("Serves large models over a chain of stage processes.", "chainpump");
   app.set_version_flag("--version", fmt::format("chainpump {}+{}", release(), commit()));
   app.require_subcommand(1);
@@ -267,5 +285,12 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return cli::usage_exit(app, error);
   }
-  return cli::run_verb(app, flags);
+  try {
+    return cli::run_verb(app, flags);
+  } catch (const std::bad_alloc&) {
+    std::fputs("chainpump: out of memory\n", stderr);
+  } catch (const std::system_error& error) {  // a thread that cannot be started
+    std::fprintf(stderr, "chainpump: %s\n", error.what());
+  }
+  return cli::exit_status(ErrorCode::no_room);
 }

@@ -1,7 +1,6 @@
 #include "cli/quantize.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -91,7 +90,6 @@ int run_quantize(const QuantizeVerbOptions& options) {
   std::atomic<int> signal = 0;
   const auto listening = os::TerminationSignals::create([&signal](int number) { signal = number; });
   if (!listening.ok()) return fail(listening.error());
-  ::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk
   models::QuantizeOptions work{.input = options.input,
                                .output = options.output,
                                .recipe = *recipe,

@@ -1,14 +1,18 @@
 """The command contract of `run`, which others script against: flags, JSON keys, where prompts come
 from, exit statuses, streaming, stop strings, seeds, and the chat on a terminal.
 """
+import fcntl
 import json
 import os
 import pathlib
 import pty
+import resource
 import select
+import shutil
 import statistics
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -162,6 +166,34 @@ class Refusals(Contract):
             graph.write_text(f"model: {program.model()}\nlimits:\n  memory: 10MiB\n")
             self.refused(4, ["run", graph, "--prompt", "a"], "does not fit")
         self.refused(2, ["run", "demo", *RAW, "--context", 1000000], "1000000", "8192")
+        for hard, status in ((32, 4), (1024, 0)):
+            done = subprocess.run([program.program(), "run", "demo", *RAW, "-n", "2"], capture_output=True,
+                                  timeout=program.TIMEOUT_S,
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard)))
+            self.assertEqual((done.returncode, b"ulimit -n" in done.stderr), (status, status != 0), done.stderr)
+
+    def test_no_file_may_grow(self):
+        with tempfile.TemporaryDirectory() as home:
+            done = subprocess.run([program.program(), "run", "demo", *RAW, "-n", "2"], capture_output=True,
+                                  timeout=program.TIMEOUT_S, env={**os.environ, "XDG_CACHE_HOME": home},
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_a_model_cut_short_in_use(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = pathlib.Path(folder) / "model.gguf"
+            shutil.copyfile(program.model(), model)
+            command = [program.program(), "run", "demo", "--model", model, "--in-process", "--prompt", "-"]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            process.stdin.write(b"H")
+            process.stdin.flush()
+            deadline = time.monotonic() + program.TIMEOUT_S
+            while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):
+                self.assertLess(time.monotonic(), deadline, "it does not read its prompt")
+            os.truncate(model, 0)
+            _, errors = process.communicate(b"i", timeout=program.TIMEOUT_S)
+        self.assertEqual(process.returncode, 5, errors)
+        self.assertIn(b"cut short", errors)
 
     def test_closed_descriptors(self):
         def run(descriptor, *arguments):

@@ -9,8 +9,8 @@
 
 namespace chainpump::transport {
 
-/// What a failed call means for the caller: a peer that is gone is disconnected, anything else that
-/// UCX says is internal.
+/// What a failed call means for the caller: a peer that is gone is disconnected, memory that is not
+/// there is no_room, anything else that UCX says is internal.
 inline Error ucx_error(std::string_view call, ucs_status_t status) {
   ErrorCode code = ErrorCode::internal;
   if (status == UCS_ERR_UNREACHABLE || status == UCS_ERR_CONNECTION_RESET ||
@@ -18,6 +18,7 @@ inline Error ucx_error(std::string_view call, ucs_status_t status) {
       status == UCS_ERR_ENDPOINT_TIMEOUT || status == UCS_ERR_TIMED_OUT) {
     code = ErrorCode::disconnected;
   }
+  if (status == UCS_ERR_NO_MEMORY || status == UCS_ERR_SHMEM_SEGMENT) code = ErrorCode::no_room;
   return make_error(code, "{}: {}", call, ucs_status_string(status));
 }
 
