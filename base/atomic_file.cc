@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/file_io.h"
+
 namespace chainpump {
 namespace {
 
@@ -88,12 +90,7 @@ Error AtomicFile::failed(const char* call) const {
 }
 
 Status AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd_.get(), bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return failed("write");
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
+  if (!write_whole(fd_.get(), bytes)) return failed("write");
   return ok_status();
 }
 

@@ -7,7 +7,9 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 
+#include "base/file_io.h"
 #include "base/unique_fd.h"
 
 namespace chainpump::cli {
@@ -30,15 +32,6 @@ double rate_of(const Json& json) {
 double rate_of(const Json& json, const char* name) {
   const auto it = json.find(name);
   return it == json.end() ? 0 : rate_of(*it);
-}
-
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = write(fd, text.data(), text.size());
-    if (written <= 0) return false;
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  return true;
 }
 
 }  // namespace
@@ -105,7 +98,8 @@ void write_rates(const std::filesystem::path& folder, const RatesKey& key,
   const UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) return;
   const std::string path = (folder / key.file_name).string();
-  if (!write_all(fd.get(), text) || rename(temporary.c_str(), path.c_str()) != 0)
+  if (!write_whole(fd.get(), std::as_bytes(std::span(text))) ||
+      rename(temporary.c_str(), path.c_str()) != 0)
     unlink(temporary.c_str());
 }
 

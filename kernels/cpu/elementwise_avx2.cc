@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2.h"
+#include "kernels/cpu/block_range.h"
 #include "kernels/cpu/vector_math_avx2.h"
 
 namespace chainpump::kernels::cpu::avx2 {
@@ -26,6 +27,12 @@ inline int sum_int(__m256i lanes) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
+inline BlockRange range_of(const float* x) {
+  return block_range(static_cast<uint32_t>(largest_int(
+      _mm256_max_epi32(_mm256_max_epi32(magnitude_bits(x), magnitude_bits(x + 8)),
+                       _mm256_max_epi32(magnitude_bits(x + 16), magnitude_bits(x + 24))))));
+}
+
 // 32 values of four vectors to bytes, in order.
 inline __m256i narrow(const __m256i* q) {
   const __m256i packed =
@@ -38,38 +45,25 @@ inline __m256i narrow(const __m256i* q) {
 void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
                   ActivationMeta* metas) {
   for (int64_t b = 0; b < num_blocks; ++b, x += kBlockCols) {
-    const int largest = largest_int(
-        _mm256_max_epi32(_mm256_max_epi32(magnitude_bits(x), magnitude_bits(x + 8)),
-                         _mm256_max_epi32(magnitude_bits(x + 16), magnitude_bits(x + 24))));
-    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
-    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
-    const __m256 inverse = _mm256_set1_ps(usable ? 127.0f / magnitude : 0.0f);
-    const __m256i keep = _mm256_set1_epi32(usable ? -1 : 0);
+    const BlockRange range = range_of(x);
+    const __m256 inverse = _mm256_set1_ps(inverse_of(range, kInt8Steps));
+    const __m256i keep = _mm256_set1_epi32(range.usable ? -1 : 0);
     __m256i q[4];
     for (int i = 0; i < 4; ++i)
       q[i] = _mm256_and_si256(
           _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse)), keep);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants + b * step * kBlockCols), narrow(q));
-    const int low = sum_int(_mm256_add_epi32(q[0], q[1]));
-    const int sum = low + sum_int(_mm256_add_epi32(q[2], q[3]));
-    ActivationMeta& meta = metas[b * step];
-    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 127.0f;
-    meta.scaled_sum = meta.scale * static_cast<float>(sum);
-    meta.neg_sum = -sum;
-    meta.neg_sum_lo = -low;
+    metas[b * step] = meta_of(range, kInt8Steps, sum_int(_mm256_add_epi32(q[0], q[1])),
+                              sum_int(_mm256_add_epi32(q[2], q[3])));
   }
 }
 
 void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
                         ActivationMeta* metas) {
   for (int64_t b = 0; b < num_blocks; ++b, x += kBlockCols) {
-    const int largest = largest_int(
-        _mm256_max_epi32(_mm256_max_epi32(magnitude_bits(x), magnitude_bits(x + 8)),
-                         _mm256_max_epi32(magnitude_bits(x + 16), magnitude_bits(x + 24))));
-    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
-    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
-    const __m256 inverse = _mm256_set1_ps(usable ? 32512.0f / magnitude : 0.0f);
-    const __m256i keep = _mm256_set1_epi32(usable ? -1 : 0);
+    const BlockRange range = range_of(x);
+    const __m256 inverse = _mm256_set1_ps(inverse_of(range, kInt16Steps));
+    const __m256i keep = _mm256_set1_epi32(range.usable ? -1 : 0);
     __m256i high[4];
     __m256i low[4];
     int sums[2] = {0, 0};
@@ -84,11 +78,7 @@ void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t
     auto* out = reinterpret_cast<__m256i*>(quants + b * step * 2 * kBlockCols);
     _mm256_storeu_si256(out, narrow(high));
     _mm256_storeu_si256(out + 1, narrow(low));
-    ActivationMeta& meta = metas[b * step];
-    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 32512.0f;
-    meta.scaled_sum = meta.scale * static_cast<float>(sums[0] + sums[1]);
-    meta.neg_sum = -(sums[0] + sums[1]);
-    meta.neg_sum_lo = -sums[0];
+    metas[b * step] = meta_of(range, kInt16Steps, sums[0], sums[1]);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512.h"
+#include "kernels/cpu/block_range.h"
 #include "kernels/cpu/vector_math_avx512.h"
 
 namespace chainpump::kernels::cpu::avx512 {
@@ -16,6 +17,11 @@ inline __m512i magnitude_bits(__m512 x) {
   return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff));
 }
 
+inline BlockRange range_of(__m512 x0, __m512 x1) {
+  return block_range(static_cast<uint32_t>(
+      _mm512_reduce_max_epi32(_mm512_max_epi32(magnitude_bits(x0), magnitude_bits(x1)))));
+}
+
 }  // namespace
 
 void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
@@ -23,24 +29,16 @@ void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quan
   for (int64_t b = 0; b < num_blocks; ++b) {
     const __m512 x0 = _mm512_loadu_ps(x + b * 32);
     const __m512 x1 = _mm512_loadu_ps(x + b * 32 + 16);
-    const int largest =
-        _mm512_reduce_max_epi32(_mm512_max_epi32(magnitude_bits(x0), magnitude_bits(x1)));
-    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
-    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
-    const __m512 inverse = _mm512_set1_ps(usable ? 127.0f / magnitude : 0.0f);
-    const auto mask = static_cast<__mmask16>(usable ? 0xffff : 0);
+    const BlockRange range = range_of(x0, x1);
+    const __m512 inverse = _mm512_set1_ps(inverse_of(range, kInt8Steps));
+    const auto mask = static_cast<__mmask16>(range.usable ? 0xffff : 0);
     const __m512i q0 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x0, inverse));
     const __m512i q1 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x1, inverse));
     int8_t* out = quants + b * step * kBlockCols;
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(q0));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16), _mm512_cvtepi32_epi8(q1));
-    const int low = _mm512_reduce_add_epi32(q0);
-    const int sum = low + _mm512_reduce_add_epi32(q1);
-    ActivationMeta& meta = metas[b * step];
-    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 127.0f;
-    meta.scaled_sum = meta.scale * static_cast<float>(sum);
-    meta.neg_sum = -sum;
-    meta.neg_sum_lo = -low;
+    metas[b * step] =
+        meta_of(range, kInt8Steps, _mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1));
   }
 }
 
@@ -48,12 +46,9 @@ void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t
                         ActivationMeta* metas) {
   for (int64_t b = 0; b < num_blocks; ++b) {
     const __m512 v[2] = {_mm512_loadu_ps(x + b * 32), _mm512_loadu_ps(x + b * 32 + 16)};
-    const int largest =
-        _mm512_reduce_max_epi32(_mm512_max_epi32(magnitude_bits(v[0]), magnitude_bits(v[1])));
-    const float magnitude = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(largest)));
-    const bool usable = magnitude >= 1e-30f && largest < 0x7f800000;
-    const __m512 inverse = _mm512_set1_ps(usable ? 32512.0f / magnitude : 0.0f);
-    const auto mask = static_cast<__mmask16>(usable ? 0xffff : 0);
+    const BlockRange range = range_of(v[0], v[1]);
+    const __m512 inverse = _mm512_set1_ps(inverse_of(range, kInt16Steps));
+    const auto mask = static_cast<__mmask16>(range.usable ? 0xffff : 0);
     int8_t* out = quants + b * step * 2 * kBlockCols;
     int sums[2];
 #pragma GCC unroll 2
@@ -67,11 +62,7 @@ void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t
                        _mm512_cvtepi32_epi8(low));
       sums[i] = _mm512_reduce_add_epi32(_mm512_add_epi32(times256, low));
     }
-    ActivationMeta& meta = metas[b * step];
-    meta.scale = magnitude < 1e-30f ? 0.0f : magnitude / 32512.0f;
-    meta.scaled_sum = meta.scale * static_cast<float>(sums[0] + sums[1]);
-    meta.neg_sum = -(sums[0] + sums[1]);
-    meta.neg_sum_lo = -sums[0];
+    metas[b * step] = meta_of(range, kInt16Steps, sums[0], sums[1]);
   }
 }
 

@@ -7,10 +7,12 @@
 // operations, 16 rows at a time, so their bits are equal. f32 is one fma per column, ascending;
 // bf16 adds the products of each pair of columns, see matmul_bf16 below.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "base/half.h"
+#include "kernels/cpu/block_range.h"
 #include "kernels/cpu/reference.h"
 
 namespace chainpump::kernels::cpu::reference {
@@ -155,28 +157,11 @@ void for_each_output(const PanelView& w, int64_t num_tokens, int64_t first, int6
   }
 }
 
-// What a block of activations is scaled by.
-struct BlockRange {
-  float magnitude;  // the largest
-  bool usable;      // else all quants are zero: not a number stays one through the scale alone
-};
-
 BlockRange range_of(const float* in) {
-  uint32_t largest = 0;  // of the magnitudes, as bits: NaN is larger than everything
+  uint32_t largest = 0;
   for (int c = 0; c < kBlockCols; ++c)
     largest = std::max(largest, std::bit_cast<uint32_t>(in[c]) & 0x7fffffff);
-  const auto magnitude = std::bit_cast<float>(largest);
-  return {magnitude, magnitude >= 1e-30f && largest < 0x7f800000};
-}
-
-// `sums` of the quants of the first and last 16 columns; `steps` is the largest quant.
-ActivationMeta meta_of(const BlockRange& range, float steps, const int32_t* sums) {
-  ActivationMeta meta{};
-  meta.scale = range.magnitude < 1e-30f ? 0.0f : range.magnitude / steps;
-  meta.scaled_sum = meta.scale * static_cast<float>(sums[0] + sums[1]);
-  meta.neg_sum = -(sums[0] + sums[1]);
-  meta.neg_sum_lo = -sums[0];
-  return meta;
+  return block_range(largest);
 }
 
 }  // namespace
@@ -187,13 +172,13 @@ void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quan
     const float* in = x + b * kBlockCols;
     int8_t* out = quants + b * step * kBlockCols;
     const BlockRange range = range_of(in);
-    const float inverse = range.usable ? 127.0f / range.magnitude : 0.0f;
+    const float inverse = inverse_of(range, kInt8Steps);
     int32_t sums[2] = {0, 0};
     for (int c = 0; c < kBlockCols; ++c) {
       out[c] = range.usable ? static_cast<int8_t>(std::nearbyintf(in[c] * inverse)) : int8_t{0};
       sums[c / 16] += out[c];
     }
-    metas[b * step] = meta_of(range, 127.0f, sums);
+    metas[b * step] = meta_of(range, kInt8Steps, sums[0], sums[1]);
   }
 }
 
@@ -203,7 +188,7 @@ void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t
     const float* in = x + b * kBlockCols;
     int8_t* out = quants + b * step * 2 * kBlockCols;
     const BlockRange range = range_of(in);
-    const float inverse = range.usable ? 32512.0f / range.magnitude : 0.0f;
+    const float inverse = inverse_of(range, kInt16Steps);
     int32_t sums[2] = {0, 0};
     for (int c = 0; c < kBlockCols; ++c) {
       const auto a = range.usable ? static_cast<int32_t>(std::nearbyintf(in[c] * inverse)) : 0;
@@ -213,7 +198,7 @@ void quantize_row_int16(const float* x, int64_t num_blocks, int64_t step, int8_t
       out[kBlockCols + c] = static_cast<int8_t>(low);
       sums[c / 16] += 256 * high + low;
     }
-    metas[b * step] = meta_of(range, 32512.0f, sums);
+    metas[b * step] = meta_of(range, kInt16Steps, sums[0], sums[1]);
   }
 }
 

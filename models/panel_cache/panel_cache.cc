@@ -11,6 +11,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/file_io.h"
 #include "models/gguf/pages.h"
 #include "models/panel_cache/room.h"
 
@@ -44,17 +45,6 @@ bool read_whole(int fd, std::span<std::byte> bytes, uint64_t offset) {
     if (got <= 0) return false;
     bytes = bytes.subspan(static_cast<size_t>(got));
     offset += static_cast<uint64_t>(got);
-  }
-  return true;
-}
-
-/// False with errno.
-bool write_whole(int fd, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return false;
-    bytes = bytes.subspan(static_cast<size_t>(put));
   }
   return true;
 }

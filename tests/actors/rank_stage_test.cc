@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "actors/convert.h"
+#include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
 
@@ -56,16 +57,14 @@ graph::Plan make_chain_plan(const std::string& path, int32_t num_stages, int32_t
 }
 
 struct Ranks {
-  std::filesystem::path folder;
+  TemporaryFolder temporary;
+  std::filesystem::path folder = temporary.path();
   graph::Plan plan;
   std::shared_ptr<LoopbackHub> hub = std::make_shared<LoopbackHub>();
   std::vector<std::unique_ptr<RankStage>> stages;
   std::vector<TokenId> tokens;
 
   explicit Ranks(int32_t num_stages) {
-    std::string pattern = (std::filesystem::temp_directory_path() / "chainpump-XXXXXX").string();
-    BOOST_REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    folder = pattern;
     const fakes::TinyShape shape;
     fakes::TinyLlama(shape, 5).write(folder / "tiny.gguf");
     plan = make_chain_plan(folder / "tiny.gguf", num_stages, shape.layers);
@@ -73,7 +72,6 @@ struct Ranks {
       stages.push_back(std::make_unique<RankStage>(
           hub, std::make_shared<transport::Waiter>(transport::WaiterOptions{}), steady_clock()));
   }
-  ~Ranks() { std::filesystem::remove_all(folder); }
 
   Answer<rpc::LoadReport> load(int32_t stage) {
     Answer<rpc::LoadReport> answer;

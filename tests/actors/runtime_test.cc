@@ -13,6 +13,7 @@
 #include "graph/planner.h"
 #include "models/gguf/gguf.h"
 #include "models/llama/profile.h"
+#include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
 
@@ -26,16 +27,13 @@ constexpr Duration kPatience = 20s;  // sanitizers are slow
 
 /// A tiny model in a folder of its own.
 struct Model {
-  std::filesystem::path folder;
+  TemporaryFolder temporary;
+  std::filesystem::path folder = temporary.path();
   Model() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "chainpump-XXXXXX").string();
-    BOOST_REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    folder = pattern;
     fakes::TinyShape shape;
     shape.context = 4096;
     fakes::TinyLlama(shape, 5).write(path());
   }
-  ~Model() { std::filesystem::remove_all(folder); }
   std::string path() const { return folder / "tiny.gguf"; }
 };
 

@@ -125,4 +125,10 @@ Result<std::vector<graph::ScoreResult>> StageChain::score(
   return scores;
 }
 
+std::vector<TokenId> prompt_of(int32_t count, int32_t salt) {
+  std::vector<TokenId> tokens;
+  for (int32_t i = 0; i < count; ++i) tokens.push_back((i * 31 + i * i / 7 + salt) % 80);
+  return tokens;
+}
+
 }  // namespace chainpump::fakes

@@ -62,4 +62,7 @@ class StageChain {
   std::vector<float> activations_[2];
 };
 
+/// Ordinary tokens of the tiny models, others for each salt.
+std::vector<TokenId> prompt_of(int32_t count, int32_t salt);
+
 }  // namespace chainpump::fakes

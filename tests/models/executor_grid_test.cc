@@ -6,11 +6,14 @@
 
 #include "kernels/cpu/isa.h"
 #include "tests/fakes/stage_chain.h"
+#include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
 
 namespace chainpump {
 namespace {
+
+using fakes::prompt_of;
 
 constexpr int32_t kPrompt = 420;
 constexpr int32_t kNew = 24;
@@ -24,7 +27,8 @@ struct Setting {
 };
 
 struct Model {
-  std::filesystem::path folder;
+  TemporaryFolder temporary;
+  std::filesystem::path folder = temporary.path();
   fakes::TinyShape shape;
 
   Model(int32_t heads, int32_t kv_heads, int32_t head_dim) {
@@ -33,12 +37,8 @@ struct Model {
     shape.kv_heads = kv_heads;
     shape.head_dim = shape.rotary = head_dim;
     shape.weights = DType::q8_0;
-    std::string pattern = (std::filesystem::temp_directory_path() / "chainpump-XXXXXX").string();
-    BOOST_REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    folder = pattern;
     fakes::TinyLlama(shape, 5).write(folder / "tiny.gguf");
   }
-  ~Model() { std::filesystem::remove_all(folder); }
 
   fakes::StageChain load(const Setting& setting) const {
     fakes::ChainOptions options;
@@ -56,12 +56,6 @@ struct Model {
     return std::move(*chain);
   }
 };
-
-std::vector<TokenId> prompt_of(int32_t count, int32_t salt) {
-  std::vector<TokenId> tokens;
-  for (int32_t i = 0; i < count; ++i) tokens.push_back((i * 31 + i * i / 7 + salt) % 80);
-  return tokens;
-}
 
 graph::SequenceDescriptor request(uint64_t id, int32_t prompt_tokens) {
   graph::SequenceDescriptor descriptor;

@@ -6,23 +6,23 @@
 
 #include "models/npy.h"
 #include "tests/fakes/stage_chain.h"
+#include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
 
 namespace chainpump {
 namespace {
 
+using fakes::prompt_of;
+
 struct Model {
-  std::filesystem::path folder;
+  TemporaryFolder temporary;
+  std::filesystem::path folder = temporary.path();
   fakes::TinyShape shape;
   explicit Model(DType weights = DType::q8_0) {
     shape.weights = weights;
-    std::string pattern = (std::filesystem::temp_directory_path() / "chainpump-XXXXXX").string();
-    BOOST_REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    folder = pattern;
     fakes::TinyLlama(shape, 5).write(path());
   }
-  ~Model() { std::filesystem::remove_all(folder); }
   std::string path() const { return folder / "tiny.gguf"; }
 
   fakes::StageChain load(int32_t stages, int32_t threads, DType kv_type,
@@ -44,12 +44,6 @@ struct Model {
     return std::move(*chain);
   }
 };
-
-std::vector<TokenId> prompt_of(int32_t count, int32_t salt) {
-  std::vector<TokenId> tokens;
-  for (int32_t i = 0; i < count; ++i) tokens.push_back((i * 31 + i * i / 7 + salt) % 80);
-  return tokens;
-}
 
 graph::SequenceDescriptor request(uint64_t id, float temperature) {
   graph::SequenceDescriptor descriptor;

@@ -13,6 +13,7 @@
 #include "models/npy.h"
 #include "tests/fakes/gguf_writer.h"
 #include "tests/fakes/stage_chain.h"
+#include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
 
@@ -20,14 +21,8 @@ namespace chainpump {
 namespace {
 
 struct TempFolder {
-  std::filesystem::path path;
-  TempFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "chainpump-XXXXXX").string();
-    BOOST_REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path = pattern;
-  }
-  ~TempFolder() { std::filesystem::remove_all(path); }
-  std::string operator/(const char* name) const { return (path / name).string(); }
+  TemporaryFolder folder;
+  std::string operator/(const char* name) const { return (folder.path() / name).string(); }
 };
 
 fakes::ChainOptions options_for(const fakes::TinyShape& shape) {
