@@ -169,6 +169,7 @@ void RankStage::check_opened() {
 
 void RankStage::start_running() {
   StageLoopOptions options;
+  options.stage = stage_;
   options.is_first = is_first();
   options.is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size();
   if (is_first()) options.sequencer = sequencer_options(plan_, *executor_);

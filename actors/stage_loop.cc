@@ -118,8 +118,10 @@ Result<bool> StageLoop::run_received() {
 }
 
 Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float> input,
-                      std::span<const std::byte> metadata) {
+                      std::span<std::byte> metadata) {
   result_.id = microbatch.id;
+  result_.slowest = microbatch.slowest;
+  result_.slowest_stage = microbatch.slowest_stage;
   result_.tokens.clear();
   result_.scores.clear();
   std::span<float> output;
@@ -132,14 +134,17 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
   }
   step_clock_.charge(StepPart::transfer);
   RETURN_IF_ERROR(executor_.run(microbatch, input, output, result_));
-  step_clock_.charge(StepPart::compute);
+  const Duration spent = step_clock_.charge(StepPart::compute);
   ++steps_;
   tokens_ += static_cast<uint64_t>(microbatch.num_tokens());
-  if (!options_.is_last)
+  if (!options_.is_last) {
+    graph::note_step_time(metadata, spent, options_.stage);
     return output_->send(std::move(slot_), transport::FrameKind::activation, microbatch.id,
                          metadata, static_cast<int64_t>(output.size_bytes()));
+  }
   metadata_.clear();
   encode(result_, metadata_);
+  graph::note_step_time(metadata_, spent, options_.stage);
   return output_->send(std::move(slot_), transport::FrameKind::result, microbatch.id, metadata_, 0);
 }
 

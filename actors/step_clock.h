@@ -21,11 +21,13 @@ class StepClock {
  public:
   explicit StepClock(const Clock& clock) : clock_(clock), last_(clock.now()) {}
 
-  /// What has passed since the last call belonged to `part`.
-  void charge(StepPart part) {
+  /// What has passed since the last call belonged to `part`; returns how much.
+  Duration charge(StepPart part) {
     const TimePoint now = clock_.now();
-    spent_[static_cast<size_t>(part)] += now - last_;
+    const Duration passed = now - last_;
+    spent_[static_cast<size_t>(part)] += passed;
     last_ = now;
+    return passed;
   }
   Duration spent(StepPart part) const { return spent_[static_cast<size_t>(part)]; }
   Duration total() const {

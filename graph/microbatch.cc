@@ -3,8 +3,9 @@
 // by that many x; string is list(u8). Decoding checks each count against the bytes that remain and
 // against the limits before anything is allocated, and nothing may follow the last field.
 //
-//   Microbatch          u64 id
+//   Microbatch          u64 id | i64 slowest_ns | i32 slowest_stage
 //                       list(u64) released
+//                       list(i32 from, i32 to) copies
 //                       list(SequenceDescriptor)
 //                       list(SequenceSlice)
 //   SequenceDescriptor  u64 id | u32 sequence_index | SamplingParams
@@ -17,21 +18,29 @@
 //   SequenceSlice       u64 id | i32 first_position | i32 table_offset | u8 sample
 //                       list(i32) tokens | list(i32) new_blocks
 //
-//   StepResult          u64 id | list(TokenResult) | list(ScoreResult)
+//   StepResult          u64 id | i64 slowest_ns | i32 slowest_stage
+//                       list(TokenResult) | list(ScoreResult)
 //   TokenResult         u64 id | i32 position | i32 token | f32 logprob | u8 finish
 //                       i64 text_bytes | list(i32 token, f32 logprob)
 //   ScoreResult         u64 id | i32 position | f32 logprob | i32 argmax
 #include "graph/microbatch.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "base/byte_io.h"
+#include "base/check.h"
 
 namespace chainpump::graph {
 namespace {
 
 constexpr int32_t kMaxPathBytes = 4096;
+
+// Where both forms carry the slowest stage's time: note_step_time() patches it in place.
+constexpr size_t kSlowestAt = sizeof(uint64_t);
+constexpr size_t kSlowestStageAt = kSlowestAt + sizeof(int64_t);
+constexpr size_t kHeadBytes = kSlowestStageAt + sizeof(int32_t);
 
 // Least bytes of one element: what a lying count is held against.
 constexpr size_t kSamplingBytes = 4 * 7 + 8 + 4 + 4 + 1 + 3 * 4;
@@ -66,6 +75,10 @@ class Encoder {
   }
   void flag(bool value) { writer_.write(static_cast<uint8_t>(value)); }
 
+  template <typename Message>
+  void head(const Message& message) {
+    numbers(message.id.value, int64_t{message.slowest.count()}, message.slowest_stage.value);
+  }
   void sampling(const SamplingParams& p) {
     numbers(p.temperature, p.top_p, p.min_p, p.top_k);
     numbers(p.repetition_penalty, p.presence_penalty, p.frequency_penalty);
@@ -145,6 +158,17 @@ class Decoder {
     return within<float>(field, -std::numeric_limits<float>::infinity(), 0.001f);
   }
 
+  template <typename Message>
+  void head(Message& message) {
+    message.id = MicrobatchId(number<uint64_t>());
+    message.slowest =
+        Duration(within<int64_t>("slowest_ns", 0, std::numeric_limits<int64_t>::max()));
+    message.slowest_stage =
+        StageIndex(within<int32_t>("slowest_stage", 0, std::numeric_limits<int32_t>::max()));
+  }
+  KvBlockId block(std::string_view field) {
+    return KvBlockId(within<int32_t>(field, 0, limits_.num_kv_blocks - 1));
+  }
   SamplingParams sampling();
   SequenceDescriptor descriptor();
   SequenceSlice slice();
@@ -223,8 +247,7 @@ SequenceSlice Decoder::slice() {
       tokens("tokens", std::min(limits_.max_tokens, limits_.context_tokens - s.first_position));
   if (s.tokens.empty()) fail("a slice has no tokens");
   s.new_blocks.resize(count("new_blocks", limits_.num_kv_blocks - s.table_offset, sizeof(int32_t)));
-  for (KvBlockId& block : s.new_blocks)
-    block = KvBlockId(within<int32_t>("new_blocks", 0, limits_.num_kv_blocks - 1));
+  for (KvBlockId& id : s.new_blocks) id = block("new_blocks");
   return s;
 }
 
@@ -256,9 +279,14 @@ ScoreResult Decoder::score_result() {
 
 Result<Microbatch> Decoder::microbatch() {
   Microbatch m;
-  m.id = MicrobatchId(number<uint64_t>());
+  head(m);
   m.released.resize(count("released", limits_.max_sequences, 8));
   for (SequenceId& id : m.released) id = SequenceId(number<uint64_t>());
+  m.copies.resize(count("copies", limits_.max_sequences, 2 * sizeof(int32_t)));
+  for (BlockCopy& copy : m.copies) {
+    copy.from = block("copies");
+    copy.to = block("copies");
+  }
   const size_t num_descriptors = count("descriptors", limits_.max_sequences, kDescriptorBytes);
   for (size_t i = 0; i < num_descriptors && error_.empty(); ++i)
     m.descriptors.push_back(descriptor());
@@ -272,7 +300,7 @@ Result<Microbatch> Decoder::microbatch() {
 
 Result<StepResult> Decoder::step_result() {
   StepResult r;
-  r.id = MicrobatchId(number<uint64_t>());
+  head(r);
   const size_t num_tokens = count("tokens", limits_.max_sequences, kTokenResultBytes);
   for (size_t i = 0; i < num_tokens && error_.empty(); ++i) r.tokens.push_back(token_result());
   const size_t num_scores = count("scores", limits_.max_tokens, kScoreResultBytes);
@@ -307,9 +335,11 @@ std::string_view to_string(FinishReason reason) {
 
 void encode(const Microbatch& microbatch, std::vector<std::byte>& out) {
   Encoder encoder(out);
-  encoder.numbers(microbatch.id.value);
+  encoder.head(microbatch);
   encoder.count(microbatch.released.size());
   for (const SequenceId id : microbatch.released) encoder.numbers(id.value);
+  encoder.count(microbatch.copies.size());
+  for (const BlockCopy& copy : microbatch.copies) encoder.numbers(copy.from.value, copy.to.value);
   encoder.count(microbatch.descriptors.size());
   for (const SequenceDescriptor& d : microbatch.descriptors) encoder.descriptor(d);
   encoder.count(microbatch.slices.size());
@@ -318,7 +348,7 @@ void encode(const Microbatch& microbatch, std::vector<std::byte>& out) {
 
 void encode(const StepResult& result, std::vector<std::byte>& out) {
   Encoder encoder(out);
-  encoder.numbers(result.id.value);
+  encoder.head(result);
   encoder.count(result.tokens.size());
   for (const TokenResult& t : result.tokens) {
     encoder.numbers(t.id.value, t.position, t.token, t.logprob, static_cast<uint8_t>(t.finish),
@@ -328,6 +358,16 @@ void encode(const StepResult& result, std::vector<std::byte>& out) {
   encoder.count(result.scores.size());
   for (const ScoreResult& s : result.scores)
     encoder.numbers(s.id.value, s.position, s.logprob, s.argmax);
+}
+
+void note_step_time(std::span<std::byte> encoded, Duration spent, StageIndex stage) {
+  CHECK_GE(encoded.size(), kHeadBytes);
+  const int64_t spent_ns = spent.count();
+  int64_t slowest_ns = 0;
+  std::memcpy(&slowest_ns, &encoded[kSlowestAt], sizeof slowest_ns);
+  if (spent_ns <= slowest_ns) return;
+  std::memcpy(&encoded[kSlowestAt], &spent_ns, sizeof spent_ns);
+  std::memcpy(&encoded[kSlowestStageAt], &stage.value, sizeof stage.value);
 }
 
 Result<Microbatch> decode_microbatch(std::span<const std::byte> bytes,

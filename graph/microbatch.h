@@ -2,7 +2,10 @@
 // stage needs travels in-band and in order. Pure; any thread.
 //
 // Block ids are the lane's: every stage of a lane uses the same id for the same positions, so one
-// table serves all. A stage builds each sequence's table from the frames it sees.
+// table serves all. A stage builds each sequence's table from the frames it sees, and does what a
+// microbatch says in this order: forget `released`; do `copies`; take in descriptors and slices;
+// compute. Frames are processed in order, so what one frame writes the next may read, and a block
+// that the sequencer took back may be another's in the very next frame.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
 #include "graph/sampling_params.h"
@@ -38,20 +42,37 @@ struct SequenceDescriptor {
   bool operator==(const SequenceDescriptor&) const = default;
 };
 
-/// One sequence's consecutive tokens in a microbatch.
+/// Copies a whole KV block, in every layer. `from` must hold something; `to` must stand in no
+/// table.
+struct BlockCopy {
+  KvBlockId from;
+  KvBlockId to;
+  bool operator==(const BlockCopy&) const = default;
+};
+
+/// One sequence's consecutive tokens in a microbatch. Its block table is first cut to
+/// `table_offset`, which is at most what the stage holds, then `new_blocks` are appended: so a copy
+/// takes the place of a block that others share. Positions before a sequence's first slice lie in
+/// shared blocks (a prefix hit, n > 1) and must have been written; a slice writes only into blocks
+/// that stand in its own table alone.
 struct SequenceSlice {
   SequenceId id;
   int32_t first_position = 0;
   std::vector<TokenId> tokens;
-  int32_t table_offset = 0;           // blocks the stage must already have for this sequence
-  std::vector<KvBlockId> new_blocks;  // appended to its table
+  int32_t table_offset = 0;           // blocks of its table that stay
+  std::vector<KvBlockId> new_blocks;  // appended to them
   bool sample = false;                // sample after the slice's last token
   bool operator==(const SequenceSlice&) const = default;
 };
 
 struct Microbatch {
   MicrobatchId id;
+  /// The longest that a stage computed for this microbatch so far, and which stage that was; each
+  /// stage notes its own before it sends the frame on (note_step_time).
+  Duration slowest{0};
+  StageIndex slowest_stage;
   std::vector<SequenceId> released;  // forgotten before anything else is done
+  std::vector<BlockCopy> copies;     // done next, in this order
   std::vector<SequenceDescriptor> descriptors;
   std::vector<SequenceSlice> slices;
   bool operator==(const Microbatch&) const = default;
@@ -84,6 +105,8 @@ struct ScoreResult {
 
 struct StepResult {
   MicrobatchId id;
+  Duration slowest{0};  // as in the microbatch, the last stage included
+  StageIndex slowest_stage;
   std::vector<TokenResult> tokens;
   std::vector<ScoreResult> scores;
   bool operator==(const StepResult&) const = default;
@@ -101,6 +124,8 @@ struct MicrobatchLimits {
 /// Both append to `out`; the byte table stands in microbatch.cc.
 void encode(const Microbatch& microbatch, std::vector<std::byte>& out);
 void encode(const StepResult& result, std::vector<std::byte>& out);
+/// Patches an encoded microbatch or step result if `spent` is longer than what it carries.
+void note_step_time(std::span<std::byte> encoded, Duration spent, StageIndex stage);
 /// invalid_argument naming the field. Every count is checked against the bytes that are there and
 /// against `limits` before anything is allocated; sampling parameters are validated; nothing may
 /// follow the last field. Not checked here: whether it fits what a stage holds.

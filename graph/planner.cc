@@ -254,8 +254,8 @@ class Planner {
     plan.edges.clear();
     for (StagePlan& stage : plan.stages) stage.slot_bytes = 0;
     const size_t n = num_stages();
-    const int64_t held = std::min<int64_t>(int64_t{plan.max_sequences} * plan.context_tokens,
-                                           int64_t{plan.kv.num_blocks} * kKvBlockTokens);
+    // Of all sequences together: they may share blocks, so there can be more than the pool holds.
+    const int64_t described = int64_t{plan.max_sequences} * plan.context_tokens;
     for (size_t i = 0; i < n; ++i) {
       EdgePlan& edge = plan.edges.emplace_back();
       edge.id = EdgeId{static_cast<uint32_t>(i)};
@@ -270,7 +270,7 @@ class Planner {
       edge.credits =
           edge.is_return ? std::max(graph_.credits, plan.max_microbatches) : graph_.credits;
       const int64_t payload = int64_t{plan.max_microbatch_tokens} * model_.hidden_size * 4;
-      const int64_t forward = 4096 + kSequenceMetadata * plan.max_sequences + 8 * held +
+      const int64_t forward = 4096 + kSequenceMetadata * plan.max_sequences + 8 * described +
                               int64_t{4} * plan.kv.num_blocks + 8 * plan.max_microbatch_tokens;
       const int64_t back =
           4096 + kResultMetadata * plan.max_sequences + int64_t{32} * plan.max_microbatch_tokens;

@@ -1,5 +1,7 @@
 #include "models/kv_pool.h"
 
+#include <cstring>
+
 namespace chainpump::models {
 
 Result<KvPool> KvPool::create(const KvPoolShape& shape) {
@@ -24,6 +26,17 @@ kernels::cpu::KvLayer KvPool::layer(int32_t index) const {
   CHECK(index >= 0 && index < shape_.num_layers);
   return {memory_.data() + layer_bytes_ * index, shape_.type, shape_.num_blocks,
           shape_.num_kv_heads, shape_.head_dim};
+}
+
+void KvPool::copy_block(int32_t layer_index, KvBlockId from, KvBlockId to) const {
+  const auto in_range = [&](KvBlockId block) {
+    return block.value >= 0 && block.value < shape_.num_blocks;
+  };
+  CHECK(in_range(from) && in_range(to) && from != to);
+  std::byte* const blocks = layer(layer_index).data;
+  const int64_t block_bytes = layer_bytes_ / shape_.num_blocks;
+  std::memcpy(blocks + to.value * block_bytes, blocks + from.value * block_bytes,
+              static_cast<size_t>(block_bytes));
 }
 
 }  // namespace chainpump::models

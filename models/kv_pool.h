@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "base/ids.h"
 #include "base/result.h"
 #include "kernels/cpu/attention.h"
 #include "models/lazy_memory.h"
@@ -27,6 +28,9 @@ class KvPool {
   static Result<KvPool> create(const KvPoolShape& shape);
 
   kernels::cpu::KvLayer layer(int32_t index) const;
+  /// Makes block `to` of one layer equal to block `from`, scales included. Threads may share out
+  /// the layers.
+  void copy_block(int32_t layer_index, KvBlockId from, KvBlockId to) const;
   int64_t bytes() const { return memory_.bytes(); }
 
  private:

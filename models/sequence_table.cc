@@ -1,6 +1,7 @@
 #include "models/sequence_table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/kv_layout.h"
@@ -8,161 +9,211 @@
 namespace chainpump::models {
 namespace {
 
-bool names(const std::vector<SequenceId>& list, SequenceId id) {
-  return std::find(list.begin(), list.end(), id) != list.end();
-}
-
-bool describes(const graph::Microbatch& microbatch, SequenceId id) {
-  return std::any_of(microbatch.descriptors.begin(), microbatch.descriptors.end(),
-                     [&](const graph::SequenceDescriptor& d) { return d.id == id; });
-}
-
 int64_t blocks_for(int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
 
-bool has_duplicates(std::vector<SequenceId>& ids) {
+bool has(const std::vector<SequenceId>& sorted, SequenceId id) {
+  return std::binary_search(sorted.begin(), sorted.end(), id);
+}
+
+/// Sorts `ids`; false if one stands there twice.
+bool sort_distinct(std::vector<SequenceId>& ids) {
   std::sort(ids.begin(), ids.end());
-  return std::adjacent_find(ids.begin(), ids.end()) != ids.end();
+  return std::adjacent_find(ids.begin(), ids.end()) == ids.end();
 }
 
 }  // namespace
 
 SequenceTable::SequenceTable(const graph::MicrobatchLimits& limits)
     : limits_(limits),
-      owner_(static_cast<size_t>(limits.num_kv_blocks)),
+      blocks_(static_cast<size_t>(limits.num_kv_blocks)),
+      drafts_(static_cast<size_t>(limits.num_kv_blocks)),
+      drafted_in_(static_cast<size_t>(limits.num_kv_blocks), 0),
       given_in_(static_cast<size_t>(limits.num_kv_blocks), 0) {
   sequences_.reserve(static_cast<size_t>(limits.max_sequences));
 }
 
-const SequenceTable::Sequence* SequenceTable::find_kept(const graph::Microbatch& microbatch,
-                                                        SequenceId id) const {
+const SequenceTable::Sequence* SequenceTable::find_kept(SequenceId id) const {
   const auto it = sequences_.find(id);
-  if (it == sequences_.end() || names(microbatch.released, id)) return nullptr;
-  return &it->second;
+  return it == sequences_.end() || has(released_, id) ? nullptr : &it->second;
+}
+
+SequenceTable::Block& SequenceTable::draft(KvBlockId block) {
+  const auto at = static_cast<size_t>(block.value);
+  if (drafted_in_[at] != check_number_) {
+    drafted_in_[at] = check_number_;
+    drafts_[at] = blocks_[at];
+    drafted_.push_back(block);
+  }
+  return drafts_[at];
 }
 
 Status SequenceTable::check_counts(const graph::Microbatch& microbatch) {
-  if (microbatch.num_tokens() > limits_.max_tokens) {
-    return make_error(ErrorCode::invalid_argument, "microbatch {}: {} tokens, at most {} fit",
-                      microbatch.id, microbatch.num_tokens(), limits_.max_tokens);
-  }
-  scratch_ids_.clear();
-  for (const graph::SequenceDescriptor& d : microbatch.descriptors) scratch_ids_.push_back(d.id);
-  if (has_duplicates(scratch_ids_)) {
-    return make_error(ErrorCode::invalid_argument, "microbatch {}: two descriptors of one sequence",
-                      microbatch.id);
-  }
+  const auto refuse = [&](std::string what) {
+    return make_error(ErrorCode::invalid_argument, "microbatch {}: {}", microbatch.id, what);
+  };
+  if (microbatch.num_tokens() > limits_.max_tokens)
+    return refuse(
+        fmt::format("{} tokens, at most {} fit", microbatch.num_tokens(), limits_.max_tokens));
+  released_ = microbatch.released;
+  sort_distinct(released_);
+  released_.erase(std::unique(released_.begin(), released_.end()), released_.end());
+  described_.clear();
+  for (const graph::SequenceDescriptor& d : microbatch.descriptors) described_.push_back(d.id);
+  if (!sort_distinct(described_)) return refuse("two descriptors of one sequence");
+  if (has(described_, SequenceId())) return refuse("sequence ids begin at 1");
+  sliced_.clear();
+  for (const graph::SequenceSlice& slice : microbatch.slices) sliced_.push_back(slice.id);
+  if (!sort_distinct(sliced_)) return refuse("two slices of one sequence");
   // Sequences that would be held: those kept, and those that the descriptors add.
   size_t num_held = sequences_.size();
-  for (const SequenceId id : scratch_ids_) num_held += sequences_.contains(id) ? 0 : 1;
-  scratch_ids_ = microbatch.released;
-  std::sort(scratch_ids_.begin(), scratch_ids_.end());
-  scratch_ids_.erase(std::unique(scratch_ids_.begin(), scratch_ids_.end()), scratch_ids_.end());
-  for (const SequenceId id : scratch_ids_) {
-    if (sequences_.contains(id) && !describes(microbatch, id)) --num_held;
-  }
-  if (num_held > static_cast<size_t>(limits_.max_sequences)) {
-    return make_error(ErrorCode::invalid_argument, "microbatch {}: {} sequences, at most {} fit",
-                      microbatch.id, num_held, limits_.max_sequences);
-  }
-  scratch_ids_.clear();
-  for (const graph::SequenceSlice& slice : microbatch.slices) scratch_ids_.push_back(slice.id);
-  if (has_duplicates(scratch_ids_)) {
-    return make_error(ErrorCode::invalid_argument, "microbatch {}: two slices of one sequence",
-                      microbatch.id);
+  for (const SequenceId id : described_) num_held += sequences_.contains(id) ? 0 : 1;
+  for (const SequenceId id : released_)
+    num_held -= sequences_.contains(id) && !has(described_, id) ? 1 : 0;
+  if (num_held > static_cast<size_t>(limits_.max_sequences))
+    return refuse(fmt::format("{} sequences, at most {} fit", num_held, limits_.max_sequences));
+  return ok_status();
+}
+
+Status SequenceTable::check_in_range(KvBlockId block) const {
+  if (block.value >= 0 && block.value < limits_.num_kv_blocks) return ok_status();
+  return make_error(ErrorCode::invalid_argument, "block {} is not in [0, {})", block,
+                    limits_.num_kv_blocks);
+}
+
+Status SequenceTable::check_copies(const graph::Microbatch& microbatch) {
+  for (const graph::BlockCopy& copy : microbatch.copies) {
+    RETURN_IF_ERROR(check_in_range(copy.from));
+    RETURN_IF_ERROR(check_in_range(copy.to));
+    const int32_t num_written = draft(copy.from).num_written;
+    if (num_written == 0)
+      return make_error(ErrorCode::invalid_argument, "copy of block {}, which holds nothing",
+                        copy.from);
+    if (copy.from == copy.to)
+      return make_error(ErrorCode::invalid_argument, "copy of block {} to itself", copy.to);
+    Block& to = draft(copy.to);
+    if (to.num_tables != 0)
+      return make_error(ErrorCode::invalid_argument, "copy to block {}, which stands in {} tables",
+                        copy.to, to.num_tables);
+    to.num_written = num_written;
   }
   return ok_status();
 }
 
-Status SequenceTable::check_slice(const graph::Microbatch& microbatch,
-                                  const graph::SequenceSlice& slice) {
-  const Sequence* held = find_kept(microbatch, slice.id);
-  if (held == nullptr && !describes(microbatch, slice.id)) {
+Status SequenceTable::check_slice(const graph::SequenceSlice& slice) {
+  const auto refuse = [&](std::string what) {
+    return make_error(ErrorCode::invalid_argument, "sequence {}: {}", slice.id, what);
+  };
+  const Sequence* held = find_kept(slice.id);
+  if (held == nullptr && !has(described_, slice.id))
     return make_error(ErrorCode::invalid_argument, "sequence {} is unknown and has no descriptor",
                       slice.id);
-  }
-  const auto num_new = static_cast<int64_t>(slice.tokens.size());
+  if (slice.tokens.empty()) return refuse("a slice without tokens");
+  // Only a sequence's first slice may begin past what is held: at the end of shared blocks.
   const int32_t num_tokens = held != nullptr ? held->num_tokens : 0;
-  if (num_new == 0) {
-    return make_error(ErrorCode::invalid_argument, "sequence {}: a slice without tokens", slice.id);
-  }
-  if (slice.first_position != num_tokens) {
-    return make_error(ErrorCode::invalid_argument,
-                      "sequence {}: positions from {} on, but {} are held", slice.id,
-                      slice.first_position, num_tokens);
-  }
-  const int64_t end = num_tokens + num_new;
-  if (end > limits_.context_tokens) {
-    return make_error(ErrorCode::invalid_argument,
-                      "sequence {}: position {} is past the context {}", slice.id, end - 1,
-                      limits_.context_tokens);
-  }
+  if (slice.first_position < 0 || (slice.first_position != num_tokens && num_tokens != 0))
+    return refuse(
+        fmt::format("positions from {} on, but {} are held", slice.first_position, num_tokens));
+  const int64_t end = slice.first_position + static_cast<int64_t>(slice.tokens.size());
+  if (end > limits_.context_tokens)
+    return refuse(
+        fmt::format("position {} is past the context {}", end - 1, limits_.context_tokens));
   for (const TokenId token : slice.tokens) {
-    if (token < 0 || token >= limits_.vocabulary_size) {
-      return make_error(ErrorCode::invalid_argument, "sequence {}: token {} is not in [0, {})",
-                        slice.id, token, limits_.vocabulary_size);
-    }
+    if (token < 0 || token >= limits_.vocabulary_size)
+      return refuse(fmt::format("token {} is not in [0, {})", token, limits_.vocabulary_size));
   }
   const size_t num_held = held != nullptr ? held->blocks.size() : 0;
-  if (slice.table_offset < 0 || static_cast<size_t>(slice.table_offset) != num_held) {
-    return make_error(ErrorCode::invalid_argument, "sequence {}: table offset {}, but {} held",
-                      slice.id, slice.table_offset, num_held);
-  }
-  const auto num_blocks = static_cast<int64_t>(num_held + slice.new_blocks.size());
-  if (num_blocks < blocks_for(end) || num_blocks > blocks_for(limits_.context_tokens)) {
-    return make_error(ErrorCode::invalid_argument, "sequence {}: {} blocks for {} positions",
-                      slice.id, num_blocks, end);
-  }
-  return check_blocks(microbatch, slice);
+  if (slice.table_offset < 0 || static_cast<size_t>(slice.table_offset) > num_held)
+    return refuse(fmt::format("table offset {}, but {} held", slice.table_offset, num_held));
+  const auto num_blocks = slice.table_offset + static_cast<int64_t>(slice.new_blocks.size());
+  if (num_blocks < blocks_for(end) || num_blocks > blocks_for(limits_.context_tokens))
+    return refuse(fmt::format("{} blocks for {} positions", num_blocks, end));
+  return ok_status();
 }
 
-Status SequenceTable::check_blocks(const graph::Microbatch& microbatch,
-                                   const graph::SequenceSlice& slice) {
+/// The slice's table as it will be: what is cut off leaves it, what is new joins it.
+Status SequenceTable::draft_table(const graph::SequenceSlice& slice) {
+  if (const Sequence* held = find_kept(slice.id)) {
+    for (size_t i = static_cast<size_t>(slice.table_offset); i < held->blocks.size(); ++i)
+      --draft(held->blocks[i]).num_tables;
+  }
+  ++slice_number_;
   for (const KvBlockId block : slice.new_blocks) {
-    if (block.value < 0 || block.value >= limits_.num_kv_blocks) {
-      return make_error(ErrorCode::invalid_argument, "sequence {}: block {} is not in [0, {})",
-                        slice.id, block, limits_.num_kv_blocks);
-    }
-    const auto at = static_cast<size_t>(block.value);
-    if (given_in_[at] == check_number_) {
+    if (const Status in_range = check_in_range(block); !in_range.ok())
+      return make_error(ErrorCode::invalid_argument, "sequence {}: {}", slice.id,
+                        in_range.error().message);
+    uint64_t& given_in = given_in_[static_cast<size_t>(block.value)];
+    if (given_in == slice_number_)
       return make_error(ErrorCode::invalid_argument, "sequence {}: block {} is given twice",
                         slice.id, block);
-    }
-    given_in_[at] = check_number_;
-    const SequenceId owner = owner_[at];
-    if (owner != SequenceId() && !names(microbatch.released, owner)) {
-      return make_error(ErrorCode::invalid_argument, "sequence {}: block {} belongs to sequence {}",
-                        slice.id, block, owner);
-    }
+    given_in = slice_number_;
+    ++draft(block).num_tables;
+  }
+  return ok_status();
+}
+
+/// What the slice reads and writes, when every table is as it will be. Of the blocks that stay it
+/// has read or written all positions before, and nobody else could write into them since.
+Status SequenceTable::draft_writes(const graph::SequenceSlice& slice) {
+  const Sequence* held = find_kept(slice.id);
+  const auto block_at = [&](int64_t index) {
+    return index < slice.table_offset
+               ? held->blocks[static_cast<size_t>(index)]
+               : slice.new_blocks[static_cast<size_t>(index - slice.table_offset)];
+  };
+  const int64_t begin = slice.first_position;
+  const int64_t end = begin + static_cast<int64_t>(slice.tokens.size());
+  for (int64_t i = slice.table_offset; i < blocks_for(begin); ++i) {
+    const KvBlockId block = block_at(i);
+    const int64_t num_read = std::min<int64_t>(kKvBlockTokens, begin - i * kKvBlockTokens);
+    if (draft(block).num_written < num_read)
+      return make_error(ErrorCode::invalid_argument,
+                        "sequence {}: reads {} positions of block {}, which holds {}", slice.id,
+                        num_read, block, draft(block).num_written);
+  }
+  for (int64_t i = begin / kKvBlockTokens; i < blocks_for(end); ++i) {
+    const KvBlockId block = block_at(i);
+    Block& written = draft(block);
+    if (written.num_tables != 1)
+      return make_error(ErrorCode::invalid_argument,
+                        "sequence {}: writes into block {}, which stands in {} tables", slice.id,
+                        block, written.num_tables);
+    written.num_written =
+        static_cast<int32_t>(std::min<int64_t>(kKvBlockTokens, end - i * kKvBlockTokens));
   }
   return ok_status();
 }
 
 Status SequenceTable::check(const graph::Microbatch& microbatch) {
   ++check_number_;
+  checked_ = false;
+  drafted_.clear();
   RETURN_IF_ERROR(check_counts(microbatch));
-  for (const graph::SequenceDescriptor& d : microbatch.descriptors) {
-    if (d.id == SequenceId()) {
-      return make_error(ErrorCode::invalid_argument, "sequence ids begin at 1");
-    }
+  for (const SequenceId id : released_) {
+    const auto it = sequences_.find(id);
+    if (it == sequences_.end()) continue;
+    for (const KvBlockId block : it->second.blocks) --draft(block).num_tables;
+  }
+  RETURN_IF_ERROR(check_copies(microbatch));
+  for (const graph::SequenceSlice& slice : microbatch.slices) {
+    RETURN_IF_ERROR(check_slice(slice));
+    RETURN_IF_ERROR(draft_table(slice));
   }
   for (const graph::SequenceSlice& slice : microbatch.slices) {
-    RETURN_IF_ERROR(check_slice(microbatch, slice));
+    RETURN_IF_ERROR(draft_writes(slice));
   }
+  checked_ = true;
   return ok_status();
 }
 
-void SequenceTable::release(SequenceId id) {
-  const auto it = sequences_.find(id);
-  if (it == sequences_.end()) return;
-  for (const KvBlockId block : it->second.blocks) {
-    owner_[static_cast<size_t>(block.value)] = SequenceId();
-  }
-  num_blocks_held_ -= static_cast<int32_t>(it->second.blocks.size());
-  sequences_.erase(it);
-}
-
 void SequenceTable::apply(const graph::Microbatch& microbatch) {
-  for (const SequenceId id : microbatch.released) release(id);
+  CHECK(std::exchange(checked_, false));
+  for (const SequenceId id : released_) sequences_.erase(id);
+  for (const KvBlockId block : drafted_) {
+    const auto at = static_cast<size_t>(block.value);
+    num_blocks_held_ +=
+        static_cast<int32_t>(drafts_[at].num_tables > 0) - (blocks_[at].num_tables > 0 ? 1 : 0);
+    blocks_[at] = drafts_[at];
+  }
   for (const graph::SequenceDescriptor& d : microbatch.descriptors) {
     Sequence& sequence = sequences_[d.id];  // a known one keeps its blocks: only its link is new
     // All that it can ever need at once, so that decoding does not allocate.
@@ -170,12 +221,9 @@ void SequenceTable::apply(const graph::Microbatch& microbatch) {
   }
   for (const graph::SequenceSlice& slice : microbatch.slices) {
     Sequence& sequence = sequences_.at(slice.id);
-    for (const KvBlockId block : slice.new_blocks) {
-      owner_[static_cast<size_t>(block.value)] = slice.id;
-      sequence.blocks.push_back(block);
-      ++num_blocks_held_;
-    }
-    sequence.num_tokens += static_cast<int32_t>(slice.tokens.size());
+    sequence.blocks.resize(static_cast<size_t>(slice.table_offset));
+    sequence.blocks.insert(sequence.blocks.end(), slice.new_blocks.begin(), slice.new_blocks.end());
+    sequence.num_tokens = slice.first_position + static_cast<int32_t>(slice.tokens.size());
   }
 }
 

@@ -53,9 +53,10 @@ class StageExecutor {
 
   /// Runs one microbatch. input: [num_tokens, hidden] f32 from the stage before (empty at the
   /// first). output: [num_tokens, hidden] f32 for the stage after (empty at the last). result: what
-  /// was sampled or scored (only the last stage fills it). invalid_argument if the microbatch
-  /// contradicts what this stage holds (unknown sequence, gap in positions, foreign block); the
-  /// stage's state is then as before for the sequences concerned.
+  /// was sampled or scored (only the last stage fills it; how long it took is its caller's to
+  /// note). invalid_argument if the microbatch contradicts what this stage holds (unknown sequence,
+  /// gap in positions, unwritten or shared block); the stage's state is then as before for the
+  /// sequences concerned.
   virtual Status run(const graph::Microbatch& microbatch, std::span<const float> input,
                      std::span<float> output, graph::StepResult& result) = 0;
 };

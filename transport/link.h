@@ -88,7 +88,8 @@ class ReceivedFrame {
   virtual ~ReceivedFrame() = default;
   virtual FrameKind kind() const = 0;
   virtual MicrobatchId microbatch() const = 0;
-  virtual std::span<const std::byte> metadata() const = 0;
+  /// The holder may change it, so that it can be patched and sent on without a copy of its own.
+  virtual std::span<std::byte> metadata() const = 0;
   virtual std::span<const std::byte> payload() const = 0;  // 64-byte aligned
   virtual TimePoint received_at() const = 0;
 };

@@ -152,6 +152,17 @@ void LlamaStage::embed(const TeamMember& member, float* x) const {
   }
 }
 
+/// A member copies whole layers, so that copies of one layer keep their order.
+void LlamaStage::copy_blocks(const TeamMember& member,
+                             std::span<const graph::BlockCopy> copies) const {
+  const kernels::cpu::Range layers =
+      share_of(member, static_cast<int64_t>(weights_.layers.size()), 1);
+  for (int64_t layer = layers.begin; layer < layers.end; ++layer) {
+    for (const graph::BlockCopy& copy : copies)
+      kv_->copy_block(static_cast<int32_t>(layer), copy.from, copy.to);
+  }
+}
+
 void LlamaStage::compute(TeamMember& member, std::span<const float> input, float* x) {
   if (spec_.has_embedding) {
     embed(member, x);
@@ -179,8 +190,11 @@ Status LlamaStage::run(const graph::Microbatch& microbatch, std::span<const floa
   if (head_) head_->apply(microbatch);
   lay_out(microbatch);
   float* x = head_ ? scratch_->residual() : output.data();
-  if (!tokens_.empty()) {
-    team_->run([&](TeamMember& member) { compute(member, input, x); });
+  if (!tokens_.empty() || !microbatch.copies.empty()) {
+    team_->run([&](TeamMember& member) {
+      copy_blocks(member, microbatch.copies);
+      if (!tokens_.empty()) compute(member, input, x);  // has a barrier before it reads a block
+    });
   }
   result.id = microbatch.id;
   result.tokens.clear();

@@ -43,6 +43,8 @@ class LlamaStage final : public StageExecutor {
   Status check(const graph::Microbatch& microbatch, std::span<const float> input,
                std::span<const float> output);
   void lay_out(const graph::Microbatch& microbatch);
+  void copy_blocks(const kernels::cpu::TeamMember& member,
+                   std::span<const graph::BlockCopy> copies) const;
   void compute(kernels::cpu::TeamMember& member, std::span<const float> input, float* x);
   void embed(const kernels::cpu::TeamMember& member, float* x) const;
 

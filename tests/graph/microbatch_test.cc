@@ -5,23 +5,10 @@
 #include <limits>
 #include <random>
 
+#include "tests/graph/microbatch_samples.h"
+
 namespace chainpump::graph {
 namespace {
-
-constexpr MicrobatchLimits kLimits{.max_tokens = 64,
-                                   .max_sequences = 8,
-                                   .context_tokens = 128,
-                                   .num_kv_blocks = 32,
-                                   .vocabulary_size = 1000};
-
-using Bytes = std::vector<std::byte>;
-
-template <typename T>
-Bytes encoded(const T& value) {
-  Bytes out;
-  encode(value, out);
-  return out;
-}
 
 class Generator {
  public:
@@ -72,7 +59,11 @@ SamplingParams Generator::sampling() {
 Microbatch Generator::microbatch() {
   Microbatch m;
   m.id = MicrobatchId(engine_());
+  m.slowest = Duration(engine_());
+  m.slowest_stage = StageIndex(upto(1000));
   for (int32_t i = upto(3); i > 0; --i) m.released.emplace_back(engine_());
+  for (int32_t i = upto(3); i > 0; --i)
+    m.copies.push_back({KvBlockId(upto(31)), KvBlockId(upto(31))});
   for (int32_t i = upto(3); i > 0; --i) {
     SequenceDescriptor d;
     d.id = SequenceId(engine_());
@@ -100,6 +91,8 @@ Microbatch Generator::microbatch() {
 StepResult Generator::step_result() {
   StepResult r;
   r.id = MicrobatchId(engine_());
+  r.slowest = Duration(engine_());
+  r.slowest_stage = StageIndex(upto(1000));
   for (int32_t i = upto(4); i > 0; --i) {
     TokenResult t;
     t.id = SequenceId(engine_());
@@ -116,54 +109,9 @@ StepResult Generator::step_result() {
   return r;
 }
 
-/// A microbatch with every list filled, small enough to cut at each byte.
-Microbatch sample_microbatch() {
-  Generator generator(7);
-  Microbatch m;
-  m.id = MicrobatchId(3);
-  m.released = {SequenceId(1), SequenceId(2)};
-  SequenceDescriptor d;
-  d.id = SequenceId(5);
-  d.sampling.logit_bias = {{3, 1.5f}};
-  d.sampling.stop = {"end", "\n\n"};
-  d.sampling.stop_token_ids = {7};
-  d.score.full_path = "all.npy";
-  d.prompt = {1, 2, 3};
-  d.generated = {4};
-  m.descriptors = {d};
-  m.slices = {{SequenceId(5), 0, {1, 2, 3, 4}, 0, {KvBlockId(9)}, true}};
-  return m;
-}
-
-StepResult sample_step_result() {
-  StepResult r;
-  r.id = MicrobatchId(3);
-  r.tokens = {{SequenceId(5), 4, 8, -0.5f, {{8, -0.5f}, {9, -1.5f}}, FinishReason::stop, 12}};
-  r.scores = {{SequenceId(6), 1, -2.0f, 3}};
-  return r;
-}
-
 template <typename T>
 std::string message_of(const Result<T>& result) {
   return result.ok() ? "" : result.error().message;
-}
-
-std::string error_of(const Microbatch& m, const MicrobatchLimits& limits = kLimits) {
-  const auto result = decode_microbatch(encoded(m), limits);
-  if (result.ok()) return "";
-  BOOST_TEST((result.error().code == ErrorCode::invalid_argument));
-  return result.error().message;
-}
-
-std::string error_of(const StepResult& r) {
-  const auto result = decode_step_result(encoded(r), kLimits);
-  if (result.ok()) return "";
-  BOOST_TEST((result.error().code == ErrorCode::invalid_argument));
-  return result.error().message;
-}
-
-bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace
@@ -194,16 +142,42 @@ BOOST_AUTO_TEST_CASE(encoding_appends) {
 BOOST_AUTO_TEST_CASE(the_byte_layout_stays) {
   Microbatch m;
   m.id = MicrobatchId(0x0102030405060708);
+  m.slowest = Duration(0x1112131415161718);
+  m.slowest_stage = StageIndex(9);
+  m.copies = {{KvBlockId(7), KvBlockId(8)}};
   m.slices = {{SequenceId(2), 3, {4}, 5, {KvBlockId(6)}, true}};
-  const std::vector<int> want = {8, 7, 6, 5, 4, 3, 2, 1,              // id
-                                 0, 0, 0, 0, 0, 0, 0, 0,              // released, descriptors
-                                 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0,  // slices; id
-                                 3, 0, 0, 0, 5, 0, 0, 0, 1,           // position, offset, sample
-                                 1, 0, 0, 0, 4, 0, 0, 0,              // tokens
-                                 1, 0, 0, 0, 6, 0, 0, 0};             // new blocks
+  const std::vector<int> want = {8,  7,  6,  5,  4,  3,  2,  1,               // id
+                                 24, 23, 22, 21, 20, 19, 18, 17,              // slowest
+                                 9,  0,  0,  0,  0,  0,  0,  0,               // its stage, released
+                                 1,  0,  0,  0,  7,  0,  0,  0,  8, 0, 0, 0,  // copies
+                                 0,  0,  0,  0,                               // descriptors
+                                 1,  0,  0,  0,  2,  0,  0,  0,  0, 0, 0, 0,  // slices; id
+                                 3,  0,  0,  0,  5,  0,  0,  0,  1,  // position, offset, sample
+                                 1,  0,  0,  0,  4,  0,  0,  0,      // tokens
+                                 1,  0,  0,  0,  6,  0,  0,  0};     // new blocks
   std::vector<int> got;
   for (const std::byte b : encoded(m)) got.push_back(std::to_integer<int>(b));
   BOOST_TEST(got == want, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(the_slowest_stage_is_noted_in_the_bytes) {
+  Microbatch m = sample_microbatch();
+  Bytes bytes = encoded(m);
+  note_step_time(bytes, m.slowest, StageIndex(2));  // as long is not longer
+  BOOST_TEST((bytes == encoded(m)));
+  note_step_time(bytes, m.slowest - Duration(1), StageIndex(2));
+  BOOST_TEST((bytes == encoded(m)));
+  m.slowest += Duration(1);
+  m.slowest_stage = StageIndex(2);
+  note_step_time(bytes, m.slowest, StageIndex(2));
+  BOOST_TEST((bytes == encoded(m)));
+
+  StepResult r = sample_step_result();
+  bytes = encoded(r);
+  r.slowest = Duration(5);
+  r.slowest_stage = StageIndex(3);
+  note_step_time(bytes, Duration(5), StageIndex(3));
+  BOOST_TEST((bytes == encoded(r)));
 }
 
 BOOST_AUTO_TEST_CASE(every_truncation_is_refused) {
@@ -242,7 +216,7 @@ BOOST_AUTO_TEST_CASE(a_flipped_or_overwritten_field_never_reads_out_of_bounds) {
 BOOST_AUTO_TEST_CASE(a_lying_count_is_refused_before_it_costs_memory) {
   Bytes bytes = encoded(Microbatch{});
   const uint32_t lie = 7;  // within max_sequences, but no bytes are there
-  std::memcpy(&bytes[8], &lie, sizeof(lie));
+  std::memcpy(&bytes[20], &lie, sizeof(lie));
   auto result = decode_microbatch(bytes, kLimits);
   BOOST_REQUIRE(!result.ok());
   BOOST_TEST(contains(result.error().message, "released has 7 entries, more than"));
@@ -250,126 +224,10 @@ BOOST_AUTO_TEST_CASE(a_lying_count_is_refused_before_it_costs_memory) {
   MicrobatchLimits wide = kLimits;
   wide.max_sequences = std::numeric_limits<int32_t>::max();
   const uint32_t huge = 0x7fffffff;
-  std::memcpy(&bytes[8], &huge, sizeof(huge));
+  std::memcpy(&bytes[20], &huge, sizeof(huge));
   result = decode_microbatch(bytes, wide);
   BOOST_REQUIRE(!result.ok());
-  BOOST_TEST(contains(result.error().message, "more than the 8 bytes left"));
-}
-
-BOOST_AUTO_TEST_CASE(limits_hold_at_the_cap_and_not_above) {
-  struct Case {
-    const char* field;
-    void (*fill)(Microbatch&, int32_t excess);
-  };
-  const Case cases[] = {
-      {"released", [](Microbatch& m, int32_t x) { m.released.resize(static_cast<size_t>(8 + x)); }},
-      {"descriptors",
-       [](Microbatch& m, int32_t x) { m.descriptors.resize(static_cast<size_t>(8 + x)); }},
-      {"slices",
-       [](Microbatch& m, int32_t x) {
-         m.slices.assign(static_cast<size_t>(8 + x), {SequenceId(1), 0, {1}, 0, {}, false});
-       }},
-      {"tokens",
-       [](Microbatch& m, int32_t x) { m.slices[0].tokens.assign(static_cast<size_t>(64 + x), 1); }},
-      {"tokens",  // of all slices together
-       [](Microbatch& m, int32_t x) {
-         m.slices.assign(2, {SequenceId(1), 0, std::vector<TokenId>(32, 1), 0, {}, false});
-         m.slices[1].tokens.resize(static_cast<size_t>(32 + x), 1);
-       }},
-      {"tokens",  // past the context
-       [](Microbatch& m, int32_t x) {
-         m.slices[0].first_position = 126;
-         m.slices[0].tokens.assign(static_cast<size_t>(2 + x), 1);
-       }},
-      {"tokens", [](Microbatch& m, int32_t x) { m.slices[0].tokens = {999 + x}; }},
-      {"tokens", [](Microbatch& m, int32_t x) { m.slices[0].tokens = {-x}; }},
-      {"first_position", [](Microbatch& m, int32_t x) { m.slices[0].first_position = 127 + x; }},
-      {"first_position", [](Microbatch& m, int32_t x) { m.slices[0].first_position = -x; }},
-      {"table_offset", [](Microbatch& m, int32_t x) { m.slices[0].table_offset = 32 + x; }},
-      {"table_offset", [](Microbatch& m, int32_t x) { m.slices[0].table_offset = -x; }},
-      {"new_blocks",
-       [](Microbatch& m, int32_t x) { m.slices[0].new_blocks = {KvBlockId(31 + x)}; }},
-      {"new_blocks", [](Microbatch& m, int32_t x) { m.slices[0].new_blocks = {KvBlockId(-x)}; }},
-      {"new_blocks",
-       [](Microbatch& m, int32_t x) {
-         m.slices[0].table_offset = 30;
-         m.slices[0].new_blocks.resize(static_cast<size_t>(2 + x));
-       }},
-      {"prompt",
-       [](Microbatch& m, int32_t x) {
-         m.descriptors[0].prompt.assign(static_cast<size_t>(128 + x), 1);
-       }},
-      {"generated",
-       [](Microbatch& m, int32_t x) {
-         m.descriptors[0].prompt.assign(100, 1);
-         m.descriptors[0].generated.assign(static_cast<size_t>(28 + x), 1);
-       }},
-      {"score.first_position",
-       [](Microbatch& m, int32_t x) { m.descriptors[0].score.first_position = 127 + x; }},
-      {"score.full_path",
-       [](Microbatch& m, int32_t x) {
-         m.descriptors[0].score.full_path.assign(static_cast<size_t>(4096 + x), 'a');
-       }},
-  };
-  for (const Case& c : cases) {
-    for (const int32_t excess : {0, 1}) {
-      Microbatch m;
-      m.descriptors.resize(1);
-      m.slices = {{SequenceId(1), 0, {1}, 0, {}, false}};
-      c.fill(m, excess);
-      const std::string error = error_of(m);
-      BOOST_TEST(error.empty() == (excess == 0), c.field << ": " << error);
-      if (excess == 1) BOOST_TEST(contains(error, c.field), c.field << ": " << error);
-    }
-  }
-}
-
-BOOST_AUTO_TEST_CASE(what_makes_no_sense_is_refused) {
-  Microbatch m = sample_microbatch();
-  m.slices[0].tokens.clear();
-  BOOST_TEST(contains(error_of(m), "no tokens"));
-  m = sample_microbatch();
-  m.descriptors[0].sampling.temperature = std::numeric_limits<float>::quiet_NaN();
-  BOOST_TEST(contains(error_of(m), "temperature"));
-  m = sample_microbatch();
-  m.descriptors[0].sampling.stop = {""};
-  BOOST_TEST(contains(error_of(m), "stop string"));
-  m = sample_microbatch();
-  m.descriptors[0].score.full_path = std::string("a\0b", 3);
-  BOOST_TEST(contains(error_of(m), "NUL"));
-}
-
-BOOST_AUTO_TEST_CASE(step_results_are_checked_too) {
-  static constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-  static constexpr float kInf = std::numeric_limits<float>::infinity();
-  struct Case {
-    const char* field;
-    void (*spoil)(StepResult&);
-  };
-  const Case cases[] = {
-      {"tokens", [](StepResult& r) { r.tokens.resize(9); }},
-      {"scores", [](StepResult& r) { r.scores.resize(65); }},
-      {"position", [](StepResult& r) { r.tokens[0].position = 129; }},
-      {"position", [](StepResult& r) { r.scores[0].position = 128; }},
-      {"token", [](StepResult& r) { r.tokens[0].token = 1000; }},
-      {"argmax", [](StepResult& r) { r.scores[0].argmax = -1; }},
-      {"logprob", [](StepResult& r) { r.tokens[0].logprob = kNan; }},
-      {"logprob", [](StepResult& r) { r.scores[0].logprob = kInf; }},
-      {"top_logprobs", [](StepResult& r) { r.tokens[0].top_logprobs.resize(21); }},
-      {"top_logprobs", [](StepResult& r) { r.tokens[0].top_logprobs[0].second = kNan; }},
-      {"finish", [](StepResult& r) { r.tokens[0].finish = static_cast<FinishReason>(5); }},
-      {"text_bytes", [](StepResult& r) { r.tokens[0].text_bytes = -2; }},
-  };
-  for (const Case& c : cases) {
-    StepResult r = sample_step_result();
-    BOOST_TEST(error_of(r) == "");
-    c.spoil(r);
-    const std::string error = error_of(r);
-    BOOST_TEST(contains(error, c.field), c.field << ": " << error);
-  }
-  StepResult impossible = sample_step_result();
-  impossible.tokens[0].logprob = -kInf;
-  BOOST_TEST(error_of(impossible) == "");
+  BOOST_TEST(contains(result.error().message, "more than the 12 bytes left"));
 }
 
 BOOST_AUTO_TEST_CASE(finish_reasons_have_names) {

@@ -243,13 +243,14 @@ BOOST_AUTO_TEST_CASE(contradictions_are_refused_and_change_nothing) {
   held.refused(with([](Batch& b) { b.slices[0].id = SequenceId(9); }), "unknown");
   held.refused(with([](Batch& b) { b.slices[0].first_position = 41; }), "positions from 41");
   held.refused(with([](Batch& b) { b.slices[0].first_position = 39; }), "positions from 39");
-  held.refused(with([](Batch& b) { b.slices[0].table_offset = 1; }), "table offset 1");
+  held.refused(with([](Batch& b) { b.slices[0].table_offset = 1; }), "2 blocks");
+  held.refused(with([](Batch& b) { b.slices[0].table_offset = 3; }), "table offset 3");
   held.refused(with([](Batch& b) { b.slices[0].table_offset = -1; }), "table offset -1");
   held.refused(with([](Batch& b) { b.slices[0].new_blocks.clear(); }), "2 blocks");
   held.refused(with([](Batch& b) { b.slices[0].new_blocks.resize(9, KvBlockId(3)); }), "11 blocks");
   held.refused(with([](Batch& b) { b.slices[0].new_blocks[0] = KvBlockId(40); }), "block 40");
   held.refused(with([](Batch& b) { b.slices[0].new_blocks[0] = KvBlockId(-1); }), "block -1");
-  held.refused(with([](Batch& b) { b.slices[0].new_blocks[0] = KvBlockId(1); }), "belongs to");
+  held.refused(with([](Batch& b) { b.slices[0].new_blocks[0] = KvBlockId(1); }), "stands in 2");
   held.refused(with([](Batch& b) { b.slices[0].new_blocks.emplace_back(2); }), "given twice");
   held.refused(with([](Batch& b) { b.slices[0].tokens[3] = 80; }), "token 80");
   held.refused(with([](Batch& b) { b.slices[0].tokens[3] = -1; }), "token -1");

@@ -19,7 +19,7 @@ class UcxReceivedFrame final : public ReceivedFrame {
   }
   FrameKind kind() const override { return static_cast<FrameKind>(frame_.header.kind); }
   MicrobatchId microbatch() const override { return frame_.header.microbatch; }
-  std::span<const std::byte> metadata() const override {
+  std::span<std::byte> metadata() const override {
     return shared_->pool.metadata(frame_.slot, frame_.header.metadata_bytes);
   }
   std::span<const std::byte> payload() const override {
