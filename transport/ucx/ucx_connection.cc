@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
+#include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -18,6 +20,7 @@ constexpr unsigned kMessageId = 1;
 constexpr int kProgressRoundsMax = 16;  // of one progress() call, so that it returns
 constexpr Duration kForceCloseDeadline = std::chrono::milliseconds(200);
 constexpr size_t kControlBytesMax = 128;
+constexpr std::string_view kNoTransport = "unknown";
 
 std::span<const std::byte> as_bytes(const void* data, size_t length) {
   return {static_cast<const std::byte*>(data), length};
@@ -29,6 +32,7 @@ struct UcxConnection::SendOp {
   UcxConnection* connection = nullptr;
   int32_t slot = -1;  // < 0: a control message, whose bytes are here
   std::array<std::byte, kControlBytesMax> bytes{};
+  size_t num_bytes = 0;
 };
 
 struct UcxConnection::ReceiveOp {
@@ -155,6 +159,7 @@ Result<std::unique_ptr<UcxConnection>> UcxConnection::connect(std::shared_ptr<Uc
   params.sockaddr.addrlen = address.length;
   const ucs_status_t status = ucp_ep_create(c->worker_, &params, &c->endpoint_);
   if (status != UCS_OK) return ucx_error("ucp_ep_create", status);
+  c->has_lanes_ = c->context_->kind() == TransportKind::tcp;
   return c;
 }
 
@@ -215,6 +220,15 @@ void UcxConnection::send_control(std::span<const std::byte> message) {
   if (dead_) return;
   SendOp* op = control_op();
   std::copy(message.begin(), message.end(), op->bytes.begin());
+  op->num_bytes = message.size();
+  if (has_lanes_) {
+    post_control(op);
+  } else {
+    held_.push_back(op);
+  }
+}
+
+void UcxConnection::post_control(SendOp* op) {
   ucp_request_param_t params{};
   params.op_attr_mask =
       UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
@@ -223,7 +237,7 @@ void UcxConnection::send_control(std::span<const std::byte> message) {
   params.user_data = op;
   const ucs_status_ptr_t status = ucp_am_send_nbx(
       endpoint_, kMessageId, op->bytes.data(), kFrameHeaderBytes,
-      op->bytes.data() + kFrameHeaderBytes, message.size() - kFrameHeaderBytes, &params);
+      op->bytes.data() + kFrameHeaderBytes, op->num_bytes - kFrameHeaderBytes, &params);
   if (!UCS_PTR_IS_PTR(status)) Callbacks::finish_send(op, UCS_PTR_STATUS(status));
 }
 
@@ -252,6 +266,10 @@ void UcxConnection::shut_doors() {
 bool UcxConnection::progress() {
   int rounds = 0;
   while (rounds < kProgressRoundsMax && ucp_worker_progress(worker_) != 0) ++rounds;
+  if (!has_lanes_ && !dead_ && transport() != kNoTransport) {
+    has_lanes_ = true;
+    for (SendOp* op : std::exchange(held_, {})) post_control(op);
+  }
   return rounds > 0;
 }
 
@@ -281,7 +299,7 @@ std::string UcxConnection::transport() const {
     if (result.find(shown) != std::string::npos) continue;
     result += (result.empty() ? "" : "+") + shown;
   }
-  return result.empty() ? "unknown" : result;
+  return result.empty() ? std::string(kNoTransport) : result;
 }
 
 }  // namespace chainpump::transport

@@ -70,7 +70,7 @@ class UcxConnection {
   int event_fd() const { return event_fd_; }
   bool dead() const { return dead_; }
   const std::string& death() const { return death_; }
-  /// "tcp/lo", "posix+cma": the lanes that UCX chose. Costly; once, when connected.
+  /// "tcp/lo", "posix+cma": the lanes that UCX chose; "unknown" before it has. Costly.
   std::string transport() const;
 
  private:
@@ -82,6 +82,7 @@ class UcxConnection {
   Status create_worker();
   void died(std::string_view call, int status);
   SendOp* control_op();
+  void post_control(SendOp* op);
   void close_endpoint();
 
   std::shared_ptr<UcxContext> context_;
@@ -95,6 +96,11 @@ class UcxConnection {
   std::vector<std::unique_ptr<SendOp>> frame_ops_;    // one per slot
   std::vector<std::unique_ptr<SendOp>> control_ops_;  // as many as were ever under way at once
   std::vector<SendOp*> free_control_ops_;
+  // In mode NONE, destroying the worker aborts the process if anything waits on an endpoint whose
+  // lanes are still to be made (and closing that endpoint is refused). So what is to be sent waits
+  // here until they are.
+  bool has_lanes_ = true;
+  std::vector<SendOp*> held_;
   std::vector<std::unique_ptr<ReceiveOp>> receive_ops_;
   std::vector<ReceiveOp*> free_receive_ops_;
 };
