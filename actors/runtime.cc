@@ -19,7 +19,7 @@ namespace {
 
 // A stage notices its neighbour's death before the coordinator can say whose death it was; so a
 // request that lost its connection waits this long for the better reason.
-constexpr Duration kVerdictWait = std::chrono::milliseconds(500);
+constexpr Duration kVerdictWait = std::chrono::milliseconds(850);
 constexpr Duration kStopMax = std::chrono::seconds(10);
 constexpr Duration kControlDeadline = std::chrono::seconds(5);
 
