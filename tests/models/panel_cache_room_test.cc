@@ -1,45 +1,18 @@
 // The cache and the disk: its limit, what goes first, and disks that are full or cannot be written.
 #include "models/panel_cache/room.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include <boost/test/unit_test.hpp>
 
+#include "tests/fakes/own_mounts.h"
 #include "tests/models/panel_cache_fixture.h"
 
 namespace chainpump {
 namespace {
-
-/// Runs `body` in a child with mounts of its own, root or not; the first thing that it says is
-/// wrong.
-std::string in_own_mounts(const std::function<std::string()>& body) {
-  int ends[2];
-  BOOST_TEST_REQUIRE(pipe(ends) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    const int spaces = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
-    std::string wrong = "unshare: the system allows no mounts of one's own";
-    if (unshare(spaces) == 0 && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0)
-      wrong = body();
-    if (write(ends[1], wrong.data(), wrong.size()) < 0) _exit(1);
-    _exit(0);
-  }
-  close(ends[1]);
-  std::string said;
-  char buffer[4096];
-  for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;)
-    said.append(buffer, static_cast<size_t>(n));
-  close(ends[0]);
-  int status = 0;
-  BOOST_TEST_REQUIRE(waitpid(child, &status, 0) == child);
-  BOOST_TEST(status == 0);
-  return said;
-}
 
 BOOST_FIXTURE_TEST_SUITE(panel_cache_room, CacheFixture)
 

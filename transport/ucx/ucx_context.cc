@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "transport/ucx/ucx_error.h"
+#include "transport/ucx/unnamed_memory.h"
 
 namespace chainpump::transport {
 namespace {
@@ -44,6 +45,7 @@ Result<std::shared_ptr<UcxContext>> UcxContext::create(const UcxContextOptions& 
   for (const auto& [name, value] : environment(options.kind)) {
     setenv(name.c_str(), value.c_str(), 0);
   }
+  if (options.kind == TransportKind::shared_memory) RETURN_IF_ERROR(use_unnamed_memory());
   set_library();
 
   ucp_config_t* config = nullptr;

@@ -32,8 +32,9 @@ struct UcxContextOptions {
 class UcxContext {
  public:
   /// Sets UCX_* variables of this process's environment that were not set before (UCX reads part of
-  /// its settings only there): call it before other threads read the environment. internal if UCX
-  /// cannot start.
+  /// its settings only there), and for shared memory two that must be as they are
+  /// (unnamed_memory.h): call it before other threads read the environment. internal if UCX cannot
+  /// start; no_room if shared memory has none.
   static Result<std::shared_ptr<UcxContext>> create(const UcxContextOptions& options);
   ~UcxContext();
   UcxContext(const UcxContext&) = delete;
