@@ -32,7 +32,7 @@ test: setup ## build and run every test except the long ones
 	@$(call build_preset,release,all)
 	@ctest --preset release
 
-test-long: setup ## the long tests: whole grids, transformers as the oracle (installs torch into .venv-oracle)
+test-long: setup ## the long tests: whole grids, random kills, transformers as the oracle (installs torch into .venv-oracle)
 	@$(call build_preset,release,all)
 	@ctest --preset long
 
