@@ -127,7 +127,7 @@ class Outcome {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, timeout, [&] { return stopped_; });
   }
-  /// A request's end; where it ended because the deployment did, with the deployment's reason.
+  /// A call's end; where it ended because the deployment did, with the deployment's reason.
   Result<Ok> with_reason(Result<Ok> end) {
     if (end.ok()) return end;
     std::unique_lock lock(mutex_);
@@ -292,7 +292,7 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   RuntimeReport report{.numerics_id = impl_->outcome->numerics_id(), .stages = {}, .links = {}};
   std::map<uint32_t, LinkReport> links;
   for (const auto& [index, answer] : gathered->answers) {
-    if (!answer.ok()) return answer.error();
+    if (!answer.ok()) return impl_->outcome->with_reason(answer.error()).error();
     report.stages.push_back(from_wire(answer->stage));
     for (const rpc::LinkReport& link : answer->links)
       if (!link.outgoing) links[link.edge] = from_wire(link);
