@@ -99,15 +99,23 @@ Result<Deployment> deploy(const DeployOptions& options) {
   // Ranks load while we read the vocabulary.
   ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
                    actors::Runtime::start(plan, std::move(runtime_options)));
-  ASSIGN_OR_RETURN(std::unique_ptr<models::Tokenizer> tokenizer, models::load_tokenizer(model));
-  return Deployment{.model = std::move(model),
-                    .plan = std::move(plan),
-                    .tokenizer = std::move(tokenizer),
-                    .runtime = std::move(runtime)};
+  ASSIGN_OR_RETURN(gateway::PromptEncoder encoder, gateway::PromptEncoder::create(model));
+  gateway::DeploymentInfo info;
+  info.graph_name = graph.name;
+  info.isa = isa ? isa : "";
+  info.plan = std::move(plan);
+  return Deployment{
+      .info = std::move(info), .encoder = std::move(encoder), .runtime = std::move(runtime)};
 }
 
-Status wait_ready(const Deployment& deployment) {
-  const Status ready = deployment.runtime->wait_ready(kReadyMax);
+Result<std::unique_ptr<gateway::Service>> deploy_service(const DeployOptions& options) {
+  ASSIGN_OR_RETURN(Deployment deployment, deploy(options));
+  return std::unique_ptr<gateway::Service>(std::make_unique<gateway::LocalService>(
+      std::move(deployment.runtime), std::move(deployment.encoder), std::move(deployment.info)));
+}
+
+Status wait_ready(gateway::Service& service) {
+  const Status ready = service.wait_ready(kReadyMax);
   end_progress();
   return ready;
 }

@@ -1,5 +1,5 @@
 // From a graph's name to a running deployment: graph file, model file, plan, ranks, tokenizer.
-// What `run` and `score` share. One thread, the command's.
+// What the verbs that need one share. One thread, the command's.
 #pragma once
 
 #include <memory>
@@ -8,10 +8,8 @@
 
 #include "actors/runtime.h"
 #include "base/result.h"
-#include "graph/plan.h"
+#include "gateway/local_service.h"
 #include "graph/planner.h"
-#include "models/gguf/gguf.h"
-#include "models/tokenizer/tokenizer.h"
 
 namespace chainpump::cli {
 
@@ -23,10 +21,9 @@ struct DeployOptions {
 
 /// Ranks come up in their own time while the caller goes on; runtime->wait_ready() tells.
 struct Deployment {
-  models::GgufFile model;
-  graph::Plan plan;
-  std::unique_ptr<models::Tokenizer> tokenizer;
-  std::unique_ptr<actors::Runtime> runtime;  // last: it ends first
+  gateway::DeploymentInfo info;
+  gateway::PromptEncoder encoder;
+  std::unique_ptr<actors::Runtime> runtime;
 };
 
 /// The model file that the graph or the overrides name; for "demo" the one that `make demo`
@@ -36,7 +33,10 @@ Result<std::string> find_model(const std::string& graph_name, const graph::Graph
 
 Result<Deployment> deploy(const DeployOptions& options);
 
+/// The same as a service of this process.
+Result<std::unique_ptr<gateway::Service>> deploy_service(const DeployOptions& options);
+
 /// Waits until every stage is ready, with progress on a terminal. Errors name the stage.
-Status wait_ready(const Deployment& deployment);
+Status wait_ready(gateway::Service& service);
 
 }  // namespace chainpump::cli

@@ -1,19 +1,14 @@
-// One generation as the command line sees it: tokens arrive on the runtime's thread, the command's
-// thread prints them as text. Stop strings never show, not even in part.
+// One generation as the command line sees it: text is shown as it comes, and in the end there is an
+// answer with its figures.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
 #include <functional>
-#include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "actors/runtime.h"
-#include "base/clock.h"
-#include "models/tokenizer/tokenizer.h"
+#include "gateway/service.h"
 
 namespace chainpump::cli {
 
@@ -21,7 +16,7 @@ struct Generated {
   std::string text;
   std::vector<TokenId> token_ids;
   graph::FinishReason finish = graph::FinishReason::none;
-  Duration to_first_token{0};  // from the submit
+  Duration to_first_token{0};  // as the gateway saw it
   Duration first_to_last{0};
   double tpot_ms() const;
   double tokens_per_second() const;  // of decode; 0 with fewer than two tokens
@@ -32,8 +27,7 @@ struct Generated {
 /// interrupt(), too. One generation at a time.
 class Generation {
  public:
-  Generation(actors::Runtime& runtime, const models::Tokenizer& tokenizer)
-      : runtime_(runtime), tokenizer_(tokenizer) {}
+  explicit Generation(gateway::Service& service) : service_(service) {}
 
   Result<Generated> run(std::vector<TokenId> prompt, const graph::SamplingParams& sampling,
                         const std::function<bool(std::string_view)>& show);
@@ -43,16 +37,13 @@ class Generation {
   bool interrupt();
 
  private:
-  struct Inbox;
-  struct Running {
-    RequestId id;
-    std::shared_ptr<Inbox> inbox;
-  };
+  class Running;
 
-  actors::Runtime& runtime_;
-  const models::Tokenizer& tokenizer_;
+  gateway::Service& service_;
   std::mutex mutex_;
-  std::optional<Running> running_;
+  bool running_ = false;
+  bool interrupted_ = false;
+  gateway::Generating* generating_ = nullptr;  // while it runs and has been admitted
 };
 
 }  // namespace chainpump::cli

@@ -1,4 +1,4 @@
-// Where a prompt comes from, and what becomes of it: text, chat or token ids -> prompt tokens.
+// Where a prompt comes from: the options name a text, a file or token ids.
 // Reads files and standard input; one thread.
 #pragma once
 
@@ -7,8 +7,7 @@
 
 #include "base/result.h"
 #include "cli/run.h"
-#include "models/chat/chat_template.h"
-#include "models/tokenizer/tokenizer.h"
+#include "gateway/types.h"
 
 namespace chainpump::cli {
 
@@ -21,25 +20,8 @@ Result<std::string> read_text(const std::string& path);
 /// "1,2,3". invalid_argument naming the part that is no token id.
 Result<std::vector<TokenId>> parse_token_ids(std::string_view text);
 
-/// Turns messages into prompt tokens with the model's chat template.
-class ChatEncoder {
- public:
-  /// not_found if the model has no template.
-  static Result<ChatEncoder> create(const models::GgufFile& model,
-                                    const models::Tokenizer& tokenizer);
-  Result<std::vector<TokenId>> encode(const std::vector<models::ChatMessage>& messages) const;
-
- private:
-  ChatEncoder(models::ChatTemplate chat_template, const models::Tokenizer& tokenizer)
-      : template_(std::move(chat_template)), tokenizer_(&tokenizer) {}
-  models::ChatTemplate template_;
-  const models::Tokenizer* tokenizer_;
-};
-
-/// The prompt as it is, with BOS if the model wants it.
-Result<std::vector<TokenId>> encode_raw(const models::Tokenizer& tokenizer, std::string_view text);
-
-/// The prompt that the options name, whichever way. invalid_argument if they name none or several.
-Result<std::vector<TokenId>> prompt_tokens(const RunOptions& options, const Deployment& deployment);
+/// The prompt that the options name, whichever way, as a chat where the model has a template and
+/// nothing says otherwise. invalid_argument if they name none or several, or an empty one.
+Result<gateway::Prompt> prompt_of(const RunOptions& options, bool has_chat_template);
 
 }  // namespace chainpump::cli

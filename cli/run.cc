@@ -68,18 +68,19 @@ class Interrupter {
   std::unique_ptr<os::TerminationSignals> signals_;
 };
 
-Status generate_once(const RunOptions& options, const Deployment& deployment,
-                     Generation& generation) {
-  ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, prompt_tokens(options, deployment));
-  RETURN_IF_ERROR(wait_ready(deployment));
-  ASSIGN_OR_RETURN(const actors::RuntimeReport before, deployment.runtime->report(kReportMax));
+Status generate_once(const RunOptions& options, gateway::Service& service, Generation& generation) {
+  ASSIGN_OR_RETURN(const gateway::Prompt asked,
+                   prompt_of(options, service.deployment().has_chat_template));
+  ASSIGN_OR_RETURN(const gateway::TokenIds prompt, service.tokenize(asked));
+  RETURN_IF_ERROR(wait_ready(service));
+  ASSIGN_OR_RETURN(const gateway::StatusReport before, service.status(kReportMax));
   const Result<Generated> run =
       generation.run(prompt, options.sampling,
                      [&](std::string_view text) { return options.json || show_text(text); });
   RETURN_IF_ERROR(text_shown());
   ASSIGN_OR_RETURN(const Generated generated, run);
-  ASSIGN_OR_RETURN(const actors::RuntimeReport after, deployment.runtime->report(kReportMax));
-  const actors::RuntimeReport report = since(before, after);
+  ASSIGN_OR_RETURN(const gateway::StatusReport after, service.status(kReportMax));
+  const actors::RuntimeReport report = since(before.stages, after.stages);
   if (options.json) {
     show_text(run_json(generated, prompt, options.sampling.seed, report) + "\n");
   } else {
@@ -91,17 +92,18 @@ Status generate_once(const RunOptions& options, const Deployment& deployment,
 
 /// What has been said on both sides, and how much of it a prompt may hold.
 struct Conversation {
-  std::vector<models::ChatMessage> messages;
+  gateway::Chat chat;
   size_t num_kept;  // at the beginning, for ever: the system message
   size_t context_tokens;
   size_t answer_tokens;  // wished for
 
   /// The prompt of the next answer. Where it leaves no room, the oldest turns are forgotten.
-  Result<std::vector<TokenId>> prompt(const ChatEncoder& encoder) {
+  Result<gateway::TokenIds> prompt(gateway::Service& service) {
+    auto& messages = chat.messages;
     const size_t room = context_tokens - std::min(answer_tokens, context_tokens / 2);
     bool forgot = false;
     while (true) {
-      ASSIGN_OR_RETURN(std::vector<TokenId> tokens, encoder.encode(messages));
+      ASSIGN_OR_RETURN(gateway::TokenIds tokens, service.tokenize(chat));
       if (tokens.size() <= room || messages.size() < num_kept + 3) {
         if (forgot)
           std::fprintf(stderr, "[forgot the oldest of this chat: the context holds %zu tokens]\n",
@@ -119,7 +121,7 @@ struct Conversation {
 class Lines {
  public:
   /// Without its end; none when the input has ended. An error if the deployment ends meanwhile.
-  Result<std::optional<std::string>> next(actors::Runtime& runtime) {
+  Result<std::optional<std::string>> next(gateway::Service& service) {
     while (true) {
       if (const size_t end = typed_.find('\n'); end != std::string::npos) {
         std::string line = typed_.substr(0, end);
@@ -129,7 +131,7 @@ class Lines {
       if (ended_) return std::optional<std::string>();
       pollfd ready{STDIN_FILENO, POLLIN, 0};
       if (::poll(&ready, 1, kDeathCheckMs) <= 0) {
-        RETURN_IF_ERROR(runtime.wait_ready(Duration(0)));
+        RETURN_IF_ERROR(service.wait_ready(Duration(0)));
         continue;
       }
       char buffer[4096];
@@ -151,32 +153,34 @@ class Lines {
 };
 
 /// Reads lines until the input ends; the conversation so far is the prompt of each turn.
-Status chat(const RunOptions& options, const Deployment& deployment, Generation& generation,
+Status chat(const RunOptions& options, gateway::Service& service, Generation& generation,
             const Interrupter& interrupter) {
-  ASSIGN_OR_RETURN(const ChatEncoder encoder,
-                   ChatEncoder::create(deployment.model, *deployment.tokenizer));
-  RETURN_IF_ERROR(wait_ready(deployment));
+  if (!service.deployment().has_chat_template)
+    return make_error(ErrorCode::not_found,
+                      "the model has no chat template: give a prompt, with --raw");
+  RETURN_IF_ERROR(wait_ready(service));
   std::fprintf(stderr, "Chat with the model; an empty line or Ctrl-D ends it.\n");
-  Conversation said{.messages = {},
+  Conversation said{.chat = {},
                     .num_kept = options.system.empty() ? size_t{0} : size_t{1},
-                    .context_tokens = static_cast<size_t>(deployment.plan.context_tokens),
+                    .context_tokens = static_cast<size_t>(service.deployment().plan.context_tokens),
                     .answer_tokens = static_cast<size_t>(options.sampling.max_new_tokens)};
-  if (said.num_kept > 0) said.messages.push_back({.role = "system", .content = options.system});
+  auto& messages = said.chat.messages;
+  if (said.num_kept > 0) messages.push_back({.role = "system", .content = options.system});
   Lines lines;
   while (interrupter.signal() == 0) {
     std::fprintf(stderr, "\n> ");
-    ASSIGN_OR_RETURN(const std::optional<std::string> line, lines.next(*deployment.runtime));
+    ASSIGN_OR_RETURN(const std::optional<std::string> line, lines.next(service));
     if (!line || line->empty()) break;
     if (const size_t at = models::find_invalid_utf8(*line); at != std::string::npos) {
       std::fprintf(stderr, "[that line is not valid UTF-8 at byte %zu; say it again]\n", at);
       continue;
     }
-    said.messages.push_back({.role = "user", .content = *line});
-    ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, said.prompt(encoder));
+    messages.push_back({.role = "user", .content = *line});
+    ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, said.prompt(service));
     if (prompt.size() >= said.context_tokens) {
       std::fprintf(stderr, "[that makes a prompt of %zu tokens; the context holds %zu: say less]\n",
                    prompt.size(), said.context_tokens);
-      said.messages.pop_back();
+      messages.pop_back();
       continue;
     }
     Result<Generated> run = generation.run(prompt, options.sampling, show_text);
@@ -186,7 +190,7 @@ Status chat(const RunOptions& options, const Deployment& deployment, Generation&
                  generated.token_ids.size(),
                  generated.finish == graph::FinishReason::length ? ", cut off at the limit" : "",
                  to_ms(generated.to_first_token), generated.tokens_per_second());
-    said.messages.push_back({.role = "assistant", .content = std::move(generated.text)});
+    messages.push_back({.role = "assistant", .content = std::move(generated.text)});
   }
   return ok_status();
 }
@@ -197,12 +201,12 @@ Status run_deployed(const RunOptions& options, Interrupter& interrupter) {
     return make_error(ErrorCode::invalid_argument,
                       "no prompt: give --prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3 "
                       "(a chat needs a terminal)");
-  ASSIGN_OR_RETURN(const Deployment deployment, deploy(options.deploy));
-  RETURN_IF_ERROR(validate(options.sampling, deployment.tokenizer->vocabulary_size()));
-  Generation generation(*deployment.runtime, *deployment.tokenizer);
+  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Service> service, deploy_service(options.deploy));
+  RETURN_IF_ERROR(validate(options.sampling, service->deployment().vocabulary_size));
+  Generation generation(*service);
   interrupter.set_generation(&generation);
-  const Status done = wants_chat ? chat(options, deployment, generation, interrupter)
-                                 : generate_once(options, deployment, generation);
+  const Status done = wants_chat ? chat(options, *service, generation, interrupter)
+                                 : generate_once(options, *service, generation);
   interrupter.set_generation(nullptr);
   return done;
 }

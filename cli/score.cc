@@ -5,13 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <condition_variable>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <mutex>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <set>
 #include <vector>
 
@@ -33,15 +30,6 @@ struct Line {
   size_t number = 0;  // in the input, from 1
   std::vector<TokenId> prompt;
   std::vector<TokenId> targets;
-};
-
-/// One line's results, filled on the runtime's thread.
-struct Pending {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<float> logprobs;
-  std::vector<TokenId> argmax;
-  std::optional<Result<Ok>> end;
 };
 
 Result<std::vector<TokenId>> read_ids(const Json& line, const char* key, size_t number) {
@@ -98,33 +86,6 @@ Result<std::vector<Line>> read_lines(std::istream& in) {
   return lines;
 }
 
-std::shared_ptr<Pending> submit(actors::Runtime& runtime, const Line& line, std::string full_path) {
-  const auto pending = std::make_shared<Pending>();
-  const auto first = static_cast<int32_t>(line.prompt.size()) - 1;
-  pending->logprobs.resize(line.targets.size());
-  pending->argmax.resize(line.targets.size());
-  actors::SequenceRequest request;
-  request.prompt = line.prompt;
-  request.prompt.insert(request.prompt.end(), line.targets.begin(), line.targets.end());
-  request.score = {.first_position = first, .full_path = std::move(full_path)};
-  actors::SequenceCallbacks callbacks;
-  callbacks.on_token = [](const graph::TokenResult&) {};
-  callbacks.on_score = [pending, first](const graph::ScoreResult& score) {
-    const std::lock_guard lock(pending->mutex);
-    const auto index = static_cast<size_t>(score.position - first);
-    CHECK_LT(index, pending->logprobs.size());
-    pending->logprobs[index] = score.logprob;
-    pending->argmax[index] = score.argmax;
-  };
-  callbacks.on_end = [pending](Result<Ok> end) {
-    const std::lock_guard lock(pending->mutex);
-    pending->end = std::move(end);
-    pending->changed.notify_all();
-  };
-  runtime.submit(std::move(request), kLineMax, std::move(callbacks));
-  return pending;
-}
-
 /// Where the last stage writes one line's rows; empty if nobody asked for them.
 std::string part_of(const std::string& full) { return full.empty() ? full : full + ".part"; }
 
@@ -174,18 +135,16 @@ class FullFile {
   std::error_code ignored_;
 };
 
-Status finish(Pending& pending, std::ostream& out) {
-  std::unique_lock lock(pending.mutex);
-  pending.changed.wait(lock, [&] { return pending.end.has_value(); });
-  if (!pending.end->ok()) return pending.end->error();
-  out << Json({{"logprobs", pending.logprobs}, {"argmax_ids", pending.argmax}}).dump() << '\n';
+Status finish(gateway::Scored& scored, std::ostream& out) {
+  ASSIGN_OR_RETURN(const gateway::Scores scores, scored.wait(kLineMax));
+  out << Json({{"logprobs", scores.logprobs}, {"argmax_ids", scores.argmax}}).dump() << '\n';
   if (!out.flush()) return make_error(ErrorCode::internal, "standard output cannot be written");
   return ok_status();
 }
 
 /// Nothing is scored if a line cannot be: output that stops halfway looks like output.
-Status check_lines(const std::vector<Line>& lines, const Deployment& deployment) {
-  const int32_t vocabulary_size = deployment.tokenizer->vocabulary_size();
+Status check_lines(const std::vector<Line>& lines, const gateway::DeploymentInfo& deployment) {
+  const int32_t vocabulary_size = deployment.vocabulary_size;
   for (const Line& line : lines) {
     const size_t num_tokens = line.prompt.size() + line.targets.size();
     if (num_tokens > static_cast<size_t>(deployment.plan.context_tokens))
@@ -202,25 +161,35 @@ Status check_lines(const std::vector<Line>& lines, const Deployment& deployment)
   return ok_status();
 }
 
+Error in_line(const Line& line, const Error& error) {
+  return make_error(error.code, "line {}: {}", line.number, error.message);
+}
+
 Status score_all(const ScoreOptions& options, const std::vector<Line>& lines, std::ostream& out) {
-  ASSIGN_OR_RETURN(const Deployment deployment, deploy(options.deploy));
+  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Service> service, deploy_service(options.deploy));
+  const gateway::DeploymentInfo& deployment = service->deployment();
   RETURN_IF_ERROR(check_lines(lines, deployment));
-  RETURN_IF_ERROR(wait_ready(deployment));
-  FullFile full(options.full, deployment.tokenizer->vocabulary_size());
+  RETURN_IF_ERROR(wait_ready(*service));
+  FullFile full(options.full, deployment.vocabulary_size);
   int64_t num_rows = 0;
   for (const Line& line : lines) num_rows += static_cast<int64_t>(line.targets.size());
   RETURN_IF_ERROR(full.create(num_rows));
   // With a full file one line is under way at a time, so that one part file is enough.
   const size_t window = full.wanted() ? 1 : static_cast<size_t>(deployment.plan.max_sequences) * 2;
-  std::vector<std::shared_ptr<Pending>> under_way;
+  std::vector<std::unique_ptr<gateway::Scored>> under_way;
   size_t next = 0;
   for (size_t done = 0; done < lines.size(); ++done) {
     for (; next < lines.size() && next < done + window; ++next) {
       RETURN_IF_ERROR(full.begin_part(static_cast<int64_t>(lines[next].targets.size())));
-      under_way.push_back(submit(*deployment.runtime, lines[next], full.part_path()));
+      Result<std::unique_ptr<gateway::Scored>> scored =
+          service->score({.prompt = lines[next].prompt,
+                          .targets = lines[next].targets,
+                          .full_path = full.part_path()});
+      if (!scored.ok()) return in_line(lines[next], scored.error());
+      under_way.push_back(std::move(*scored));
     }
     if (const Status line = finish(*under_way[done], out); !line.ok())
-      return make_error(line.error().code, "line {}: {}", lines[done].number, line.error().message);
+      return in_line(lines[done], line.error());
     under_way[done].reset();
     RETURN_IF_ERROR(full.append_part(static_cast<int64_t>(lines[done].targets.size())));
   }

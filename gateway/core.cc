@@ -1,0 +1,271 @@
+#include "gateway/core.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <utility>
+
+#include "base/version.h"
+
+namespace chainpump::gateway {
+namespace {
+
+constexpr size_t kEventsKept = 256;
+
+uint64_t random_bits() {
+  uint64_t bits = 0;
+  CHECK_EQ(getrandom(&bits, sizeof bits, 0), static_cast<ssize_t>(sizeof bits));
+  return bits;
+}
+
+int64_t unix_ms() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+DeploymentInfo completed(DeploymentInfo info, const PromptEncoder& encoder) {
+  info.build = fmt::format("{}+{}", release(), commit());
+  info.vocabulary_size = encoder.tokenizer().vocabulary_size();
+  info.has_chat_template = encoder.has_chat_template();
+  return info;
+}
+
+Status check_deadline(Duration deadline) {
+  if (deadline > Duration(0) && deadline <= kDeadlineMax) return ok_status();
+  return make_error(ErrorCode::invalid_argument,
+                    "deadline must be above 0 and at most {:.0f} s, not {:.3g} s",
+                    to_seconds(kDeadlineMax), to_seconds(deadline));
+}
+
+}  // namespace
+
+std::string_view to_string(Phase phase) {
+  switch (phase) {
+    case Phase::loading:
+      return "loading";
+    case Phase::ready:
+      return "ready";
+    case Phase::failed:
+      return "failed";
+    case Phase::draining:
+      return "draining";
+  }
+  return "unknown";
+}
+
+std::optional<Duration> retry_after(const Error& error) {
+  constexpr std::string_view kWords = "; retry after ";
+  if (error.code != ErrorCode::overloaded) return std::nullopt;
+  const size_t at = error.message.rfind(kWords);
+  if (at == std::string::npos) return std::nullopt;
+  const double seconds = std::atof(error.message.c_str() + at + kWords.size());
+  if (!(seconds >= 0 && seconds <= to_seconds(kDeadlineMax))) return std::nullopt;
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+Core::Core(Engine& engine, PromptEncoder encoder, DeploymentInfo info, const CoreOptions& options,
+           const Clock& clock)
+    : engine_(engine),
+      encoder_(std::move(encoder)),
+      info_(completed(std::move(info), encoder_)),
+      options_(options),
+      clock_(clock),
+      started_(clock.now()),
+      admission_(std::make_shared<Admission>(options.max_live_sequences, clock)),
+      tally_(std::make_shared<Tally>()),
+      // So that ids of two lives of a gateway are not mistaken for each other.
+      last_request_(random_bits() << 32) {
+  set_phase(Phase::loading, "the stages load");
+}
+
+Phase Core::phase() const {
+  const std::lock_guard lock(mutex_);
+  return phase_;
+}
+
+Status Core::check_open() const {
+  const std::lock_guard lock(mutex_);
+  switch (phase_) {
+    case Phase::loading:
+      return make_error(ErrorCode::overloaded, "the stages still load; retry after 1 s");
+    case Phase::ready:
+      return ok_status();
+    case Phase::failed:
+      return *failure_;
+    case Phase::draining:
+      return make_error(ErrorCode::overloaded,
+                        "the service is about to end and takes no new requests");
+  }
+  return ok_status();
+}
+
+Status Core::check(const GenerateRequest& request) const {
+  RETURN_IF_ERROR(graph::validate(request.sampling, info_.vocabulary_size));
+  RETURN_IF_ERROR(check_deadline(request.deadline));
+  if (request.num_choices < 1 || request.num_choices > kMaxChoices)
+    return make_error(ErrorCode::invalid_argument, "n must be from 1 to {}, not {}", kMaxChoices,
+                      request.num_choices);
+  if (request.priority != 0)
+    return make_error(ErrorCode::unimplemented, "priority {}: this release has one priority, 0",
+                      request.priority);
+  return ok_status();
+}
+
+Status Core::check_length(size_t num_tokens, bool scoring) const {
+  const auto room = static_cast<size_t>(info_.plan.context_tokens) + (scoring ? 1 : 0);
+  if (num_tokens < room) return ok_status();
+  return make_error(ErrorCode::invalid_argument,
+                    "the prompt has {} tokens, but this deployment serves {} in all (raise "
+                    "kv.context or --context, or shorten the prompt)",
+                    num_tokens, info_.plan.context_tokens);
+}
+
+template <typename T>
+Result<std::shared_ptr<T>> Core::refused(Error error) const {
+  tally_->on_refused();
+  return error;
+}
+
+Result<std::shared_ptr<Generation>> Core::generate(const GenerateRequest& request, Wake wake) {
+  if (Status open = check_open(); !open.ok()) return refused<Generation>(open.error());
+  if (Status good = check(request); !good.ok()) return refused<Generation>(good.error());
+  Result<TokenIds> prompt = encoder_.encode(request.prompt);
+  if (!prompt.ok()) return refused<Generation>(prompt.error());
+  if (Status fits = check_length(prompt->size(), false); !fits.ok())
+    return refused<Generation>(fits.error());
+  Result<std::vector<Permit>> permits = admission_->admit(request.num_choices);
+  if (!permits.ok()) return refused<Generation>(permits.error());
+
+  std::vector<actors::SequenceRequest> sequences(static_cast<size_t>(request.num_choices));
+  const uint64_t seed = request.seed ? *request.seed : random_bits();
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    sequences[i].sequence_index = static_cast<uint32_t>(i);
+    sequences[i].sampling = request.sampling;
+    sequences[i].sampling.seed = seed;
+    sequences[i].prompt = *prompt;
+  }
+  GenerationOptions options{.buffer_bytes_max = options_.buffer_bytes_max,
+                            .num_choices = request.num_choices,
+                            .logprobs = request.sampling.num_top_logprobs >= 0,
+                            .seed = seed,
+                            .num_prompt_tokens = static_cast<int32_t>(prompt->size()),
+                            .stop = request.sampling.stop};
+  auto generation = std::make_shared<Generation>(Surroundings{engine_, clock_, tally_}, next_id(),
+                                                 request.deadline, std::move(wake),
+                                                 encoder_.tokenizer(), std::move(options));
+  keep(generation);
+  generation->submit(std::move(sequences), std::move(*permits));
+  return generation;
+}
+
+Result<std::shared_ptr<Scoring>> Core::score(const ScoreRequest& request, Wake wake) {
+  if (Status open = check_open(); !open.ok()) return refused<Scoring>(open.error());
+  if (Status good = check_deadline(request.deadline); !good.ok())
+    return refused<Scoring>(good.error());
+  for (const TokenIds* ids : {&request.prompt, &request.targets})
+    if (const Result<TokenIds> checked = encoder_.encode(*ids); !checked.ok())
+      return refused<Scoring>(checked.error());
+  const size_t num_tokens = request.prompt.size() + request.targets.size();
+  if (Status fits = check_length(num_tokens, true); !fits.ok())
+    return refused<Scoring>(fits.error());
+  Result<std::vector<Permit>> permits = admission_->admit(1);
+  if (!permits.ok()) return refused<Scoring>(permits.error());
+
+  std::vector<actors::SequenceRequest> sequences(1);
+  const auto first = static_cast<int32_t>(request.prompt.size()) - 1;
+  sequences[0].prompt = request.prompt;
+  sequences[0].prompt.insert(sequences[0].prompt.end(), request.targets.begin(),
+                             request.targets.end());
+  sequences[0].score = {.first_position = first, .full_path = request.full_path};
+  auto scoring =
+      std::make_shared<Scoring>(Surroundings{engine_, clock_, tally_}, next_id(), request.deadline,
+                                std::move(wake), first, request.targets.size());
+  keep(scoring);
+  scoring->submit(std::move(sequences), std::move(*permits));
+  return scoring;
+}
+
+RequestId Core::next_id() {
+  const std::lock_guard lock(mutex_);
+  return RequestId(++last_request_);
+}
+
+void Core::keep(const std::shared_ptr<LiveRequest>& request) {
+  const std::lock_guard lock(mutex_);
+  requests_[request->id()] = request;
+}
+
+std::vector<std::shared_ptr<LiveRequest>> Core::live() {
+  std::vector<std::shared_ptr<LiveRequest>> live;
+  const std::lock_guard lock(mutex_);
+  for (auto it = requests_.begin(); it != requests_.end();) {
+    if (auto request = it->second.lock()) {
+      live.push_back(std::move(request));
+      ++it;
+    } else {
+      it = requests_.erase(it);
+    }
+  }
+  return live;
+}
+
+StatusReport Core::status() {
+  StatusReport report;
+  tally_->fill(report, clock_.now());
+  report.pid = ::getpid();
+  report.uptime = clock_.now() - started_;
+  report.num_sequences = admission_->num_live();
+  for (const auto& request : live()) report.num_tokens_held += request->num_tokens_held();
+  const std::lock_guard lock(mutex_);
+  report.phase = phase_;
+  report.message = events_.back().message;
+  return report;
+}
+
+void Core::set_phase(Phase phase, std::string message) {
+  phase_ = phase;
+  const uint64_t number = events_.empty() ? 1 : events_.back().number + 1;
+  if (events_.size() == kEventsKept) events_.pop_front();
+  events_.push_back(
+      {.number = number, .unix_ms = unix_ms(), .phase = phase, .message = std::move(message)});
+}
+
+void Core::set_ready(std::string message) {
+  const std::lock_guard lock(mutex_);
+  if (phase_ == Phase::loading) set_phase(Phase::ready, std::move(message));
+}
+
+void Core::set_failed(const Error& error) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return;
+    failure_ = error;
+    set_phase(Phase::failed, error.message);
+  }
+  for (const auto& request : live()) request->abandon(error);
+}
+
+void Core::set_draining() {
+  const std::lock_guard lock(mutex_);
+  if (phase_ == Phase::loading || phase_ == Phase::ready)
+    set_phase(Phase::draining, "no new requests are taken");
+}
+
+void Core::tick() {
+  for (const auto& request : live()) request->expire();
+}
+
+void Core::cancel_all() {
+  for (const auto& request : live()) request->cancel();
+}
+
+std::vector<Event> Core::events_after(uint64_t number) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<Event> events;
+  for (const Event& event : events_)
+    if (event.number > number) events.push_back(event);
+  return events;
+}
+
+}  // namespace chainpump::gateway

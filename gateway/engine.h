@@ -1,0 +1,34 @@
+// What the gateway asks of the runtime: a seam, so that its own rules are tested without stages.
+// Thread rule, and what callbacks may do: as actors/runtime.h.
+#pragma once
+
+#include "actors/runtime.h"
+
+namespace chainpump::gateway {
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  virtual RequestId submit(actors::SequenceRequest request, Duration timeout,
+                           actors::SequenceCallbacks callbacks) = 0;
+  virtual void cancel(RequestId request) = 0;
+  virtual Result<actors::RuntimeReport> report(Duration timeout) = 0;
+};
+
+class RuntimeEngine final : public Engine {
+ public:
+  explicit RuntimeEngine(actors::Runtime& runtime) : runtime_(runtime) {}
+  RequestId submit(actors::SequenceRequest request, Duration timeout,
+                   actors::SequenceCallbacks callbacks) override {
+    return runtime_.submit(std::move(request), timeout, std::move(callbacks));
+  }
+  void cancel(RequestId request) override { runtime_.cancel(request); }
+  Result<actors::RuntimeReport> report(Duration timeout) override {
+    return runtime_.report(timeout);
+  }
+
+ private:
+  actors::Runtime& runtime_;
+};
+
+}  // namespace chainpump::gateway

@@ -1,0 +1,148 @@
+#include "gateway/live_request.h"
+
+#include <utility>
+
+namespace chainpump::gateway {
+namespace {
+
+constexpr Duration kEndMax = std::chrono::seconds(1);
+// So that the engine's own deadline, whose words name no limit of the client's, comes second.
+constexpr Duration kEngineLate = std::chrono::seconds(5);
+
+}  // namespace
+
+LiveRequest::LiveRequest(Surroundings surroundings, RequestId id, Duration deadline, Wake wake)
+    : surroundings_(std::move(surroundings)),
+      admitted_(surroundings_.clock.now()),
+      id_(id),
+      deadline_(deadline),
+      wake_(std::move(wake)) {}
+
+void LiveRequest::submit(std::vector<actors::SequenceRequest> sequences,
+                         std::vector<Permit> permits) {
+  surroundings_.tally->on_admitted();
+  num_open_ = sequences.size();
+  for (Permit& permit : permits) sequences_.push_back({{}, std::move(permit)});
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    actors::SequenceCallbacks callbacks;
+    callbacks.on_token = [self = shared_from_this(), i](const graph::TokenResult& token) {
+      self->receive([&] { return self->on_token(i, token, self->surroundings_.clock.now()); });
+    };
+    callbacks.on_score = [self = shared_from_this()](const graph::ScoreResult& score) {
+      self->receive([&] { return self->on_score(score); });
+    };
+    callbacks.on_end = [self = shared_from_this(), i](Result<Ok> end) {
+      self->on_sequence_end(i, std::move(end));
+    };
+    const RequestId engine_id = surroundings_.engine.submit(
+        std::move(sequences[i]), deadline_ + kEngineLate, std::move(callbacks));
+    bool ending = false;
+    {
+      const std::lock_guard lock(mutex_);
+      sequences_[i].engine_id = engine_id;
+      ending = error_.has_value();
+    }
+    if (ending) surroundings_.engine.cancel(engine_id);
+  }
+}
+
+template <typename F>
+void LiveRequest::receive(F&& take_in) {
+  bool wakes = false;
+  std::vector<RequestId> to_cancel;
+  {
+    const std::lock_guard lock(mutex_);
+    if (end_ || error_) return;
+    const bool news = take_in();
+    if (error_) to_cancel = ids_in_engine();  // it was one too many
+    wakes = news && to_be_woken();
+  }
+  cancel_in_engine(to_cancel);
+  if (wakes) wake_();
+}
+
+void LiveRequest::set_error(Error error) {
+  error_ = std::move(error);
+  ending_since_ = surroundings_.clock.now();
+}
+
+std::vector<RequestId> LiveRequest::ids_in_engine() const {
+  std::vector<RequestId> ids;
+  for (const Sequence& sequence : sequences_)
+    if (sequence.engine_id && sequence.permit) ids.push_back(*sequence.engine_id);
+  return ids;
+}
+
+std::vector<RequestId> LiveRequest::begin_end(Error error) {
+  if (end_ || error_) return {};
+  set_error(std::move(error));
+  return ids_in_engine();
+}
+
+void LiveRequest::cancel_in_engine(const std::vector<RequestId>& ids) {
+  for (const RequestId id : ids) surroundings_.engine.cancel(id);
+}
+
+void LiveRequest::set_end(Result<Ok> end) {
+  if (end_) return;
+  surroundings_.tally->on_ended(end);
+  end_ = std::move(end);
+}
+
+void LiveRequest::on_sequence_end(size_t choice, Result<Ok> end) {
+  bool wakes = false;
+  std::vector<RequestId> to_cancel;
+  {
+    const std::lock_guard lock(mutex_);
+    sequences_[choice].permit.reset();
+    if (!end.ok()) to_cancel = begin_end(end.error());
+    if (--num_open_ == 0) {
+      set_end(error_ ? Result<Ok>(*error_) : Result<Ok>(Ok{}));
+      wakes = to_be_woken();
+    }
+  }
+  cancel_in_engine(to_cancel);
+  if (wakes) wake_();
+}
+
+void LiveRequest::cancel() {
+  std::vector<RequestId> to_cancel;
+  {
+    const std::lock_guard lock(mutex_);
+    to_cancel = begin_end(make_error(ErrorCode::cancelled, "the request was cancelled"));
+  }
+  cancel_in_engine(to_cancel);
+}
+
+void LiveRequest::expire() {
+  bool wakes = false;
+  std::vector<RequestId> to_cancel;
+  {
+    const std::lock_guard lock(mutex_);
+    if (end_) return;
+    const TimePoint now = surroundings_.clock.now();
+    if (now - admitted_ >= deadline_)
+      to_cancel = begin_end(make_error(ErrorCode::deadline_exceeded,
+                                       "the request's deadline of {:.3g} s has passed",
+                                       to_seconds(deadline_)));
+    if (ending_since_ && now - *ending_since_ >= kEndMax) {
+      set_end(make_error(error_->code, "{}; no stage said so", error_->message));
+      wakes = to_be_woken();
+    }
+  }
+  cancel_in_engine(to_cancel);
+  if (wakes) wake_();
+}
+
+void LiveRequest::abandon(const Error& error) {
+  bool wakes = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (end_) return;
+    set_end(error_ ? *error_ : error);
+    wakes = to_be_woken();
+  }
+  if (wakes) wake_();
+}
+
+}  // namespace chainpump::gateway

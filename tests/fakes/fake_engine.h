@@ -1,0 +1,77 @@
+// An engine that does what the test says: it keeps what is submitted, and the test hands it tokens,
+// scores and ends. Any thread, but the test's calls come from one.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "gateway/engine.h"
+
+namespace chainpump::fakes {
+
+class FakeEngine final : public gateway::Engine {
+ public:
+  struct Submitted {
+    actors::SequenceRequest request;
+    actors::SequenceCallbacks callbacks;
+    Duration timeout{0};
+    bool cancelled = false;
+    bool ended = false;
+    int32_t next_position = 0;
+  };
+
+  RequestId submit(actors::SequenceRequest request, Duration timeout,
+                   actors::SequenceCallbacks callbacks) override {
+    const std::lock_guard lock(mutex_);
+    const auto position = static_cast<int32_t>(request.prompt.size());
+    sequences_.push_back(
+        {std::move(request), std::move(callbacks), timeout, false, false, position});
+    return RequestId(sequences_.size());
+  }
+  /// The end comes at once, unless `deaf`.
+  void cancel(RequestId id) override {
+    {
+      const std::lock_guard lock(mutex_);
+      sequences_.at(id.value - 1).cancelled = true;
+    }
+    if (!deaf) end(id.value - 1, make_error(ErrorCode::cancelled, "the engine was told to"));
+  }
+  Result<actors::RuntimeReport> report(Duration) override { return actors::RuntimeReport{}; }
+
+  Submitted& at(size_t index) { return sequences_.at(index); }
+  size_t size() const { return sequences_.size(); }
+
+  void token(size_t index, TokenId token, graph::FinishReason finish = graph::FinishReason::none,
+             int64_t text_bytes = -1) {
+    Submitted& sequence = sequences_.at(index);
+    graph::TokenResult result;
+    result.position = sequence.next_position++;
+    result.token = token;
+    result.finish = finish;
+    result.text_bytes = text_bytes;
+    if (sequence.request.sampling.num_top_logprobs >= 0) {
+      result.logprob = -0.5f;
+      result.top_logprobs.assign(static_cast<size_t>(sequence.request.sampling.num_top_logprobs),
+                                 {token, -0.5f});
+    }
+    sequence.callbacks.on_token(result);
+    if (finish != graph::FinishReason::none) end(index, Ok{});
+  }
+  void end(size_t index, Result<Ok> how) {
+    Submitted& sequence = sequences_.at(index);
+    if (std::exchange(sequence.ended, true)) return;
+    auto on_end = sequence.callbacks.on_end;
+    sequence.callbacks = {};  // as a real engine, it lets go of what has ended
+    on_end(std::move(how));
+  }
+
+  bool deaf = false;
+
+ private:
+  std::mutex mutex_;
+  std::vector<Submitted> sequences_;
+};
+
+}  // namespace chainpump::fakes
