@@ -44,6 +44,9 @@ class Handler final : public rpc::RankHandler {
   void on_stats(rpc::Reply<rpc::RankStats> reply) override {
     stage_.tell(StatsCommand{std::move(reply)});
   }
+  void on_trace(uint64_t since, rpc::Reply<StepEvents> reply) override {
+    reply(stage_.trace().read(since));
+  }
   void on_shutdown(rpc::Reply<Ok> reply) override {
     stage_.tell(ShutdownCommand{std::move(reply)});
   }

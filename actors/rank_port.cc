@@ -31,6 +31,9 @@ class RpcPort final : public RankPort {
   void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) override {
     client_.stats(deadline, std::move(callback));
   }
+  void trace(uint64_t since, Duration deadline, rpc::Callback<StepEvents> callback) override {
+    client_.trace(since, deadline, std::move(callback));
+  }
   void shutdown(Duration deadline, rpc::Callback<Ok> callback) override {
     client_.shutdown(deadline, std::move(callback));
   }
@@ -79,6 +82,9 @@ class LocalPort final : public RankPort {
   }
   void stats(Duration, rpc::Callback<rpc::RankStats> callback) override {
     stage_.tell(StatsCommand{.reply = rpc::Reply<rpc::RankStats>(std::move(callback))});
+  }
+  void trace(uint64_t since, Duration, rpc::Callback<StepEvents> callback) override {
+    callback(stage_.trace().read(since));
   }
   void shutdown(Duration, rpc::Callback<Ok> callback) override {
     stage_.tell(ShutdownCommand{.reply = rpc::Reply<Ok>(std::move(callback))});

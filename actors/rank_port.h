@@ -23,6 +23,7 @@ class RankPort {
                       rpc::Callback<Ok> callback) = 0;
   virtual void cancel(uint64_t request_id, Duration deadline, rpc::Callback<Ok> callback) = 0;
   virtual void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) = 0;
+  virtual void trace(uint64_t since, Duration deadline, rpc::Callback<StepEvents> callback) = 0;
   virtual void shutdown(Duration deadline, rpc::Callback<Ok> callback) = 0;
   virtual void watch(rpc::Callback<Ok> callback) = 0;
 };

@@ -87,8 +87,8 @@ rpc::LinkReport link_report(const graph::EdgePlan& edge, bool outgoing, const Li
 }  // namespace
 
 RankStage::RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
-                     const Clock& clock)
-    : clock_(clock), waiter_(std::move(waiter)), links_(std::move(hub)) {}
+                     std::shared_ptr<StepTrace> trace, const Clock& clock)
+    : clock_(clock), waiter_(std::move(waiter)), trace_(std::move(trace)), links_(std::move(hub)) {}
 
 RankStage::~RankStage() = default;
 
@@ -170,6 +170,7 @@ void RankStage::check_opened() {
 void RankStage::start_running() {
   StageLoopOptions options;
   options.stage = stage_;
+  options.trace = trace_;
   options.is_first = is_first();
   options.is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size();
   if (is_first()) options.sequencer = sequencer_options(plan_, *executor_);

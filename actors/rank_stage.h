@@ -34,9 +34,9 @@ namespace chainpump::actors {
 
 class RankStage {
  public:
-  /// Whoever shares the waiter may wake tick().
+  /// Whoever shares the waiter may wake tick(); whoever shares the trace may read it.
   RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
-            const Clock& clock);
+            std::shared_ptr<StepTrace> trace, const Clock& clock);
   ~RankStage();
 
   void load(LoadCommand command);
@@ -82,6 +82,7 @@ class RankStage {
   graph::Plan plan_;
   StageIndex stage_;
   std::shared_ptr<transport::Waiter> waiter_;
+  std::shared_ptr<StepTrace> trace_;
   RankLinks links_;
   std::unique_ptr<models::StageExecutor> executor_;
   std::unique_ptr<transport::ReceiveLink> input_;  // while opening

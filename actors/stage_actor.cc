@@ -9,9 +9,10 @@ namespace {
 
 StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_ptr<LoopbackHub> hub,
                                          std::shared_ptr<transport::Waiter> waiter,
-                                         const Clock* clock) {
+                                         std::shared_ptr<StepTrace> trace, const Clock* clock) {
   // Made here, in the actor's own thread, and gone with the behaviour, in the same thread.
-  const auto stage = std::make_shared<RankStage>(std::move(hub), std::move(waiter), *clock);
+  const auto stage =
+      std::make_shared<RankStage>(std::move(hub), std::move(waiter), std::move(trace), *clock);
   const auto ticking = std::make_shared<bool>(false);
   const auto settle = [=] {
     if (stage->gone()) return self->quit();
@@ -40,9 +41,10 @@ StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_p
 StageHandle spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,
                         const Clock& clock) {
   auto waiter = std::make_shared<transport::Waiter>(transport::WaiterOptions{});
+  auto trace = std::make_shared<StepTrace>();
   const StageActor actor =
-      system.spawn<caf::detached>(stage_behavior, std::move(hub), waiter, &clock);
-  return StageHandle(actor, std::move(waiter));
+      system.spawn<caf::detached>(stage_behavior, std::move(hub), waiter, trace, &clock);
+  return StageHandle(actor, std::move(waiter), std::move(trace));
 }
 
 }  // namespace chainpump::actors

@@ -13,6 +13,7 @@
 #include "actors/commands.h"
 #include "actors/rank_links.h"
 #include "base/clock.h"
+#include "base/step_trace.h"
 #include "transport/waiter.h"
 
 namespace chainpump::actors {
@@ -29,8 +30,9 @@ using StageActor = caf::typed_actor<
 /// A command that the actor no longer takes answers by its Reply's end.
 class StageHandle {
  public:
-  StageHandle(StageActor actor, std::shared_ptr<transport::Waiter> waiter)
-      : actor_(std::move(actor)), waiter_(std::move(waiter)) {}
+  StageHandle(StageActor actor, std::shared_ptr<transport::Waiter> waiter,
+              std::shared_ptr<const StepTrace> trace)
+      : actor_(std::move(actor)), waiter_(std::move(waiter)), trace_(std::move(trace)) {}
 
   template <typename Command>
   void tell(Command command) const {
@@ -43,10 +45,13 @@ class StageHandle {
     waiter_->wake();
   }
   const StageActor& actor() const { return actor_; }
+  /// What the stage does, to be read beside it.
+  const StepTrace& trace() const { return *trace_; }
 
  private:
   StageActor actor_;
   std::shared_ptr<transport::Waiter> waiter_;
+  std::shared_ptr<const StepTrace> trace_;
 };
 
 StageHandle spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,

@@ -1,5 +1,8 @@
 #include "actors/stage_loop.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/check.h"
 
 namespace chainpump::actors {
@@ -70,8 +73,13 @@ Result<bool> StageLoop::step() {
   return moved;
 }
 
-bool StageLoop::has_slot() {
-  if (!slot_) slot_ = output_->try_acquire();
+/// Whether a step may start; with input there, waiting for a slot is noted for the step's event.
+bool StageLoop::has_slot(bool has_input) {
+  if (!slot_) {
+    slot_ = output_->try_acquire();
+    if (slot_ && credit_from_) credit_until_ = step_clock_.now();
+    if (!slot_ && has_input && !credit_from_) credit_from_ = step_clock_.now();
+  }
   return slot_ != nullptr;
 }
 
@@ -90,18 +98,20 @@ Result<bool> StageLoop::take_result() {
 }
 
 Result<bool> StageLoop::run_scheduled() {
-  if (!has_slot()) return false;
+  if (!has_slot(!sequencer_->idle())) return false;
+  step_clock_.charge(StepPart::transfer);
+  const TimePoint received = step_clock_.last();
   const std::optional<graph::Microbatch> microbatch = sequencer_->next();
   if (!microbatch) return false;
   metadata_.clear();
   encode(*microbatch, metadata_);
-  RETURN_IF_ERROR(run(*microbatch, {}, metadata_));
+  RETURN_IF_ERROR(run(*microbatch, {}, metadata_, received));
   return true;
 }
 
 Result<bool> StageLoop::run_received() {
   if (!frame_) frame_ = input_->try_receive();
-  if (!frame_ || !has_slot()) return false;
+  if (!frame_ || !has_slot(true)) return false;
   const std::unique_ptr<transport::ReceivedFrame> frame = std::move(frame_);
   if (frame->kind() != transport::FrameKind::activation)
     return make_error(ErrorCode::internal, "the input edge carried a frame that is no activation");
@@ -113,12 +123,12 @@ Result<bool> StageLoop::run_received() {
     return make_error(ErrorCode::internal, "a frame of {} tokens carried {} payload bytes, not {}",
                       microbatch.num_tokens(), frame->payload().size(),
                       num_floats * int64_t{sizeof(float)});
-  RETURN_IF_ERROR(run(microbatch, input, frame->metadata()));
+  RETURN_IF_ERROR(run(microbatch, input, frame->metadata(), frame->received_at()));
   return true;
 }
 
 Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float> input,
-                      std::span<std::byte> metadata) {
+                      std::span<std::byte> metadata, TimePoint received) {
   result_.id = microbatch.id;
   result_.slowest = microbatch.slowest;
   result_.slowest_stage = microbatch.slowest_stage;
@@ -133,19 +143,39 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
     output = {reinterpret_cast<float*>(payload.data()), num_floats};
   }
   step_clock_.charge(StepPart::transfer);
+  StepEvent event{.microbatch = microbatch.id,
+                  .num_tokens = microbatch.num_tokens(),
+                  .received = received,
+                  .compute_from = step_clock_.last()};
+  const std::optional<TimePoint> credit_from = std::exchange(credit_from_, {});
+  const std::optional<TimePoint> credit_until = std::exchange(credit_until_, {});
+  const bool waited = credit_until && *credit_until > received;
+  event.credit_from = waited ? std::max(*credit_from, received) : event.compute_from;
+  event.credit_until = waited ? *credit_until : event.compute_from;
   RETURN_IF_ERROR(executor_.run(microbatch, input, output, result_));
   const Duration spent = step_clock_.charge(StepPart::compute);
+  event.compute_until = step_clock_.last();
+  RETURN_IF_ERROR(send(microbatch.id, metadata, output, spent));
+  step_clock_.charge(StepPart::transfer);
+  event.sent = step_clock_.last();
+  if (options_.trace) options_.trace->record(event);
   ++steps_;
   tokens_ += static_cast<uint64_t>(microbatch.num_tokens());
+  return ok_status();
+}
+
+/// To the stage after, or what the last stage made to the first.
+Status StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata,
+                       std::span<const float> output, Duration spent) {
   if (!options_.is_last) {
     graph::note_step_time(metadata, spent, options_.stage);
-    return output_->send(std::move(slot_), transport::FrameKind::activation, microbatch.id,
-                         metadata, static_cast<int64_t>(output.size_bytes()));
+    return output_->send(std::move(slot_), transport::FrameKind::activation, microbatch, metadata,
+                         static_cast<int64_t>(output.size_bytes()));
   }
   metadata_.clear();
   encode(result_, metadata_);
   graph::note_step_time(metadata_, spent, options_.stage);
-  return output_->send(std::move(slot_), transport::FrameKind::result, microbatch.id, metadata_, 0);
+  return output_->send(std::move(slot_), transport::FrameKind::result, microbatch, metadata_, 0);
 }
 
 StepPart StageLoop::waiting_for() const {

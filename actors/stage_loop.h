@@ -19,6 +19,7 @@
 #include "actors/step_clock.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "base/step_trace.h"
 #include "graph/sequencer.h"
 #include "models/stage_executor.h"
 #include "transport/link.h"
@@ -28,6 +29,7 @@ namespace chainpump::actors {
 
 struct StageLoopOptions {
   StageIndex stage;
+  std::shared_ptr<StepTrace> trace;  // where each step is recorded; may be null
   bool is_first = false;
   bool is_last = false;
   std::optional<graph::SequencerOptions> sequencer;  // set iff is_first
@@ -81,9 +83,11 @@ class StageLoop {
   Result<bool> run_scheduled();
   Result<bool> run_received();
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
-             std::span<std::byte> metadata);
+             std::span<std::byte> metadata, TimePoint received);
+  Status send(MicrobatchId microbatch, std::span<std::byte> metadata, std::span<const float> output,
+              Duration spent);
   Status check_links() const;
-  bool has_slot();
+  bool has_slot(bool has_input);
   StepPart waiting_for() const;
 
   StageLoopOptions options_;
@@ -103,6 +107,9 @@ class StageLoop {
   graph::StepResult result_;
   graph::Deliveries deliveries_;
   std::vector<std::byte> metadata_;
+  // Of the next step's event: its input has come and found no slot free, since when, until when.
+  std::optional<TimePoint> credit_from_;
+  std::optional<TimePoint> credit_until_;
   uint64_t steps_ = 0;
   uint64_t tokens_ = 0;
 };

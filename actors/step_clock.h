@@ -29,6 +29,9 @@ class StepClock {
     last_ = now;
     return passed;
   }
+  TimePoint now() const { return clock_.now(); }
+  /// When charge() was called last.
+  TimePoint last() const { return last_; }
   Duration spent(StepPart part) const { return spent_[static_cast<size_t>(part)]; }
   Duration total() const {
     Duration sum{0};

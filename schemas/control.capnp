@@ -73,6 +73,10 @@ interface Rank {
   # Never returns normally: fails with the reason once the rank can no longer serve, at once if that
   # is so already, and with cancelled when it shuts down. disconnected: a link broke, and the
   # neighbour's death may be the cause. Any time after load.
+
+  trace @8 (since :UInt64) -> (events :StepEvents);
+  # What the stage did step by step, from event number `since` (0: the oldest that is there), at
+  # most 4,096 events; ask again from `next`. Any time after hello; does not disturb the stage.
 }
 
 interface ProgressSink {
@@ -264,6 +268,25 @@ struct StageReport {
   bubbleCreditNs @13 :Int64; # idle: the stage after has no free slot
   bubbleOtherNs @14 :Int64;
   wallNs @15 :Int64;         # since the first microbatch; the sum of the five above
+}
+
+struct StepEvents {
+  events @0 :List(StepEvent);  # in order
+  next @1 :UInt64;           # the number to ask for next
+  lost @2 :UInt64;           # asked for, but overwritten: a rank keeps the last 8,192
+  nowNs @3 :Int64;           # at the rank, on the clock of the events: monotonic, one per machine
+}
+
+struct StepEvent {
+  # One microbatch through one stage. Times in nanoseconds of the rank's monotonic clock.
+  microbatch @0 :UInt64;
+  numTokens @1 :Int32;
+  receivedNs @2 :Int64;      # at the first stage: when it was put together
+  creditFromNs @3 :Int64;    # waited for a free slot of the stage after; equal if it did not
+  creditUntilNs @4 :Int64;
+  computeFromNs @5 :Int64;
+  computeUntilNs @6 :Int64;
+  sentNs @7 :Int64;
 }
 
 struct LinkReport {

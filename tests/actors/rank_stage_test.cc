@@ -70,7 +70,8 @@ struct Ranks {
     plan = make_chain_plan(folder / "tiny.gguf", num_stages, shape.layers);
     for (int32_t i = 0; i < num_stages; ++i)
       stages.push_back(std::make_unique<RankStage>(
-          hub, std::make_shared<transport::Waiter>(transport::WaiterOptions{}), steady_clock()));
+          hub, std::make_shared<transport::Waiter>(transport::WaiterOptions{}),
+          std::make_shared<StepTrace>(), steady_clock()));
   }
 
   Answer<rpc::LoadReport> load(int32_t stage) {

@@ -70,6 +70,13 @@ struct FakeRank final : RankHandler {
     reply(Ok{});
   }
   void on_stats(Reply<RankStats> reply) override { held_stats = std::move(reply); }
+  void on_trace(uint64_t since, Reply<StepEvents> reply) override {
+    const auto at = [](int64_t ns) { return TimePoint{Duration(ns)}; };
+    reply(StepEvents{.events = {{MicrobatchId(9), 7, at(1), at(2), at(3), at(4), at(5), at(6)}},
+                     .next = since + 1,
+                     .lost = 3,
+                     .now = at(8)});
+  }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
   void on_watch(Reply<Ok> reply) override { held_watch = std::move(reply); }
 
@@ -190,6 +197,20 @@ BOOST_AUTO_TEST_CASE(a_full_sink_says_overloaded) {
   BOOST_TEST(
       (f.rank.held_sink.push(std::vector<TokenResult>(5)).error().code == ErrorCode::overloaded));
   BOOST_TEST(f.rank.held_sink.push(std::vector<TokenResult>(4)).ok());
+}
+
+BOOST_AUTO_TEST_CASE(a_trace_comes_back_whole) {
+  Fixture f;
+  BOOST_REQUIRE(f.hello().ok());
+  const auto part = f.call<StepEvents>([&](auto done) { f.client->trace(1ull << 40, 5s, done); });
+  BOOST_REQUIRE(part.ok());
+  BOOST_REQUIRE_EQUAL(part->events.size(), 1u);
+  const auto at = [](int64_t ns) { return TimePoint{Duration(ns)}; };
+  BOOST_TEST(
+      (part->events[0] == StepEvent{MicrobatchId(9), 7, at(1), at(2), at(3), at(4), at(5), at(6)}));
+  BOOST_TEST(part->next == (1ull << 40) + 1);
+  BOOST_TEST(part->lost == 3u);
+  BOOST_TEST((part->now == at(8)));
 }
 
 BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {

@@ -24,6 +24,7 @@ struct IdleRank final : RankHandler {
   void on_submit(GenerateRequest, ResultSinkHandle, Reply<Ok> reply) override { reply(Ok{}); }
   void on_cancel(uint64_t, Reply<Ok> reply) override { reply(Ok{}); }
   void on_stats(Reply<RankStats> reply) override { reply(RankStats{}); }
+  void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
   void on_watch(Reply<Ok> reply) override { watch = std::move(reply); }
   void hold(Reply<LoadReport>& reply) {

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "base/step_trace.h"
 #include "schemas/control.capnp.h"
 #include "transport/rpc/control_types.h"
 
@@ -44,6 +45,10 @@ void write(schema::LinkReport::Builder out, const LinkReport& in);
 void read(schema::LinkReport::Reader in, LinkReport& out);
 void write(schema::RankStats::Builder out, const RankStats& in);
 void read(schema::RankStats::Reader in, RankStats& out);
+void write(schema::StepEvent::Builder out, const StepEvent& in);
+void read(schema::StepEvent::Reader in, StepEvent& out);
+void write(schema::StepEvents::Builder out, const StepEvents& in);
+void read(schema::StepEvents::Reader in, StepEvents& out);
 
 template <typename ListBuilder, typename T>
 void write_list(ListBuilder out, const std::vector<T>& in) {

@@ -282,6 +282,19 @@ void RankClient::stats(Duration deadline, Callback<RankStats> callback) {
                            });
 }
 
+void RankClient::trace(uint64_t since, Duration deadline, Callback<StepEvents> callback) {
+  thread_->call<StepEvents>(connection_, "trace", deadline, std::move(callback),
+                            [since](schema::Rank::Client& rank) {
+                              auto request = rank.traceRequest();
+                              request.setSince(since);
+                              return request.send().then([](auto&& response) {
+                                StepEvents events;
+                                read(response.getEvents(), events);
+                                return events;
+                              });
+                            });
+}
+
 void RankClient::shutdown(Duration deadline, Callback<Ok> callback) {
   thread_->call<Ok>(connection_, "shutdown", deadline, std::move(callback),
                     [](schema::Rank::Client& rank) {

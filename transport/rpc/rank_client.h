@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "base/step_trace.h"
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
 
@@ -76,6 +77,8 @@ class RankClient {
               Callback<Ok> callback);
   void cancel(uint64_t request_id, Duration deadline, Callback<Ok> callback);
   void stats(Duration deadline, Callback<RankStats> callback);
+  /// What the stage did, from event number `since` on.
+  void trace(uint64_t since, Duration deadline, Callback<StepEvents> callback);
   void shutdown(Duration deadline, Callback<Ok> callback);
   /// The callback comes when the rank can serve no longer, with the reason; never with ok. No
   /// deadline: it is open as long as the connection is.

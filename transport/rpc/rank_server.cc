@@ -238,6 +238,15 @@ class RankServer final : public schema::Rank::Server {
     });
   }
 
+  kj::Promise<void> trace(TraceContext context) override {
+    check_greeted(context);
+    auto [promise, reply] = make_reply<StepEvents>();
+    serving_.handler.on_trace(context.getParams().getSince(), std::move(reply));
+    return promise.then([context](Result<StepEvents> result) mutable {
+      write(context.getResults().initEvents(), value_of(result));
+    });
+  }
+
   kj::Promise<void> shutdown(ShutdownContext context) override {
     check_greeted(context);
     auto [promise, reply] = make_reply<Ok>();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/step_trace.h"
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
 
@@ -83,6 +84,7 @@ class RankHandler {
   /// Also called, with nobody waiting, when the caller of an unanswered submit drops it or goes.
   virtual void on_cancel(uint64_t request_id, Reply<Ok> reply) = 0;
   virtual void on_stats(Reply<RankStats> reply) = 0;
+  virtual void on_trace(uint64_t since, Reply<StepEvents> reply) = 0;
   /// After the answer has been sent serve_rank() returns.
   virtual void on_shutdown(Reply<Ok> reply) = 0;
   /// Answered, with an error, when this rank can no longer serve.
