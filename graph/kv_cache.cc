@@ -1,11 +1,10 @@
 #include "graph/kv_cache.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
+#include "graph/token_hash.h"
 
 namespace chainpump::graph {
 
@@ -52,8 +51,7 @@ void KvCache::check_conserved() const {
 // on the next block's before this block's look-up has come back from memory.
 ContentId KvCache::content_of(uint64_t salt, ContentId before,
                               std::span<const TokenId> tokens) const {
-  const uint64_t seed = before.value == 0 ? salt : before.hash;
-  const uint64_t hash = XXH3_64bits_withSeed(tokens.data(), tokens.size_bytes(), seed);
+  const uint64_t hash = chained_hash(before.value == 0 ? salt : before.hash, tokens);
   return {.value = 0, .hash = hash & options_.hash_mask};
 }
 

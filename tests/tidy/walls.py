@@ -35,7 +35,7 @@ LIBRARIES = {
     "Beast and Asio": (("boost/beast", "boost/asio"), ("gateway/http/",), "HTTP ends at its wall"),
     "torch": (("torch/", "ATen/", "c10/"), ("kernels/torch/",), "one shared library shows no torch"),
     "CUDA": (("cuda", "nvml"), ("kernels/cuda/", "transport/ucx/"), "raw views elsewhere"),
-    "xxHash": (("xxhash",), ("models/panel_cache/", "graph/kv_cache.cc"), "one hash of weights, one of tokens"),
+    "xxHash": (("xxhash",), ("models/panel_cache/", "graph/token_hash.cc"), "one hash of weights, one of tokens"),
     "utf8proc": (("utf8proc",), ("models/",), "text is a model's affair"),
     "CLI11": (("CLI/",), ("cli/",), "flags are parsed once, in cli/"),
     "nlohmann-json": (("nlohmann/",), ("graph/", "actors/", "gateway/", "cli/", "models/"), "not in base, kernels, transport"),
