@@ -1,7 +1,7 @@
 """Figures of this tree side by side with its peers on this machine: medians of interleaved runs, both
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
-  bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [tokenizer] [context]
+  bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [cores] [tokenizer] [context]
 
 No section named: all.
 """
@@ -156,6 +156,13 @@ def link(rounds):
         print("  " + line)
 
 
+def cores(rounds):
+    del rounds  # the program takes medians by itself
+    print("\nThe scheduler's parts on their own (prefix look-up: at most 10 ns per matched token)")
+    for line in programs.call([programs.CORES]).splitlines():
+        print("  " + line)
+
+
 def tokenizer(rounds):
     """Encoding on one thread: the same vocabulary and merges on all sides, texts of about 2 MiB each."""
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +202,7 @@ def context(rounds):
                 print(f"  kv {kv}: {metric} at {long} / at {short}: {kept[0]:.2f} (wanted {wanted:.1f}); theirs {theirs[0]:.2f}")
 
 
-SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link, "tokenizer": tokenizer, "context": context}
+SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link, "cores": cores, "tokenizer": tokenizer, "context": context}
 
 
 def main():

@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = pathlib.Path(os.environ.get("CHAINPUMP_TEST_PROGRAM", ROOT / "build/release/chainpump"))
 MODEL = pathlib.Path(os.environ.get("CHAINPUMP_TEST_MODEL", ROOT / ".venv/model.gguf"))
 EXECUTOR = PROGRAM.parent / "tests/models/executor_bench"
+CORES = PROGRAM.parent / "tests/graph/core_bench"
 PEERS = pathlib.Path(os.environ.get("CHAINPUMP_PEERS", ROOT / ".cache/peers/build/bin"))
 PEER_PACKAGES = pathlib.Path(os.environ.get("CHAINPUMP_PEER_PACKAGES", ROOT / ".cache/peers/python"))
 PREFILL_TOKENS = 512

@@ -281,6 +281,16 @@ BOOST_AUTO_TEST_CASE(content_ids_are_never_used_again) {
   BOOST_TEST(old_id.value != new_id.value);
 }
 
+BOOST_AUTO_TEST_CASE(hashes_depend_on_salt_and_beginning) {
+  KvCache cache(small_options());
+  const auto tokens = tokens_from(0, 4);
+  const ContentId one = cache.publish(1, {}, tokens, *cache.allocate());
+  const ContentId two = cache.publish(2, {}, tokens, *cache.allocate());
+  const ContentId after = cache.publish(1, one, tokens, *cache.allocate());
+  BOOST_TEST(one.hash != two.hash);
+  BOOST_TEST(one.hash != after.hash);
+}
+
 BOOST_AUTO_TEST_CASE(clear_forgets_all_content_and_no_reference) {
   KvCache cache(small_options());
   const auto kept = filled(cache, tokens_from(0, 8));

@@ -178,6 +178,39 @@ BOOST_AUTO_TEST_CASE(a_coefficient_held_at_zero_leaves_its_share_to_the_others) 
   BOOST_TEST(off_by(cost.coefficients().attended_s, truth.attended_s) < 0.02);
 }
 
+// A cost that falls below what any overhead >= 0 allows: the tokens' cost alone must then come as
+// near as it can, which is less than what it would be beside a negative overhead.
+BOOST_AUTO_TEST_CASE(what_a_negative_coefficient_would_explain_the_others_must) {
+  std::mt19937 random(9);
+  StepCost cost({.overhead_s = 1e-4, .token_s = 1e-6, .attended_s = 0});
+  double sum = 0;
+  for (int i = 0; i < 4000; ++i) {
+    StepWork work;
+    work.add(500 + random() % 1500, 0);
+    const double spent_s = 8e-6 * static_cast<double>(work.tokens) - 1e-3;
+    cost.observe(work, nanoseconds_of(spent_s));
+    if (i >= 3000) sum += cost.predict_s(work) / spent_s - 1;
+  }
+  BOOST_TEST(cost.coefficients().overhead_s == 0);
+  BOOST_TEST(std::abs(sum / 1000) < 0.05);
+}
+
+// Too short ones too: they are not damped by being small beside what was predicted.
+BOOST_AUTO_TEST_CASE(outliers_move_predictions_by_less_than_a_percent) {
+  std::mt19937 random(13);
+  std::normal_distribution<double> noise(1, 0.05);
+  StepCost cost(kTruth);
+  double sum = 0;
+  for (int i = 0; i < 8000; ++i) {
+    const StepWork work = any_work(random);
+    double factor = noise(random);
+    if (random() % 25 == 0) factor *= random() % 2 == 0 ? 10 : 0.1;
+    cost.observe(work, nanoseconds_of(cost_s(kTruth, work) * factor));
+    if (i >= 4000) sum += cost.predict_s(work) / cost_s(kTruth, work) - 1;
+  }
+  BOOST_TEST(std::abs(sum / 4000) < 0.01);
+}
+
 // Against trying every size.
 BOOST_AUTO_TEST_CASE(tokens_within_is_the_largest_chunk_that_fits) {
   const std::vector<StepCost::Coefficients> costs = {
