@@ -13,6 +13,8 @@ namespace {
 // Predictions are no better than that.
 constexpr double kAlikeShare = 0.05;
 constexpr double kAlikeS = 1e-3;
+// A lane that has said nothing since so many requests is not to be given more.
+constexpr size_t kMaxUnseen = 4096;
 
 }  // namespace
 
@@ -124,7 +126,8 @@ Result<Route> Router::route(const RouteRequest& request) {
   }
   std::vector<Candidate> candidates;
   for (size_t i = 0; i < lanes_.size(); ++i)
-    if (lanes_[i].state == LaneState::serving) candidates.push_back(weigh(i, request, num_seen[i]));
+    if (lanes_[i].state == LaneState::serving && lanes_[i].unseen.size() < kMaxUnseen)
+      candidates.push_back(weigh(i, request, num_seen[i]));
   if (candidates.empty()) return none_serves();
   const Candidate& best = best_of(candidates);
 
@@ -142,13 +145,16 @@ Result<Route> Router::route(const RouteRequest& request) {
 }
 
 Error Router::none_serves() const {
-  const auto num_draining = std::count_if(lanes_.begin(), lanes_.end(), [](const Lane& lane) {
-    return lane.state == LaneState::draining;
-  });
+  size_t num_draining = 0;
+  size_t num_silent = 0;
+  for (const Lane& lane : lanes_) {
+    if (lane.state == LaneState::draining) ++num_draining;
+    if (lane.state == LaneState::serving) ++num_silent;
+  }
   return make_error(
       ErrorCode::overloaded,
-      "no lane takes requests now: {} of {} drain, the others are not up; retry later",
-      num_draining, lanes_.size());
+      "no lane takes requests now: of {}, {} drain, {} do not answer, {} are not up; retry later",
+      lanes_.size(), num_draining, num_silent, lanes_.size() - num_draining - num_silent);
 }
 
 std::optional<LaneId> Router::lane_of(RequestId id) const {

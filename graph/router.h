@@ -74,7 +74,8 @@ class Router {
   void on_stats(LaneId lane, const LaneStats& stats);
 
   /// Chooses a lane and counts the request as given to it; one that has a lane keeps it (nothing
-  /// is counted again). overloaded if no lane takes new requests.
+  /// is counted again). overloaded if no lane takes new requests: none serves, or none of them has
+  /// said a word since thousands.
   Result<Route> route(const RouteRequest& request);
   /// Where it is, if it is anywhere.
   std::optional<LaneId> lane_of(RequestId id) const;

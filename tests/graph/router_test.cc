@@ -57,7 +57,8 @@ BOOST_AUTO_TEST_CASE(refuses_while_no_lane_serves) {
   const auto refused = router.route({.id = RequestId(1), .prompt = prompt});
   BOOST_TEST_REQUIRE(!refused.ok());
   BOOST_TEST((refused.error().code == ErrorCode::overloaded));
-  BOOST_TEST(refused.error().message.find("1 of 2 drain") != std::string::npos);
+  BOOST_TEST(refused.error().message.find("of 2, 1 drain, 0 do not answer, 1 are not up") !=
+             std::string::npos);
   BOOST_TEST(router.num_requests() == 0u);
 }
 
@@ -151,6 +152,21 @@ BOOST_AUTO_TEST_CASE(what_a_lane_reports_is_not_counted_twice) {
   const Route route = f.route(tokens_from(600, 100));
   BOOST_TEST(route.lane.value == 0);
   BOOST_TEST(route.first_token_s == 0.1, boost::test_tools::tolerance(1e-9));
+}
+
+BOOST_AUTO_TEST_CASE(a_lane_that_says_nothing_is_given_no_more) {
+  Fixture f(1);
+  const auto prompt = tokens_from(0, 3);
+  uint64_t count = 0;
+  Result<Route> last = f.router.route({.id = RequestId(1), .prompt = prompt});
+  for (; last.ok() && count < 100'000; ++count)
+    last = f.router.route({.id = RequestId(2 + count), .prompt = prompt});
+  BOOST_TEST_REQUIRE(!last.ok());
+  BOOST_TEST((last.error().code == ErrorCode::overloaded));
+  BOOST_TEST(last.error().message.find("1 do not answer") != std::string::npos);
+  BOOST_TEST(f.router.num_requests() == count);
+  f.report(0, count, 0);
+  BOOST_TEST(f.router.route({.id = RequestId(1'000'000), .prompt = prompt}).ok());
 }
 
 BOOST_AUTO_TEST_CASE(an_impossible_count_does_no_harm) {
