@@ -64,7 +64,8 @@ class StageExecutor {
 /// Loading moves through bytes of this stage's weights; called from the loading thread.
 using LoadProgress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
 
-/// Opens `model_path` (GGUF), reads only the tensors of `spec`, and packs them.
+/// Opens `model_path` (GGUF), reads only the tensors of `spec`, and packs them; or makes a stage
+/// that sleeps, if the path names such a model (models/sleep/sleep_model.h).
 /// bad_file naming the tensor, no_room, or unimplemented naming the architecture or type.
 Result<std::unique_ptr<StageExecutor>> load_stage(const std::string& model_path,
                                                   const StageSpec& spec,

@@ -13,6 +13,7 @@
 #include "graph/planner.h"
 #include "models/gguf/gguf.h"
 #include "models/llama/profile.h"
+#include "models/sleep/sleep_model.h"
 #include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
@@ -131,6 +132,31 @@ std::vector<TokenId> generate(Runtime& runtime, SequenceRequest what) {
 }
 
 }  // namespace
+
+BOOST_AUTO_TEST_CASE(sleeping_stages_say_what_the_sequences_decide) {
+  const Model model;
+  for (const int32_t stages : {1, 2, 5}) {
+    graph::Plan plan = plan_for(model.path(), stages);
+    plan.model_path = models::sleep_model_name({{1e-4, 0, 0}, {}, {}, {0, 1e-6, 0}, {}});
+    const auto runtime = start_ready(plan);
+    std::vector<Listener> listeners(6);
+    const auto prompt_tokens = [](size_t i) { return static_cast<int32_t>(20 + i * 9); };
+    for (size_t i = 0; i < listeners.size(); ++i)
+      runtime->submit(request(prompt_tokens(i), 30), kPatience, listeners[i].callbacks());
+    for (size_t i = 0; i < listeners.size(); ++i) {
+      const Result<Ok> end = listeners[i].wait_end();
+      BOOST_REQUIRE_MESSAGE(end.ok(), why(end));
+      models::SleepHash hash(42, 0);
+      for (const TokenId token : request(prompt_tokens(i), 30).prompt) hash.add(token);
+      std::vector<TokenId> expected;
+      for (int32_t n = 0; n < 30; ++n) {
+        expected.push_back(hash.next());
+        hash.add(expected.back());
+      }
+      BOOST_TEST(listeners[i].tokens == expected);
+    }
+  }
+}
 
 BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_the_cut) {
   const Model model;

@@ -150,6 +150,7 @@ class Refusals(Contract):
     def test_files(self):
         self.refused(3, ["run", "/no/graph.yaml", "--prompt", "a"], "/no/graph.yaml")
         self.refused(3, ["run", "demo", "--model", "/no/model.gguf", "--prompt", "a"], "/no/model.gguf")
+        self.refused(3, ["run", "demo", "--model", "sleep:0,0,0", "--prompt", "a"], "sleep:0,0,0")
         self.refused(3, ["run", "demo", "--model", "/dev/zero", "--prompt", "a"], "/dev/zero")
         self.refused(3, ["run", "demo", "--model", "/tmp", "--prompt", "a"], "/tmp")
         self.refused(3, ["run", "demo", *MODEL, "--prompt-file", "/no/prompt"], "/no/prompt")
