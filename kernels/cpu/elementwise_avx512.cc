@@ -22,23 +22,118 @@ inline BlockRange range_of(__m512 x0, __m512 x1) {
       _mm512_reduce_max_epi32(_mm512_max_epi32(magnitude_bits(x0), magnitude_bits(x1)))));
 }
 
+// One block of 32.
+void quantize_one(const float* x, int8_t* out, ActivationMeta* meta) {
+  const __m512 x0 = _mm512_loadu_ps(x);
+  const __m512 x1 = _mm512_loadu_ps(x + 16);
+  const BlockRange range = range_of(x0, x1);
+  const __m512 inverse = _mm512_set1_ps(inverse_of(range, kInt8Steps));
+  const auto mask = static_cast<__mmask16>(range.usable ? 0xffff : 0);
+  const __m512i q0 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x0, inverse));
+  const __m512i q1 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x1, inverse));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(q0));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16), _mm512_cvtepi32_epi8(q1));
+  *meta = meta_of(range, kInt8Steps, _mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1));
+}
+
+constexpr int kFour = 4;  // blocks that share their reductions and divisions
+
+inline __m512i larger_pairs(__m512i a, __m512i b) {
+  return _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+
+// The largest lane of each of four vectors, none negative.
+inline __m128i largest_of(const __m512i* v) {
+  const __m512i ab = larger_pairs(v[0], v[1]);
+  const __m512i cd = larger_pairs(v[2], v[3]);
+  const __m512i lanes =
+      _mm512_max_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i half =
+      _mm256_max_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64(lanes, 1));
+  return _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+// 64 columns as bytes in their order.
+inline __m512i to_bytes(const __m512i* q) {
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i packed =
+      _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
+  return _mm512_permutexvar_epi32(order, packed);
+}
+
+// Sums of 16 bytes each, plus 16 * 128, in the even dwords of the four 128-bit lanes.
+inline __m512i sum_sixteens(__m512i bytes) {
+  const __m512i offset = _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(0x80)));
+  const __m512i sums = _mm512_sad_epu8(offset, _mm512_setzero_si512());
+  return _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
+}
+
+// The metas of four blocks as vectors, to the first `count` of their places.
+void store_metas(__m128 scale, __m128i first, __m128i total, int count, int64_t step,
+                 ActivationMeta* metas) {
+  const __m128i zero = _mm_setzero_si128();
+  __m128 r0 = scale;
+  __m128 r1 = _mm_mul_ps(scale, _mm_cvtepi32_ps(total));
+  __m128 r2 = _mm_castsi128_ps(_mm_sub_epi32(zero, total));
+  __m128 r3 = _mm_castsi128_ps(_mm_sub_epi32(zero, first));
+  _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+  const __m128 rows[kFour] = {r0, r1, r2, r3};
+  for (int i = 0; i < count; ++i) _mm_store_ps(reinterpret_cast<float*>(metas + i * step), rows[i]);
+}
+
+// Up to four blocks of 32, bits as of quantize_one(); false, with nothing done, if one of them has
+// no usable range.
+inline bool quantize_four(const float* x, int count, int64_t step, int8_t* quants,
+                          ActivationMeta* metas) {
+  __m512 v[2 * kFour];
+  __m512i largest[kFour];
+#pragma GCC unroll 4
+  for (int i = 0; i < kFour; ++i) {
+    const float* in = x + (i < count ? i : 0) * kBlockCols;
+    v[2 * i] = _mm512_loadu_ps(in);
+    v[2 * i + 1] = _mm512_loadu_ps(in + 16);
+    largest[i] = _mm512_max_epi32(magnitude_bits(v[2 * i]), magnitude_bits(v[2 * i + 1]));
+  }
+  const __m128i bits = largest_of(largest);
+  const __m128 magnitude = _mm_castsi128_ps(bits);
+  const __mmask8 usable = _mm_cmp_ps_mask(magnitude, _mm_set1_ps(1e-30f), _CMP_GE_OQ) &
+                          _mm_cmplt_epi32_mask(bits, _mm_set1_epi32(0x7f800000));
+  if (usable != 0xf) return false;
+  const __m128 inverse = _mm_div_ps(_mm_set1_ps(kInt8Steps), magnitude);
+  __m512i q[2 * kFour];
+#pragma GCC unroll 8
+  for (int i = 0; i < 2 * kFour; ++i) {
+    const __m512 factor = _mm512_broadcastss_ps(_mm_permutevar_ps(inverse, _mm_set1_epi32(i / 2)));
+    q[i] = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], factor));
+  }
+  const __m512i bytes[2] = {to_bytes(q), to_bytes(q + 4)};
+  const __m256i parts[kFour] = {
+      _mm512_castsi512_si256(bytes[0]), _mm512_extracti64x4_epi64(bytes[0], 1),
+      _mm512_castsi512_si256(bytes[1]), _mm512_extracti64x4_epi64(bytes[1], 1)};
+  for (int i = 0; i < count; ++i)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(quants + i * step * kBlockCols), parts[i]);
+  // The sums of the four first halves, then of the four second.
+  const __m512i pick = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 28, 20, 12, 4, 24, 16, 8, 0);
+  const __m256i sums = _mm512_castsi512_si256(
+      _mm512_permutex2var_epi32(sum_sixteens(bytes[0]), pick, sum_sixteens(bytes[1])));
+  const __m128i offset = _mm_set1_epi32(16 * 128);
+  const __m128i first = _mm_sub_epi32(_mm256_castsi256_si128(sums), offset);
+  const __m128i second = _mm_sub_epi32(_mm256_extracti128_si256(sums, 1), offset);
+  store_metas(_mm_div_ps(magnitude, _mm_set1_ps(kInt8Steps)), first, _mm_add_epi32(first, second),
+              count, step, metas);
+  return true;
+}
+
 }  // namespace
 
 void quantize_row(const float* x, int64_t num_blocks, int64_t step, int8_t* quants,
                   ActivationMeta* metas) {
-  for (int64_t b = 0; b < num_blocks; ++b) {
-    const __m512 x0 = _mm512_loadu_ps(x + b * 32);
-    const __m512 x1 = _mm512_loadu_ps(x + b * 32 + 16);
-    const BlockRange range = range_of(x0, x1);
-    const __m512 inverse = _mm512_set1_ps(inverse_of(range, kInt8Steps));
-    const auto mask = static_cast<__mmask16>(range.usable ? 0xffff : 0);
-    const __m512i q0 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x0, inverse));
-    const __m512i q1 = _mm512_maskz_cvtps_epi32(mask, _mm512_mul_ps(x1, inverse));
+  for (int64_t b = 0; b < num_blocks; b += kFour) {
+    const int count = static_cast<int>(num_blocks - b < kFour ? num_blocks - b : kFour);
     int8_t* out = quants + b * step * kBlockCols;
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(q0));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16), _mm512_cvtepi32_epi8(q1));
-    metas[b * step] =
-        meta_of(range, kInt8Steps, _mm512_reduce_add_epi32(q0), _mm512_reduce_add_epi32(q1));
+    if (quantize_four(x + b * kBlockCols, count, step, out, metas + b * step)) continue;
+    for (int i = 0; i < count; ++i)
+      quantize_one(x + (b + i) * kBlockCols, out + i * step * kBlockCols, metas + (b + i) * step);
   }
 }
 

@@ -100,7 +100,8 @@ void ActivationBuffer::convert(ActivationForm form, const float* row, int64_t to
 
 void matmul(TeamMember& member, const PackedMatrix& w, const ActivationBuffer& x,
             int64_t num_tokens, float* y, int64_t y_stride, Store store) {
-  matmul_rows(w, x, num_tokens, share_of(member, w.rows(), kRowGranule), y, y_stride, store);
+  const Range mine = share_of(member, w.rows(), kRowGranule);
+  matmul_rows(w, x, num_tokens, mine, y + mine.begin, y_stride, store);
 }
 
 void matmul_rows(const PackedMatrix& w, const ActivationBuffer& x, int64_t num_tokens, Range rows,
@@ -112,31 +113,34 @@ void matmul_rows(const PackedMatrix& w, const ActivationBuffer& x, int64_t num_t
   CHECK_LE(num_tokens, in.max_tokens);
   CHECK_EQ(rows.begin % kPanelRows, 0);
   CHECK(rows.end == impl.view.rows || (rows.end % kPanelRows == 0 && rows.end < impl.view.rows));
-  const Range mine{rows.begin / kPanelRows, (rows.end + kPanelRows - 1) / kPanelRows};
+  PanelView view = impl.view;  // of these rows, as if there were no others
+  view.data += rows.begin / kPanelRows * view.panel_bytes;
+  view.rows = rows.end - rows.begin;
+  const int64_t num_panels = (view.rows + kPanelRows - 1) / kPanelRows;
   const KernelTable& table = kernel_table(impl.isa);
   const Output out{y, y_stride, store == Store::add};
   switch (impl.form) {
     case ActivationForm::f32:
       return table.matmul_f32(
-          impl.view, {reinterpret_cast<const float*>(in.floats.data()), num_tokens, impl.view.cols},
-          mine.begin, mine.end, out);
+          view, {reinterpret_cast<const float*>(in.floats.data()), num_tokens, view.cols}, 0,
+          num_panels, out);
     case ActivationForm::int8:
-      return table.matmul_int8(impl.view,
+      return table.matmul_int8(view,
                                {reinterpret_cast<const int8_t*>(in.quants.data()),
                                 reinterpret_cast<const ActivationMeta*>(in.metas.data()),
-                                num_tokens, impl.view.cols / kBlockCols, 1},
-                               mine.begin, mine.end, out);
+                                num_tokens, view.cols / kBlockCols, 1},
+                               0, num_panels, out);
     case ActivationForm::int16:
-      return table.matmul_int8(impl.view,
+      return table.matmul_int8(view,
                                {reinterpret_cast<const int8_t*>(in.wide_quants.data()),
                                 reinterpret_cast<const ActivationMeta*>(in.wide_metas.data()),
-                                num_tokens, impl.view.cols / kBlockCols, 2},
-                               mine.begin, mine.end, out);
+                                num_tokens, view.cols / kBlockCols, 2},
+                               0, num_panels, out);
     case ActivationForm::bf16:
-      return table.matmul_bf16(impl.view,
-                               {reinterpret_cast<const uint16_t*>(in.halves.data()), num_tokens,
-                                (impl.view.cols + 1) / 2},
-                               mine.begin, mine.end, out);
+      return table.matmul_bf16(
+          view,
+          {reinterpret_cast<const uint16_t*>(in.halves.data()), num_tokens, (view.cols + 1) / 2}, 0,
+          num_panels, out);
   }
 }
 

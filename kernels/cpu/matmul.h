@@ -127,8 +127,9 @@ enum class Store : uint8_t { assign, add };  // y = xW or y += xW (one addition 
 /// Rows of a product are shared in multiples of this.
 inline constexpr int64_t kRowGranule = 16;
 
-/// Columns `rows` (from a multiple of kRowGranule) of y, by the calling thread alone: so that what
-/// it does next with them needs no barrier. y as below, not moved by rows.begin.
+/// The products with `rows` of w alone (from a multiple of kRowGranule), by the calling thread: so
+/// that what it does next with them needs no barrier. y: [num_tokens, rows.end - rows.begin], row
+/// stride y_stride, so that a piece may lie together in a cache.
 void matmul_rows(const PackedMatrix& w, const ActivationBuffer& x, int64_t num_tokens, Range rows,
                  float* y, int64_t y_stride, Store store);
 

@@ -142,6 +142,14 @@ inline void fetch_ahead(const std::byte* at) {
     _mm_prefetch(reinterpret_cast<const char*>(at + kAheadBytes + line), _MM_HINT_T0);
 }
 
+// Asks for the lines that are written at the end: outputs of prefill lie in L3 or behind.
+template <int kTokens>
+inline void fetch_outputs(const Output& y) {
+  if constexpr (kTokens < 8) return;
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) asm volatile("prefetchw %0" : : "m"(y.data[t * y.stride]));
+}
+
 // Tokens [0, kTokens) of a tile times one panel.
 template <QuantBits kBits, ScaleKind kScale, int kTerms, int kTokens>
 void panel_times_tokens(const PanelView& w, const std::byte* panel, const int8_t* quants,
@@ -154,6 +162,7 @@ void panel_times_tokens(const PanelView& w, const std::byte* panel, const int8_t
   constexpr int64_t kBlocks = kUnitBlocks[static_cast<int>(kScale)];
   constexpr int64_t kScaleBytes = kUnitScaleBytes[static_cast<int>(kScale)];
   const std::byte* unit = nullptr;
+  fetch_outputs<kTokens>(y);
   __m512 acc[kTokens];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) acc[t] = _mm512_setzero_ps();

@@ -20,6 +20,8 @@ using kernels::cpu::TeamMember;
 // Members share columns in pieces that every activation form can be converted in.
 constexpr int64_t kColumnGranule = 32;
 static_assert(kColumnGranule % kRowGranule == 0);
+// Of gate, and as many of up: what both come to stays in L2 beside the activations.
+constexpr int64_t kPieceFloats = 65536;
 
 using Projections = std::initializer_list<const Projection*>;
 
@@ -65,16 +67,16 @@ const ActivationBuffer& norm_rows(TeamMember& member, const LayerInput& input,
   return convert_rows(member, projections, normed, input.num_tokens, hidden, scratch);
 }
 
-/// y [num_tokens, bias] += bias in columns `part`. Nothing to do for most files.
+/// y [num_tokens, part] += bias of columns `part`. Nothing to do for most files.
 void add_bias(const std::vector<float>& bias, int64_t num_tokens, Range part, float* y,
               int64_t y_stride) {
   if (bias.empty()) return;
   for (int64_t t = 0; t < num_tokens; ++t)
     for (int64_t i = part.begin; i < part.end; ++i)
-      y[t * y_stride + i] += bias[static_cast<size_t>(i)];
+      y[t * y_stride + i - part.begin] += bias[static_cast<size_t>(i)];
 }
 
-/// Columns `part` of y = projection(x), bias added.
+/// y [num_tokens, part] = columns `part` of projection(x), bias added.
 void project(const Projection& projection, const ActivationBuffer& x, int64_t num_tokens,
              Range part, float* y, int64_t y_stride, Store store = Store::assign) {
   matmul_rows(projection.matrix, x, num_tokens, part, y, y_stride, store);
@@ -86,7 +88,7 @@ void project_onto(TeamMember& member, const Projection& projection,
                   const ActivationBuffer& activations, int64_t num_tokens, int64_t hidden,
                   float* x) {
   const Range mine = share_of(member, hidden, kRowGranule);
-  project(projection, activations, num_tokens, mine, x, hidden, Store::add);
+  project(projection, activations, num_tokens, mine, x + mine.begin, hidden, Store::add);
   member.barrier();
 }
 
@@ -124,7 +126,7 @@ void project_qkv(const TeamMember& member, const LayerInput& input, const LayerW
       return std::clamp<int64_t>((at - granule) * kRowGranule, 0, part.size);
     };
     const Range columns{column(mine.begin), column(mine.end)};
-    project(*part.projection, normed, input.num_tokens, columns, y, stride);
+    project(*part.projection, normed, input.num_tokens, columns, y + columns.begin, stride);
     if (part.turns) rotate(input, columns, y, stride, scratch.turns());
     granule += (part.size + kRowGranule - 1) / kRowGranule;
     y += part.size;
@@ -164,15 +166,22 @@ void run_feed_forward(TeamMember& member, const LayerInput& input, const LayerWe
   const int64_t width = input.config->feed_forward_size;
   const ActivationBuffer& normed =
       norm_rows(member, input, weights.ffn_norm, {&weights.gate, &weights.up}, x, scratch);
-  // The same columns of gate and up, so that this member alone can go on with them.
+  // The same columns of gate and up, so that this member alone can go on with them, a piece at a
+  // time: what the products write is still near when it is read.
   const Range mine = share_of(member, width, kColumnGranule);
-  project(weights.gate, normed, n, mine, scratch.gate(), width);
-  project(weights.up, normed, n, mine, scratch.up(), width);
-  for (int64_t t = 0; t < n; ++t) {
-    float* gate = scratch.gate() + t * width;
-    silu_mul(input.isa, gate + mine.begin, scratch.up() + t * width + mine.begin,
-             mine.end - mine.begin, gate + mine.begin);
-    convert_for({&weights.down}, gate, t, n, width, mine, scratch.inner());
+  const int64_t step = std::max(kPieceFloats / n / kColumnGranule, int64_t{1}) * kColumnGranule;
+  float* const row = scratch.of(member).row();
+  for (Range piece{mine.begin, 0}; piece.begin < mine.end; piece.begin = piece.end) {
+    piece.end = std::min(piece.begin + step, mine.end);
+    const int64_t columns = piece.end - piece.begin;
+    float* const gate = scratch.gate() + mine.begin * n;
+    float* const up = scratch.up() + mine.begin * n;
+    project(weights.gate, normed, n, piece, gate, columns);
+    project(weights.up, normed, n, piece, up, columns);
+    for (int64_t t = 0; t < n; ++t) {
+      silu_mul(input.isa, gate + t * columns, up + t * columns, columns, row + piece.begin);
+      convert_for({&weights.down}, row, t, n, width, piece, scratch.inner());
+    }
   }
   member.barrier();
   project_onto(member, weights.down, scratch.inner(), n, input.config->hidden_size, x);
@@ -206,7 +215,8 @@ Result<LayerScratch> LayerScratch::create(const LlamaConfig& config, const Stage
   scratch.outer_ = std::make_unique<ActivationBuffer>(isa, max_tokens, outer_cols);
   scratch.inner_ = std::make_unique<ActivationBuffer>(isa, max_tokens, config.feed_forward_size);
   for (int32_t i = 0; i < spec.num_threads; ++i)
-    scratch.members_.push_back(std::make_unique<MemberScratch>(isa, outer_cols));
+    scratch.members_.push_back(
+        std::make_unique<MemberScratch>(isa, outer_cols, config.feed_forward_size));
   return scratch;
 }
 

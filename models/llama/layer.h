@@ -8,6 +8,7 @@
 // the conversion for itself.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -27,10 +28,11 @@ namespace chainpump::models {
 /// What one member has to itself: a row, and the converted activations of one token.
 class MemberScratch {
  public:
-  MemberScratch(kernels::cpu::Isa isa, int64_t max_cols)
-      : row_(static_cast<size_t>(max_cols) * sizeof(float)), activations_(isa, 1, max_cols) {}
+  MemberScratch(kernels::cpu::Isa isa, int64_t max_cols, int64_t feed_forward)
+      : row_(static_cast<size_t>(std::max(max_cols, feed_forward)) * sizeof(float)),
+        activations_(isa, 1, max_cols) {}
 
-  float* row() { return reinterpret_cast<float*>(row_.data()); }  // [max_cols]
+  float* row() { return reinterpret_cast<float*>(row_.data()); }  // [max_cols or feed_forward]
   kernels::cpu::ActivationBuffer& activations() { return activations_; }
 
  private:
@@ -47,9 +49,9 @@ class LayerScratch {
   float* turns() { return at(turns_); }          // [max_tokens, rotary_dim], see rope_turns()
   float* qkv() { return at(qkv_); }              // [max_tokens, q_size + 2 * kv_size]
   float* attention() { return at(attention_); }  // [max_tokens, q_size]
-  float* gate() { return at(gate_); }            // [max_tokens, feed_forward]
-  float* up() { return at(up_); }                // [max_tokens, feed_forward]
-  float* residual() { return at(residual_); }    // [max_tokens, hidden]
+  float* gate() { return at(gate_); }          // max_tokens * feed_forward floats, cut by members:
+  float* up() { return at(up_); }              // a member's part is [tokens, columns taken at once]
+  float* residual() { return at(residual_); }  // [max_tokens, hidden]
   std::span<float> attention_steps() { return {at(attention_steps_), attention_steps_floats_}; }
   /// What the products read: of a normed row or attention's, and of the feed-forward's inside.
   kernels::cpu::ActivationBuffer& outer() { return *outer_; }
