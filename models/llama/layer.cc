@@ -103,7 +103,7 @@ void rotate(const LayerInput& input, Range part, float* heads, int64_t stride, c
 }
 
 /// Q, K and V side by side, Q and K turned. Members share the rows of the three as if they were
-/// one matrix.
+/// one matrix, each by what it costs.
 void project_qkv(const TeamMember& member, const LayerInput& input, const LayerWeights& weights,
                  const ActivationBuffer& normed, LayerScratch& scratch) {
   const LlamaConfig& config = *input.config;
@@ -112,23 +112,29 @@ void project_qkv(const TeamMember& member, const LayerInput& input, const LayerW
     const Projection* projection;
     int64_t size;
     bool turns;
+    // Of a granule. Many tokens are bound by multiplying, of which 16 bits take twice as much.
+    int64_t cost(int64_t num_tokens) const {
+      return num_tokens >= 8 && projection->matrix.form() == ActivationForm::int16 ? 2 : 1;
+    }
+    int64_t num_granules() const { return (size + kRowGranule - 1) / kRowGranule; }
   };
   const Part parts[] = {{&weights.q, config.q_size(), true},
                         {&weights.k, config.kv_size(), true},
                         {&weights.v, config.kv_size(), false}};
-  int64_t num_granules = 0;
-  for (const Part& part : parts) num_granules += (part.size + kRowGranule - 1) / kRowGranule;
-  const Range mine = share_of(member, num_granules, 1);
-  int64_t granule = 0;  // the part's first
+  int64_t total = 0;
+  for (const Part& part : parts) total += part.num_granules() * part.cost(input.num_tokens);
+  const Range mine = share_of(member, total, 1);
+  int64_t before = 0;  // what the parts before cost
   float* y = scratch.qkv();
   for (const Part& part : parts) {
+    const int64_t cost = part.cost(input.num_tokens);
     const auto column = [&](int64_t at) {
-      return std::clamp<int64_t>((at - granule) * kRowGranule, 0, part.size);
+      return std::clamp<int64_t>((at - before + cost - 1) / cost * kRowGranule, 0, part.size);
     };
     const Range columns{column(mine.begin), column(mine.end)};
     project(*part.projection, normed, input.num_tokens, columns, y + columns.begin, stride);
     if (part.turns) rotate(input, columns, y, stride, scratch.turns());
-    granule += (part.size + kRowGranule - 1) / kRowGranule;
+    before += part.num_granules() * cost;
     y += part.size;
   }
 }
