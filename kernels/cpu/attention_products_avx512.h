@@ -31,7 +31,9 @@ struct State {
   float weight_scale[kMaxTileQueries];
   int num_keys[kMaxTileQueries];  // visible in this step; 0: none
   const std::byte* blocks[kBlocks];
-  const std::byte* values_ahead[kBlocks];  // what follows V of each block
+  const std::byte* next_blocks[kBlocks];   // of the next step
+  const std::byte* values_ahead[kBlocks];  // what to fetch with V of each block
+  bool is_read_once;  // each block meets one group: memory is what it waits for
 };
 
 constexpr int run_of(DType type) { return type == DType::int8 ? 4 : type == DType::bf16 ? 2 : 1; }
@@ -52,6 +54,14 @@ inline __m512 load_runs(const std::byte* at) {
   if constexpr (kType == DType::f16)
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
   return _mm512_loadu_ps(at);
+}
+
+// Into L1 what comes next; into L2 what comes a step later, past the few misses that L1 keeps open.
+inline void fetch(const std::byte* at, bool far) {
+  if (far)
+    _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+  else
+    _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
 
 inline __m512 broadcast(uint32_t run) {
@@ -75,6 +85,7 @@ inline __m512 multiply_add(__m512 acc, __m512 a, __m512 b) {
 struct ScoreJob {
   const std::byte* k;
   const std::byte* ahead;  // to be fetched meanwhile, or null
+  bool far;                // it is of the next step
   const float* k_scale;    // int8
   const uint32_t* q;       // [run][kGroup]
   const float* q_scale;
@@ -95,12 +106,16 @@ void scores(const ScoreJob& job) {
   const std::byte* k = job.k;
   const uint32_t* q = job.q;
   const int64_t ahead = job.ahead == nullptr ? 0 : job.ahead - job.k;
+  if (kType == DType::int8 && job.far) {
+    const auto* scales = reinterpret_cast<const std::byte*>(job.k_scale) + ahead;
+    for (int i = 0; i < 4; ++i) fetch(scales + 64 * i, true);  // of keys, then of values
+  }
   for (int r = 0; r < job.num_runs; ++r, k += 2 * kBytes, q += kGroup) {
     const __m512 k0 = load_runs<kType>(k);
     const __m512 k1 = load_runs<kType>(k + kBytes);
     if (ahead != 0) {
-      _mm_prefetch(reinterpret_cast<const char*>(k + ahead), _MM_HINT_T0);
-      if (kBytes == 64) _mm_prefetch(reinterpret_cast<const char*>(k + ahead + 64), _MM_HINT_T0);
+      fetch(k + ahead, job.far);
+      if (kBytes == 64) fetch(k + ahead + 64, job.far);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < kCount; ++i) {
@@ -129,6 +144,7 @@ void scores(const ScoreJob& job) {
 struct ValueJob {
   const std::byte* const* blocks;
   const std::byte* const* ahead;  // one per block, to be fetched meanwhile, or null
+  bool far;
   int num_blocks;
   int64_t offset;  // in a block: of the first run, the first of the dimensions
   int64_t ahead_offset;
@@ -157,8 +173,7 @@ void values(const ValueJob& job) {
 #pragma GCC unroll 4
       for (int c = 0; c < kVectors; ++c) {
         x[c] = load_runs<kType>(v + c * kBytes);
-        if (ahead != 0)
-          _mm_prefetch(reinterpret_cast<const char*>(v + ahead + c * kBytes), _MM_HINT_T0);
+        if (ahead != 0) fetch(v + ahead + c * kBytes, job.far);
       }
 #pragma GCC unroll 4
       for (int i = 0; i < kCount; ++i) {
