@@ -16,10 +16,15 @@ import tempfile
 import gguf
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "oracle"))
+import bounds  # noqa: E402
 import other_types  # noqa: E402
 import programs  # noqa: E402
+import tokenizer_peers  # noqa: E402
 import tokenizer_texts  # noqa: E402
 from measure import NotMeasured, Side, interleave, ratio_row  # noqa: E402
+
+
+THREADS = (1, 2)
 
 
 def machine():
@@ -42,7 +47,7 @@ def header(title, theirs):
 
 def decode(rounds):
     header("One process, tokens per second", "llama.cpp")
-    for threads in (1, 2):
+    for threads in THREADS:
         sides = [Side("chainpump", lambda: programs.ours(1, threads)), Side("llama.cpp", lambda: programs.llama(threads))]
         results = interleave(sides, rounds, f"{threads} thread(s)")
         for metric, label in (("decode", "decode"), ("prefill", f"prefill {programs.PREFILL_TOKENS}")):
@@ -62,21 +67,14 @@ def other_type(name):
         raise NotMeasured(str(error)) from error
 
 
-def bytes_per_token(model):
-    """What a decode step reads of the weights: all, but for an embedding that is not the head as well."""
-    tensors = gguf.GGUFReader(model).tensors
-    own_head = any(tensor.name == "output.weight" for tensor in tensors)
-    return sum(int(tensor.n_bytes) for tensor in tensors if not (own_head and tensor.name == "token_embd.weight"))
-
-
 def types(rounds):
     header("Weight types, one process, tokens per second", "llama.cpp")
     for name, (decode_goals, prefill_goals) in TYPE_GOALS.items():
         model = other_type(name)
-        step_bytes = bytes_per_token(model)
-        for threads in (1, 2):
+        step_bytes = bounds.Model(model).weight_bytes
+        for threads in THREADS:
             sides = [Side("chainpump", lambda: programs.ours(1, threads, model=model)),
-                     Side("read", lambda: programs.read_bandwidth(threads)),
+                     Side("read", lambda: programs.machine_rates(threads)),
                      Side("llama.cpp", lambda: programs.llama(threads, model=model))]
             results = interleave(sides, rounds, f"{name}, {threads} thread(s)")
             ours, theirs = results["chainpump"], results["llama.cpp"]
@@ -100,16 +98,24 @@ def batch(rounds):
 
 PERPLEXITY_CONTEXT = 512
 PERPLEXITY_TYPES = ("Q4_1", "Q4_0", "Q5_0", "Q5_1", "Q4_K_M", "Q6_K", "Q8_0", "BF16")
+PERPLEXITY_PROSE = 24000  # characters; of the oracle's texts alone the difference has a standard error of 0.3 %
+
+
+def perplexity_text():
+    """The oracle's texts, then the language's manual."""
+    from pydoc_data.topics import topics
+    texts = [path.read_text(encoding="utf-8") for path in sorted((programs.ROOT / "tests/oracle/texts").glob("*.txt"))]
+    return "".join(texts) + "\n".join(topics.values())[:PERPLEXITY_PROSE]
 
 
 def perplexity(rounds):
-    """Of the oracle's texts, with the same file on both sides; not a measurement of time, so once."""
+    """Of a fixed text, with the same file on both sides; not a measurement of time, so once."""
     del rounds
-    print("\nPerplexity of a fixed text, same file (within 0.5 %)")
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted((programs.ROOT / "tests/oracle/texts").glob("*.txt")))
-    ids = programs.token_ids(text)
+    text = perplexity_text()
+    ids = tokenizer_peers.hf_encoder(tokenizer_peers.read_vocabulary(programs.MODEL))(text)
     half = PERPLEXITY_CONTEXT // 2
     pieces = [ids[start:start + PERPLEXITY_CONTEXT] for start in range(0, len(ids) - PERPLEXITY_CONTEXT + 1, PERPLEXITY_CONTEXT)]
+    print(f"\nPerplexity of a fixed text of {len(ids)} tokens, same file (within 0.5 %)")
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -118,7 +124,8 @@ def perplexity(rounds):
             ours = programs.perplexity(model, pieces, half)
             theirs = programs.llama_perplexity(model, file.name, PERPLEXITY_CONTEXT)
             off = 100 * (ours / theirs - 1)
-            print(f"  {name:8} chainpump {ours:9.4f}  llama.cpp {theirs:9.4f}  {off:+.3f} %  ({'ok' if abs(off) <= 0.5 else 'above'})")
+            print(f"  {name:8} chainpump {ours:9.4f}  llama.cpp {theirs:9.4f}  {off:+.3f} %  ({'ok' if abs(off) <= 0.5 else 'above'})",
+                  flush=True)
 
 
 def pair(rounds):
@@ -182,27 +189,37 @@ def tokenizer(rounds):
           + f"; load {statistics.median(ours['load_ms']):.1f} ms")
 
 
+def kept(figures, metric):
+    """What of the rate after a short context is left after a long one."""
+    short, long = (statistics.median(figures[f"{metric} {length}"]) for length in programs.CONTEXTS[metric])
+    return long / short
+
+
 def context(rounds):
-    """What a long context costs: rates at 512 and 8,000 tokens of prompt, and of decoding after 128 and 8,000."""
-    rounds = min(rounds, 3)  # a long prompt takes seconds a side
-    for threads in (1, 2):
+    """What a long context costs: rates at 512 and 8,000 tokens of prompt, and of decoding after 128 and 8,000; beside what
+    the machine allows a model of this size: the cache's bytes and the attention's products grow with the context."""
+    rounds = min(rounds, 3)  # a long prompt takes a minute a side
+    model = bounds.Model(programs.MODEL)
+    for threads in THREADS:
         sides = [Side(kv, lambda kv=kv: programs.ours_in_context(threads, kv)) for kv in programs.KV_TYPES]
+        sides.append(Side("rates", lambda: programs.machine_rates(threads)))
         sides.append(Side("llama.cpp", lambda: programs.llama_in_context(threads)))
         results = interleave(sides, rounds, f"context, {threads} thread(s)")
+        rates = {name: statistics.median(values) for name, values in results["rates"].items()}
         header(f"Long contexts, tokens per second, {threads} thread(s); theirs with its f16 cache", "llama.cpp")
         for kv in programs.KV_TYPES:
             for metric, wanted in (("prefill", 0.5), ("decode", 0.8)):
-                short, long = programs.CONTEXTS[metric]
-                for length in (short, long):
+                for length in programs.CONTEXTS[metric]:
                     print(ratio_row(f"kv {kv}: {metric} at {length}", results[kv][f"{metric} {length}"],
                                     results["llama.cpp"][f"{metric} {length}"]))
-                kept = [statistics.median(results[kv][f"{metric} {long}"]) / statistics.median(results[kv][f"{metric} {short}"])]
-                theirs = [statistics.median(results["llama.cpp"][f"{metric} {long}"])
-                          / statistics.median(results["llama.cpp"][f"{metric} {short}"])]
-                print(f"  kv {kv}: {metric} at {long} / at {short}: {kept[0]:.2f} (wanted {wanted:.1f}); theirs {theirs[0]:.2f}")
+                short, long = (model.seconds(metric, kv, length, rates) for length in programs.CONTEXTS[metric])
+                ours, bound = kept(results[kv], metric), short / long
+                print(f"  kv {kv}: {metric} kept at {programs.CONTEXTS[metric][1]}: {ours:.2f} (wanted {wanted:.1f}; the machine allows "
+                      f"{bound:.2f}: {ours / bound:.2f} of it); theirs {kept(results['llama.cpp'], metric):.2f}", flush=True)
 
 
-SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link, "cores": cores, "tokenizer": tokenizer, "context": context}
+SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link,
+            "cores": cores, "tokenizer": tokenizer, "context": context}
 
 
 def main():

@@ -1,8 +1,8 @@
 // Decode and prefill speed of one model in one process, without links or scheduling: the executor
 // alone. Usage: executor_bench MODEL.gguf THREADS [PREFILL [DECODE [STAGES [SEQUENCES
 // [KV_TYPE]]]]], of which PREFILL and DECODE are tokens of each of the SEQUENCES, which are decoded
-// at once. Prints the machine's read bandwidth with so many threads, then medians of the sums over
-// all sequences.
+// at once. Prints the machine's read bandwidth and multiply-add peaks with so many threads, then
+// medians of the sums over all sequences.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -33,11 +33,14 @@ struct BenchOptions {
   std::string kv_type = "f32";
 };
 
-// Before anything else is loaded, for a fresh look at what decode is bound by.
-double read_gigabytes_per_s(int num_threads) {
+// Before anything else is loaded, for a fresh look at what decode and prefill are bound by.
+void print_machine(int num_threads) {
   kernels::cpu::Team team({.num_threads = num_threads, .cores = {}, .spin = true});
   const kernels::cpu::Isa isa = kernels::cpu::available_isas().back();
-  return kernels::cpu::measure_machine(isa, team).read_bytes_per_second / 1e9;
+  const kernels::cpu::MachineRates rates = kernels::cpu::measure_machine(isa, team);
+  fmt::print("read {:.2f} GB/s, int8 {:.1f} Gop/s, bf16 {:.1f} Gop/s, f32 {:.1f} Gop/s\n",
+             rates.read_bytes_per_second / 1e9, rates.int8_ops_per_second / 1e9,
+             rates.bf16_ops_per_second / 1e9, rates.f32_ops_per_second / 1e9);
 }
 
 // Tokens per second of all sequences together, one value a step.
@@ -86,7 +89,7 @@ Status bench(const BenchOptions& options) {
   if (!kv_type) return make_error(ErrorCode::invalid_argument, "no type {}", options.kv_type);
   chain_options.spec.kv_type = *kv_type;
   if (const char* isa = std::getenv("CHAINPUMP_ISA")) chain_options.spec.isa = isa;
-  fmt::print("read {:.2f} GB/s\n", read_gigabytes_per_s(options.num_threads));
+  print_machine(options.num_threads);
   const TimePoint start = steady_clock().now();
   ASSIGN_OR_RETURN(fakes::StageChain chain, fakes::StageChain::load(options.path, chain_options));
   fmt::print("load {:.3f} s, {}\n", to_seconds(steady_clock().now() - start),

@@ -62,16 +62,19 @@ def ours(stages, threads, *flags, prefill=PREFILL_TOKENS, decode=DECODE_TOKENS, 
 
 
 def executor(threads, prefill, decode, sequences, model=MODEL):
-    """The executor alone: the machine's read bandwidth in GB/s, and tokens per second of all sequences together."""
+    """The executor alone: the machine's rates in GB/s and Gop/s, and tokens per second of all sequences together."""
     out = call([EXECUTOR, model, threads, prefill, decode, 1, sequences])
-    found = re.search(r"read ([\d.]+) GB/s.*prefill (\d+) tokens/s, decode ([\d.]+) tokens/s", out, re.DOTALL)
+    found = re.search(r"read ([\d.]+) GB/s, int8 ([\d.]+) Gop/s, bf16 ([\d.]+) Gop/s, f32 ([\d.]+) Gop/s"
+                      r".*prefill (\d+) tokens/s, decode ([\d.]+) tokens/s", out, re.DOTALL)
     if not found:
         raise NotMeasured(f"{EXECUTOR.name} said: {out.strip()[-300:]}")
-    return dict(zip(("read", "prefill", "decode"), map(float, found.groups())))
+    return dict(zip(("read", "int8", "bf16", "f32", "prefill", "decode"), map(float, found.groups())))
 
 
-def read_bandwidth(threads):
-    return {"read": executor(threads, 1, 1, 1)["read"]}
+def machine_rates(threads):
+    """What bounds decode and prefill with so many threads: GB/s of reading, Gop/s of multiply-adds on registers."""
+    rates = executor(threads, 1, 1, 1)
+    return {name: rates[name] for name in ("read", "int8", "bf16", "f32")}
 
 
 def perplexity(model, pieces, half):
@@ -80,11 +83,6 @@ def perplexity(model, pieces, half):
     out = call([PROGRAM, "score", "demo", "--model", model, "--stages", 1], input=lines)
     values = [value for line in out.splitlines() for value in json.loads(line)["logprobs"]]
     return math.exp(-sum(values) / len(values))
-
-
-def token_ids(text):
-    out = call([PROGRAM, "run", "demo", "--model", MODEL, "--stages", 1, "--raw", "-p", "-", "-n", 1, "-o", "json"], input=text)
-    return json.loads(out)["prompt_token_ids"]
 
 
 # -- llama.cpp --------------------------------------------------------------------------------------
