@@ -81,10 +81,10 @@ std::vector<PackedMatrix> pack_copies(const KernelBench& bench, DType type, int6
   std::vector<PackedMatrix> copies;
   int64_t bytes = 0;
   do {
-    auto packed = PackedMatrix::pack(bench.isa, type, ActivationPrecision::normal, rows, cols, raw,
-                                     *bench.team, &arena);
-    bytes += packed->bytes();
-    copies.push_back(std::move(packed).value());
+    PackedMatrix packed = PackedMatrix::pack(bench.isa, type, ActivationPrecision::normal, rows,
+                                             cols, raw, *bench.team, &arena);
+    bytes += packed.bytes();
+    copies.push_back(std::move(packed));
   } while (bytes < bytes_min);
   return copies;
 }

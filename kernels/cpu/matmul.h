@@ -14,7 +14,6 @@
 #include <string_view>
 
 #include "base/dtype.h"
-#include "base/result.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/team.h"
 
@@ -62,10 +61,10 @@ class PackedMatrix {
  public:
   /// `raw`: rows * row_bytes(type, cols) bytes in GGUF's layout, only read during the call; the
   /// caller checks its size. Any rows >= 1; cols a multiple of the type's block.
-  /// unimplemented if the shape cannot be packed. Without an arena it has memory of its own.
-  static Result<PackedMatrix> pack(Isa isa, DType type, ActivationPrecision precision, int64_t rows,
-                                   int64_t cols, std::span<const std::byte> raw, Team& team,
-                                   PanelArena* arena = nullptr);
+  /// Without an arena it has memory of its own.
+  static PackedMatrix pack(Isa isa, DType type, ActivationPrecision precision, int64_t rows,
+                           int64_t cols, std::span<const std::byte> raw, Team& team,
+                           PanelArena* arena = nullptr);
   /// The two halves of pack(), for panels that may come from elsewhere: memory, all zero, and the
   /// repacking of `raw` into it. Whoever fills panels() otherwise does so before any product.
   static PackedMatrix allocate(Isa isa, DType type, ActivationPrecision precision, int64_t rows,

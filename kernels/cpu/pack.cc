@@ -192,9 +192,9 @@ int64_t PackedMatrix::cols() const { return impl_->view.cols; }
 ActivationForm PackedMatrix::form() const { return impl_->form; }
 int64_t PackedMatrix::bytes() const { return impl_->bytes; }
 
-Result<PackedMatrix> PackedMatrix::pack(Isa isa, DType type, ActivationPrecision precision,
-                                        int64_t rows, int64_t cols, std::span<const std::byte> raw,
-                                        Team& team, PanelArena* arena) {
+PackedMatrix PackedMatrix::pack(Isa isa, DType type, ActivationPrecision precision, int64_t rows,
+                                int64_t cols, std::span<const std::byte> raw, Team& team,
+                                PanelArena* arena) {
   PackedMatrix matrix = allocate(isa, type, precision, rows, cols, arena);
   matrix.fill(raw, team);
   return matrix;
