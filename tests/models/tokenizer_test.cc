@@ -201,6 +201,24 @@ BOOST_AUTO_TEST_CASE(tokenizer_load_names_what_is_wrong) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(tokenizer_refuses_more_tokens_than_merges_can_name) {
+  const auto load = [](size_t num_tokens) {
+    GgufBuilder file;
+    file.head(3, 0, 4).text_key("tokenizer.ggml.model", "gpt2");
+    file.text_key("tokenizer.ggml.pre", "gpt-2");
+    file.strings_key("tokenizer.ggml.tokens", Words(num_tokens, "a"));
+    file.strings_key("tokenizer.ggml.merges", {});
+    return load_tokenizer(parse(file));
+  };
+  BOOST_TEST(load(1 << 20).ok());
+  const auto refused = load((1 << 20) + 1);
+  BOOST_TEST_REQUIRE(!refused.ok());
+  BOOST_TEST((refused.error().code == ErrorCode::unimplemented));
+  BOOST_TEST(refused.error().message.find("1048577 tokens and 0 merges; at most 1048576") !=
+                 std::string::npos,
+             refused.error().message);
+}
+
 BOOST_AUTO_TEST_CASE(tokenizer_text_never_becomes_a_control_token) {
   const RealModel model;
   const std::string_view text = "<|im_start|>user\n<|im_end|><|endoftext|><repo_name>";
