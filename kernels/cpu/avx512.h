@@ -27,7 +27,9 @@ void rope_turns(int32_t position, const float* frequencies, int64_t count, float
 void rope_turn(float* a, float* b, int64_t step, const float* cos, const float* sin, int64_t count);
 void silu_mul(const float* gate, const float* up, int64_t count, float* out);
 int64_t argmax(const float* values, int64_t count);
+void shift_scale(float* values, int64_t count, float shift, float factor);
 double sum_exp(const float* values, int64_t count, float largest);
+void band_sums(const float* values, int64_t count, float top, float bands_per_unit, double* lanes);
 int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices);
 uint64_t read_sweep(const std::byte* data, int64_t bytes);
 int64_t spin_int8(int64_t rounds);

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/bands.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/layout.h"
 
@@ -47,9 +48,16 @@ struct KernelTable {
                     int64_t count);
   void (*silu_mul)(const float* gate, const float* up, int64_t count, float* out);
   int64_t (*argmax)(const float* values, int64_t count);
+  /// value = (value - shift) * factor.
+  void (*shift_scale)(float* values, int64_t count, float shift, float factor);
   /// sum(exp(values - largest)), each exp in f32, in 16 lanes of f64 by index modulo 16, then a
   /// fixed tree: f32 lanes would lose 1e-5 over a large vocabulary.
   double (*sum_exp)(const float* values, int64_t count, float largest);
+  /// Adds exp(value), in f32, to lanes[index modulo kBandLanes][band], band = (top - value) *
+  /// bands_per_unit cut to a whole number, at most kNumBands - 1 (NaN: that one). No value is above
+  /// top.
+  void (*band_sums)(const float* values, int64_t count, float top, float bands_per_unit,
+                    double* lanes);
   /// Indices of the values in (above, up_to], ascending, to indices [count]; how many. Never NaN.
   int64_t (*select)(const float* values, int64_t count, float above, float up_to, int32_t* indices);
 

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2.h"
+#include "kernels/cpu/bands.h"
 #include "kernels/cpu/block_range.h"
 #include "kernels/cpu/vector_math_avx2.h"
 
@@ -178,6 +179,16 @@ int64_t argmax(const float* values, int64_t count) {
   return 0;  // nothing but NaN
 }
 
+void shift_scale(float* values, int64_t count, float shift, float factor) {
+  for (int64_t i = 0; i < count; i += 8) {
+    const __m256i mask = first_lanes(count - i);
+    const __m256 v = _mm256_maskload_ps(values + i, mask);
+    _mm256_maskstore_ps(
+        values + i, mask,
+        _mm256_mul_ps(_mm256_sub_ps(v, _mm256_set1_ps(shift)), _mm256_set1_ps(factor)));
+  }
+}
+
 double sum_exp(const float* values, int64_t count, float largest) {
   __m256d lanes[4];
   for (__m256d& four : lanes) four = _mm256_setzero_pd();
@@ -194,6 +205,29 @@ double sum_exp(const float* values, int64_t count, float largest) {
     }
   }
   return tree_sum(lanes);
+}
+
+void band_sums(const float* values, int64_t count, float top, float bands_per_unit, double* lanes) {
+  const __m256i last = _mm256_set1_epi32(kNumBands - 1);
+  const __m256i lane = _mm256_set_epi32(3, 2, 1, 0, 3, 2, 1, 0);
+  const __m256i first_of_lane = _mm256_mullo_epi32(lane, _mm256_set1_epi32(kNumBands));
+  alignas(32) double weights[kBandChunk];
+  alignas(32) int32_t at[kBandChunk];
+  for (int64_t begin = 0; begin < count; begin += kBandChunk) {
+    const int64_t here = count - begin < kBandChunk ? count - begin : kBandChunk;
+    for (int64_t i = 0; i < here; i += 8) {
+      const __m256 v = _mm256_maskload_ps(values + begin + i, first_lanes(here - i));
+      const __m256 e = exp_vector(v);
+      _mm256_store_pd(weights + i, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
+      _mm256_store_pd(weights + i + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
+      const __m256 below =
+          _mm256_mul_ps(_mm256_sub_ps(_mm256_set1_ps(top), v), _mm256_set1_ps(bands_per_unit));
+      // What is no int32 becomes 2^31, the largest as unsigned numbers go.
+      const __m256i band = _mm256_min_epu32(_mm256_cvttps_epi32(below), last);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(at + i), _mm256_add_epi32(band, first_of_lane));
+    }
+    for (int64_t i = 0; i < here; ++i) lanes[at[i]] += weights[i];
+  }
 }
 
 int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {

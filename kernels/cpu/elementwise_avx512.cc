@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512.h"
+#include "kernels/cpu/bands.h"
 #include "kernels/cpu/block_range.h"
 #include "kernels/cpu/vector_math_avx512.h"
 
@@ -272,6 +273,16 @@ int64_t argmax(const float* values, int64_t count) {
   return 0;  // nothing but NaN
 }
 
+void shift_scale(float* values, int64_t count, float shift, float factor) {
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 mask = first_lanes(count - i);
+    const __m512 v = _mm512_maskz_loadu_ps(mask, values + i);
+    _mm512_mask_storeu_ps(
+        values + i, mask,
+        _mm512_mul_ps(_mm512_sub_ps(v, _mm512_set1_ps(shift)), _mm512_set1_ps(factor)));
+  }
+}
+
 double sum_exp(const float* values, int64_t count, float largest) {
   __m512d low = _mm512_setzero_pd();
   __m512d high = _mm512_setzero_pd();
@@ -284,6 +295,30 @@ double sum_exp(const float* values, int64_t count, float largest) {
     high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
   }
   return tree_sum(low, high);
+}
+
+void band_sums(const float* values, int64_t count, float top, float bands_per_unit, double* lanes) {
+  const __m512i last = _mm512_set1_epi32(kNumBands - 1);
+  const __m512i lane = _mm512_set_epi32(3, 2, 1, 0, 3, 2, 1, 0, 3, 2, 1, 0, 3, 2, 1, 0);
+  const __m512i first_of_lane = _mm512_mullo_epi32(lane, _mm512_set1_epi32(kNumBands));
+  alignas(64) double weights[kBandChunk];
+  alignas(64) uint16_t at[kBandChunk];
+  for (int64_t begin = 0; begin < count; begin += kBandChunk) {
+    const int64_t here = count - begin < kBandChunk ? count - begin : kBandChunk;
+    for (int64_t i = 0; i < here; i += 16) {
+      const __m512 v = _mm512_maskz_loadu_ps(first_lanes(here - i), values + begin + i);
+      const __m512 e = exp_vector(v);
+      _mm512_store_pd(weights + i, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
+      _mm512_store_pd(weights + i + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
+      const __m512 below =
+          _mm512_mul_ps(_mm512_sub_ps(_mm512_set1_ps(top), v), _mm512_set1_ps(bands_per_unit));
+      // What is no int32 becomes 2^31, the largest as unsigned numbers go.
+      const __m512i band = _mm512_min_epu32(_mm512_cvttps_epi32(below), last);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(at + i),
+                         _mm512_cvtepi32_epi16(_mm512_add_epi32(band, first_of_lane)));
+    }
+    for (int64_t i = 0; i < here; ++i) lanes[at[i]] += weights[i];
+  }
 }
 
 int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {

@@ -2,6 +2,7 @@
 // fixed tree, so that vectors of 8 or 16 give the same bits.
 #include <cmath>
 
+#include "kernels/cpu/bands.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/math_scalar.h"
 #include "kernels/cpu/reference.h"
@@ -48,11 +49,23 @@ int64_t argmax(const float* values, int64_t count) {
   return best;
 }
 
+void shift_scale(float* values, int64_t count, float shift, float factor) {
+  for (int64_t i = 0; i < count; ++i) values[i] = (values[i] - shift) * factor;
+}
+
 double sum_exp(const float* values, int64_t count, float largest) {
   double lanes[16] = {};
   for (int64_t i = 0; i < count; ++i)
     lanes[i % 16] += static_cast<double>(exp_scalar(values[i] - largest));
   return tree_sum_16(lanes);
+}
+
+void band_sums(const float* values, int64_t count, float top, float bands_per_unit, double* lanes) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float below = (top - values[i]) * bands_per_unit;
+    const int band = below < kNumBands - 1 ? static_cast<int>(below) : kNumBands - 1;
+    lanes[i % kBandLanes * kNumBands + band] += static_cast<double>(exp_scalar(values[i]));
+  }
 }
 
 int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {

@@ -1,5 +1,6 @@
 #include "kernels/cpu/math.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -111,6 +112,10 @@ TokenId argmax(Isa isa, std::span<const float> values) {
       kernel_table(isa).argmax(values.data(), static_cast<int64_t>(values.size())));
 }
 
+void shift_scale(Isa isa, std::span<float> values, float shift, float factor) {
+  kernel_table(isa).shift_scale(values.data(), static_cast<int64_t>(values.size()), shift, factor);
+}
+
 double log_sum_exp(Isa isa, std::span<const float> values) {
   CHECK(!values.empty());
   const KernelTable& table = kernel_table(isa);
@@ -119,6 +124,16 @@ double log_sum_exp(Isa isa, std::span<const float> values) {
   if (std::isinf(largest)) return static_cast<double>(largest);
   const double sum = table.sum_exp(values.data(), count, largest);
   return static_cast<double>(largest) + log_f64(sum);
+}
+
+void band_sums(Isa isa, std::span<const float> values, float top, float bands_per_unit,
+               std::span<double, kNumBands> sums) {
+  double lanes[kBandLanes * kNumBands] = {};
+  kernel_table(isa).band_sums(values.data(), static_cast<int64_t>(values.size()), top,
+                              bands_per_unit, lanes);
+  for (size_t half = kBandLanes * kNumBands / 2; half >= kNumBands; half /= 2)
+    for (size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  std::copy_n(lanes, kNumBands, sums.begin());
 }
 
 size_t select(Isa isa, std::span<const float> values, float above, float up_to,

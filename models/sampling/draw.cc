@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/math.h"
 #include "models/sampling/descending.h"
+#include "models/sampling/weighted_order.h"
 
 namespace chainpump::models {
 namespace {
@@ -47,8 +48,7 @@ Status scale(cpu::Isa isa, float temperature, std::span<float> logits) {
   const float largest = logits[static_cast<size_t>(cpu::argmax(isa, logits))];
   if (!std::isfinite(largest))
     return make_error(ErrorCode::internal, "the largest logit is {}", largest);
-  const float inverse = 1.0f / temperature;
-  for (float& logit : logits) logit = (logit - largest) * inverse;
+  cpu::shift_scale(isa, logits, largest, 1.0f / temperature);
   return ok_status();
 }
 
@@ -63,13 +63,10 @@ double mass_of(const std::vector<WeightedToken>& tokens) {
   return mass;
 }
 
-std::vector<WeightedToken> first_k(size_t k, DescendingTokens& all) {
+std::vector<WeightedToken> first_k(cpu::Isa isa, size_t k, std::span<const float> scaled) {
   std::vector<WeightedToken> tokens;
-  while (tokens.size() < k) {
-    const auto next = all.next();
-    if (!next) break;
-    tokens.push_back(weighted(*next));
-  }
+  for (const RankedToken& ranked : first_in_order(isa, scaled, k))
+    if (ranked.value > kNoWeight) tokens.push_back(weighted(ranked));
   return tokens;
 }
 
@@ -78,7 +75,7 @@ std::vector<WeightedToken> kept_tokens(cpu::Isa isa, const graph::SamplingParams
                                        std::span<const float> scaled) {
   DescendingTokens all(isa, scaled, kNoWeight);
   std::vector<WeightedToken> kept;
-  if (params.top_k > 0) kept = first_k(static_cast<size_t>(params.top_k), all);
+  if (params.top_k > 0) kept = first_k(isa, static_cast<size_t>(params.top_k), scaled);
   double mass_max = std::numeric_limits<double>::infinity();
   if (params.top_p < 1)
     mass_max = params.top_p * (params.top_k > 0 ? mass_of(kept) : mass_of(isa, scaled));
@@ -107,15 +104,13 @@ std::vector<WeightedToken> kept_tokens(cpu::Isa isa, const graph::SamplingParams
 Result<TokenId> draw_token(cpu::Isa isa, const graph::SamplingParams& params, double uniform,
                            std::span<float> logits) {
   RETURN_IF_ERROR(scale(isa, params.temperature, logits));
-  if (params.top_k == 0 && params.top_p == 1 && params.min_p == 0) {
-    DescendingTokens all(isa, logits, kNoWeight);
-    const double mass = mass_of(isa, logits);
+  if (params.top_k == 0 && params.min_p == 0) {
+    const WeightedOrder order(isa, logits);
+    const double mass = order.mass();
     if (!std::isfinite(mass))
       return make_error(ErrorCode::internal, "the weights' sum is {}", mass);
-    Walk walk(uniform * mass);
-    while (const auto next = all.next())
-      if (walk.reaches(weighted(*next))) break;
-    return walk.token();
+    const double kept = params.top_p < 1 ? order.reach(params.top_p * mass).weight : mass;
+    return order.reach(uniform * kept).token;
   }
   const std::vector<WeightedToken> kept = kept_tokens(isa, params, logits);
   Walk walk(uniform * mass_of(kept));

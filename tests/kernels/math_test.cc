@@ -126,6 +126,49 @@ BOOST_AUTO_TEST_CASE(select_finds_the_half_open_interval_in_order) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(band_sums_are_equal_in_all_variants_and_lose_nothing) {
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const size_t count : {0, 1, 3, 15, 16, 17, 1000, 49152}) {
+    auto values = testing::random_floats(count, static_cast<uint32_t>(count) + 5, 40.0f);
+    for (float& value : values) value = -std::abs(value);
+    for (size_t i = 0; i < count; i += 7) values[i] = i % 2 == 0 ? -inf : -31.75f;  // a border
+    std::array<double, kNumBands> want{};
+    for (const float value : values)
+      want[static_cast<size_t>(std::min(-value * 4.0f, 127.0f))] += double{exp_f32(value)};
+    std::array<double, kNumBands> reference;
+    band_sums(Isa::reference, values, 0.0f, 4.0f, reference);
+    for (size_t b = 0; b < kNumBands; ++b) BOOST_CHECK_CLOSE(reference[b], want[b], 1e-10);
+    for (const Isa isa : available_isas()) {
+      std::array<double, kNumBands> got;
+      band_sums(isa, values, 0.0f, 4.0f, got);
+      BOOST_CHECK_EQUAL_COLLECTIONS(got.begin(), got.end(), reference.begin(), reference.end());
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(shift_scale_is_equal_in_all_variants_and_keeps_to_its_values) {
+  for (const size_t count : {0, 1, 7, 8, 15, 16, 17, 100}) {
+    const auto values = testing::random_floats(count + 1, static_cast<uint32_t>(count) + 3, 9.0f);
+    for (const Isa isa : available_isas()) {
+      auto got = values;
+      shift_scale(isa, std::span(got).first(count), 1.25f, 0.3f);
+      for (size_t i = 0; i < count; ++i) BOOST_CHECK_EQUAL(got[i], (values[i] - 1.25f) * 0.3f);
+      BOOST_CHECK_EQUAL(got[count], values[count]);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_nan_makes_the_last_band_nan) {
+  std::vector<float> values(100, -1.0f);
+  values[37] = std::numeric_limits<float>::quiet_NaN();
+  for (const Isa isa : available_isas()) {
+    std::array<double, kNumBands> sums;
+    band_sums(isa, values, 0.0f, 4.0f, sums);
+    BOOST_CHECK(std::isnan(sums[kNumBands - 1]));
+    BOOST_CHECK_CLOSE(sums[4], 99 * double{exp_f32(-1.0f)}, 1e-10);
+  }
+}
+
 // Vector exp, seen through the sum of one value in each of 16 lanes, over the whole range.
 BOOST_AUTO_TEST_CASE(vector_exp_equals_scalar_exp) {
   for (const Isa isa : testing::vector_isas()) {
