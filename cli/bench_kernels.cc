@@ -27,7 +27,8 @@ struct Product {
 struct ModelShapes {
   std::string name;
   LayerShape layer;
-  std::vector<Product> products;
+  std::vector<Product> products;  // the last one is the head
+  int64_t step_bytes;             // of weights that a decode step reads
 };
 
 constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
@@ -41,7 +42,17 @@ ModelShapes llama_8b() {
            {"k, v", 1024, 4096},
            {"gate, up", 14336, 4096},
            {"down", 4096, 14336},
-           {"head", 128256, 4096}}};
+           {"head", 128256, 4096}},
+          4'518'000'000};  // all but the embedding in blocks of 32 with 4 bits and a scale
+}
+
+int64_t step_bytes_of(const models::GgufFile& file) {
+  int64_t bytes = 0;
+  const bool own_head = file.find_tensor("output.weight") != nullptr;
+  for (const models::GgufTensor& tensor : file.tensors())
+    if (!own_head || tensor.name != "token_embd.weight")
+      bytes += static_cast<int64_t>(tensor.bytes.size());
+  return bytes;
 }
 
 Result<ModelShapes> shapes_of_model(const BenchKernelsOptions& options) {
@@ -59,7 +70,8 @@ Result<ModelShapes> shapes_of_model(const BenchKernelsOptions& options) {
        {"k, v", config.kv_size(), hidden},
        {"gate, up", config.feed_forward_size, hidden},
        {"down", hidden, config.feed_forward_size},
-       {"head", config.vocabulary_size, hidden}}};
+       {"head", config.vocabulary_size, hidden}},
+      step_bytes_of(file)};
 }
 
 Result<std::vector<DType>> chosen_types(const BenchKernelsOptions& options) {
@@ -141,6 +153,9 @@ void bench_layer(const KernelBench& bench, const ModelShapes& model, Report& rep
     for (const KernelFigure& figure : measure_rows(bench, model.layer, num_tokens))
       report.add(figure);
   }
+  for (const KernelFigure& figure :
+       measure_sampling(bench, rates, model.products.back().rows, model.step_bytes))
+    report.add(figure);
 }
 
 void bench_products(const KernelBench& bench, const ModelShapes& model, DType type,

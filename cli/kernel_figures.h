@@ -56,4 +56,11 @@ KernelFigure measure_attention(const KernelBench& bench, const kernels::cpu::Mac
 std::vector<KernelFigure> measure_rows(const KernelBench& bench, const LayerShape& shape,
                                        int64_t num_tokens);
 
+/// Choosing one token by one thread from flat logits, the worst case: microseconds. The bound is 2
+/// % of the time in which the team reads the `step_bytes` of weights that a decode step needs; here
+/// a ratio below 1 is within it.
+std::vector<KernelFigure> measure_sampling(const KernelBench& bench,
+                                           const kernels::cpu::MachineRates& rates,
+                                           int64_t vocabulary, int64_t step_bytes);
+
 }  // namespace chainpump::cli
