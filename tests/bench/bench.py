@@ -1,7 +1,7 @@
 """Figures of this tree side by side with its peers on this machine: medians of interleaved runs, both
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
-  bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [cores] [tokenizer] [context]
+  bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [cores] [tokenizer] [context] [kernels]
 
 No section named: all.
 """
@@ -218,8 +218,25 @@ def context(rounds):
                       f"{bound:.2f}: {ours / bound:.2f} of it); theirs {kept(results['llama.cpp'], metric):.2f}", flush=True)
 
 
+def kernels(rounds):
+    """Products of float weights beside PyTorch's; each program repeats by itself. Quantised weights have no product there."""
+    del rounds
+    for threads in THREADS:
+        rows = [row for row in programs.kernel_rows(threads, ("f32", "bf16")) if " x " in row["shape"] and row["tokens"] in (1, 512)]
+        products = [[row["type"], *map(int, row["shape"].split(" x ")), row["tokens"]] for row in rows]
+        peers = programs.torch_products(threads, products)
+        print(f"\nProducts, {threads} thread(s), Gop/s; achieved of the bound, and PyTorch's")
+        for i, (row, (kind, height, width, tokens)) in enumerate(zip(rows, products)):
+            # A figure in GB/s is of packed weights: as many operations as the type has elements in them.
+            scale = 2 * tokens / {"f32": 4, "bf16": 2}[kind] if row["unit"] == "GB/s" else 1
+            ours = row["achieved"] * scale
+            theirs = f"torch {peers[i]:7.1f}  {ours / peers[i]:5.2f}" if peers else "no peer here"
+            print(f"  {row['model']:24} {row['operation']:9} {kind:4} {height:>6} x {width:<6} {tokens:>4} tokens {ours:7.1f} "
+                  f"({row['ratio']:.2f} of the bound)  {theirs}", flush=True)
+
+
 SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link,
-            "cores": cores, "tokenizer": tokenizer, "context": context}
+            "cores": cores, "tokenizer": tokenizer, "context": context, "kernels": kernels}
 
 
 def main():

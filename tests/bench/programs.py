@@ -20,6 +20,7 @@ EXECUTOR = PROGRAM.parent / "tests/models/executor_bench"
 CORES = PROGRAM.parent / "tests/graph/core_bench"
 PEERS = pathlib.Path(os.environ.get("CHAINPUMP_PEERS", ROOT / ".cache/peers/build/bin"))
 PEER_PACKAGES = pathlib.Path(os.environ.get("CHAINPUMP_PEER_PACKAGES", ROOT / ".cache/peers/python"))
+TORCH_PYTHON = pathlib.Path(os.environ.get("CHAINPUMP_TORCH_PYTHON", ROOT / ".venv-oracle/bin/python"))
 PREFILL_TOKENS = 512
 DECODE_TOKENS = 128
 RUN_LIMIT_S = 180
@@ -200,6 +201,23 @@ def tokenizer_peer_rates(name, texts, rounds=1):
     command = [sys.executable, pathlib.Path(__file__).with_name("tokenizer_peers.py"), name, MODEL, rounds, *texts.values()]
     result = json.loads(call(command, env=environment))
     return dict(zip(texts, result["encode"])) | {kind + " tokens": count for kind, count in zip(texts, result["tokens"])}
+
+
+# -- single operations ------------------------------------------------------------------------------
+def kernel_rows(threads, types):
+    """The rows of `chainpump bench kernels`."""
+    command = [PROGRAM, "bench", "kernels", "--threads", threads, "-o", "json"]
+    for name in types:
+        command += ["--type", name]
+    return json.loads(call(command))["rows"]
+
+
+def torch_products(threads, products):
+    """Gop/s of PyTorch for each [type, rows, cols, tokens]; None without the oracle's environment."""
+    if not TORCH_PYTHON.exists():
+        return None
+    script = pathlib.Path(__file__).with_name("torch_products.py")
+    return json.loads(call([TORCH_PYTHON, script, threads], input=json.dumps(products)))
 
 
 # -- UCX --------------------------------------------------------------------------------------------
