@@ -1,22 +1,25 @@
 // Filters over sequences.
 #include <algorithm>
+#include <charconv>
 
 #include "models/chat/filters.h"
 
 namespace chainpump::models::chat {
 namespace {
 
-/// "a.b.0": attributes and indices one after another, as jinja2's make_attrgetter.
+/// "a.b.0": attributes and indices one after another, as jinja2's make_attrgetter. Cut at every
+/// dot, so that a doubled or last one names an empty attribute.
 Value attribute_path(const FilterCall& call, Value value, std::string_view path) {
-  while (!path.empty() && call.rt.step(call.position)) {
-    const size_t dot = std::min(path.find('.'), path.size());
+  for (bool more = true; more && call.rt.step(call.position);) {
+    const size_t dot = path.find('.');
     const std::string_view part = path.substr(0, dot);
-    path.remove_prefix(std::min(dot + 1, path.size()));
-    const bool is_index = part.find_first_not_of("0123456789") == std::string_view::npos;
-    const Value key = is_index && part.size() < 10
-                          ? Value(static_cast<int64_t>(std::stoll(std::string(part))))
-                          : Value(part);
-    value = call.rt.item(value, key, call.position);
+    more = dot != std::string_view::npos;
+    if (more) path.remove_prefix(dot + 1);
+    int32_t index = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
+    const bool is_index =
+        error == std::errc() && end == part.data() + part.size() && part.front() != '-';
+    value = call.rt.item(value, is_index ? Value(int64_t{index}) : Value(part), call.position);
   }
   return value;
 }

@@ -118,6 +118,9 @@ BOOST_AUTO_TEST_CASE(chat_filters) {
       {"{{ [1, 2, 3] | join(', ') }} {{ [{'a': 1}, {'a': 2}] | map(attribute='a') | join('+') }} "
        "{{ ['a'] | map('upper') | list }}",
        "1, 2, 3 1+2 ['A']"},
+      {"{{ [{'a': [1, 2]}] | map(attribute='a.1') | join }}{% for p in ['', '-1', '99999999999'] %}"
+       "[{{ [{'': 4, '-1': 5}] | map(attribute=p) | join }}]{% endfor %}",
+       "2[4][5][]"},
       {"{{ {'b': [1, 2.5, none, true], 'a': 'é\"<'} | tojson }} {{ {'b': 1, 'a': []} | "
        "tojson(indent=2, sort_keys=true) }}",
        "{\"b\": [1, 2.5, null, true], \"a\": \"é\\\"<\"} {\n  \"a\": [],\n  \"b\": 1\n}"},
@@ -204,6 +207,7 @@ BOOST_AUTO_TEST_CASE(chat_errors_name_their_place) {
       {"{{ [1] < ['a'] }}", invalid_argument, "'<' does not work"},
       {"{{ 'a'[::0] }}", invalid_argument, "step is 0"},
       {"{% set x.y = 1 %}", invalid_argument, "only attributes of a namespace"},
+      {"{{ [{'a': {}}] | map(attribute='a..b') | join }}", invalid_argument, "'' is undefined"},
       {"{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", invalid_argument, "takes 1 arguments"},
       {"{% macro m(a) %}{% endmacro %}{{ m(b=2) }}", invalid_argument, "no parameter 'b'"},
       {"{% set g = [1] | select %}{{ g | list }}{{ g | list }}", invalid_argument, "only once"},
