@@ -51,14 +51,23 @@ models::StageSpec stage_spec(const graph::Plan& plan, const graph::StagePlan& st
 graph::SequencerOptions sequencer_options(const graph::Plan& plan,
                                           const models::StageExecutor& executor) {
   graph::SequencerOptions options;
-  options.num_stages = static_cast<int32_t>(plan.stages.size());
+  for (const graph::StagePlan& stage : plan.stages) {
+    options.stages.push_back(
+        {stage.name.empty() ? fmt::format("stage {}", stage.index) : stage.name,
+         plan.kv.num_blocks});
+    // The slowest stage's: reading its weights, and then what each token adds.
+    graph::StepCost::Coefficients& cost = options.cost_prior;
+    cost.overhead_s = std::max(cost.overhead_s, stage.predicted_decode_s);
+    cost.token_s = std::max(cost.token_s, stage.predicted_prefill_s / plan.prefill_chunk_tokens);
+  }
   options.context_tokens = plan.context_tokens;
   options.prefill_chunk_tokens = plan.prefill_chunk_tokens;
   options.max_microbatch_tokens = plan.max_microbatch_tokens;
   options.max_sequences = plan.max_sequences;
   options.max_microbatches = plan.max_microbatches;
   options.block_tokens = plan.kv.block_tokens;
-  options.num_kv_blocks = plan.kv.num_blocks;
+  // One stage sends its microbatches nowhere.
+  if (plan.stages.size() > 1) options.max_metadata_bytes = plan.edges.front().slot_metadata_bytes;
   options.vocabulary_size = executor.limits().vocabulary_size;
   return options;
 }
@@ -189,24 +198,22 @@ void RankStage::submit(SubmitCommand command) {
     return command.reply(make_error(ErrorCode::invalid_argument,
                                     "only the first stage takes requests, this is stage {}",
                                     stage_));
-  graph::SequenceDescriptor descriptor;
-  descriptor.sequence_index = command.request.sequence_index;
-  descriptor.sampling = from_wire(command.request.sampling);
-  descriptor.score = {.first_position = command.request.score.first_position,
-                      .full_path = std::move(command.request.score.full_path)};
-  descriptor.prompt = std::move(command.request.prompt);
-  Result<SequenceId> id = loop_->sequencer().submit(std::move(descriptor));
-  if (!id.ok()) return command.reply(std::move(id).error());
-  requests_[*id] = {.request_id = command.request.request_id,
-                    .sink = std::move(command.sink),
-                    .reply = std::move(command.reply)};
+  const RequestId id(command.request.request_id);
+  graph::Request request;
+  request.id = id;
+  request.first_choice = command.request.sequence_index;
+  request.sampling = from_wire(command.request.sampling);
+  request.score = {.first_position = command.request.score.first_position,
+                   .full_path = std::move(command.request.score.full_path)};
+  request.prompt = std::move(command.request.prompt);
+  const Status taken = loop_->sequencer().submit(std::move(request), clock_.now());
+  if (!taken.ok()) return command.reply(taken.error());
+  requests_[id] = {.sink = std::move(command.sink), .reply = std::move(command.reply)};
 }
 
 void RankStage::cancel(CancelCommand command) {
-  std::vector<SequenceId> found;
-  for (const auto& [id, request] : requests_)
-    if (request.request_id == command.request_id) found.push_back(id);
-  for (const SequenceId id : found) {
+  const RequestId id(command.request_id);
+  if (requests_.contains(id)) {
     loop_->sequencer().cancel(id);
     end_request(id, make_error(ErrorCode::cancelled, "the request was cancelled"));
   }
@@ -214,25 +221,26 @@ void RankStage::cancel(CancelCommand command) {
 }
 
 void RankStage::deliver(const graph::Deliveries& deliveries) {
-  std::vector<std::pair<SequenceId, Error>> refused;
-  const auto push = [&](SequenceId id, auto& sink, const auto& result) {
+  std::vector<std::pair<RequestId, Error>> refused;
+  const auto push = [&](RequestId id, auto& sink, const auto& result) {
     const Status taken = sink({to_wire(result)});
     if (!taken.ok()) refused.emplace_back(id, taken.error());
   };
-  for (const graph::TokenResult& token : deliveries.tokens)
-    if (const auto it = requests_.find(token.id); it != requests_.end())
-      push(token.id, it->second.sink.tokens, token);
-  for (const graph::ScoreResult& score : deliveries.scores)
-    if (const auto it = requests_.find(score.id); it != requests_.end())
-      push(score.id, it->second.sink.scores, score);
+  for (const auto& [choice, token] : deliveries.tokens)
+    if (const auto it = requests_.find(choice.request); it != requests_.end())
+      push(choice.request, it->second.sink.tokens, token);
+  for (const auto& [choice, score] : deliveries.scores)
+    if (const auto it = requests_.find(choice.request); it != requests_.end())
+      push(choice.request, it->second.sink.scores, score);
   for (auto& [id, error] : refused) {
     loop_->sequencer().cancel(id);
     end_request(id, std::move(error));
   }
-  for (const auto& [id, reason] : deliveries.finished) end_request(id, Ok{});
+  for (const auto& [choice, how] : deliveries.ended)
+    end_request(choice.request, how.ok() ? Result<Ok>(Ok{}) : Result<Ok>(how.error()));
 }
 
-void RankStage::end_request(SequenceId id, Result<Ok> how) {
+void RankStage::end_request(RequestId id, Result<Ok> how) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
   found->second.reply(std::move(how));

@@ -58,7 +58,6 @@ class RankStage {
  private:
   enum class State : uint8_t { empty, loaded, opening, running, broken, leaving, gone };
   struct Request {
-    uint64_t request_id = 0;
     ResultSink sink;
     rpc::Reply<Ok> reply;
   };
@@ -69,7 +68,7 @@ class RankStage {
   void check_opened();
   void start_running();
   void deliver(const graph::Deliveries& deliveries);
-  void end_request(SequenceId id, Result<Ok> how);
+  void end_request(RequestId id, Result<Ok> how);
   void break_down(const Error& error);
   void answer_watchers(const Error& why);
   rpc::RankStats report() const;
@@ -89,7 +88,7 @@ class RankStage {
   std::unique_ptr<transport::SendLink> output_;    // while opening
   rpc::Reply<Ok> opened_;
   std::unique_ptr<StageLoop> loop_;
-  std::map<SequenceId, Request> requests_;
+  std::map<RequestId, Request> requests_;
   Error broken_by_;
   std::vector<rpc::Reply<Ok>> watchers_;
   TimePoint leave_deadline_;

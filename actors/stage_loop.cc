@@ -31,6 +31,7 @@ StageLoop::StageLoop(const StageLoopOptions& options, models::StageExecutor& exe
       output_(std::move(output)),
       on_deliveries_(std::move(on_deliveries)),
       waiter_(waiter),
+      clock_(clock),
       step_clock_(clock) {
   CHECK_EQ(options.is_first, options.sequencer.has_value());
   if (options.sequencer) sequencer_.emplace(*options.sequencer);
@@ -62,6 +63,7 @@ Result<bool> StageLoop::step() {
   RETURN_IF_ERROR(check_links());
   if (options_.is_first) {
     ASSIGN_OR_RETURN(const bool took, take_result());
+    moved |= end_overdue();
     ASSIGN_OR_RETURN(const bool ran, run_scheduled());
     moved |= took || ran;
     taken_.reset();
@@ -89,10 +91,19 @@ Result<bool> StageLoop::take_result() {
   if (taken_->kind() != transport::FrameKind::result)
     return make_error(ErrorCode::internal, "the return edge carried a frame that is no result");
   ASSIGN_OR_RETURN(result_, graph::decode_step_result(taken_->metadata(), executor_.limits()));
-  deliveries_.tokens.clear();
-  deliveries_.scores.clear();
-  deliveries_.finished.clear();
-  RETURN_IF_ERROR(sequencer_->on_result(result_, deliveries_));
+  deliveries_.clear();
+  RETURN_IF_ERROR(sequencer_->on_result(result_, clock_.now(), deliveries_));
+  on_deliveries_(deliveries_);
+  return true;
+}
+
+bool StageLoop::end_overdue() {
+  const std::optional<TimePoint> due = sequencer_->next_deadline();
+  if (!due) return false;
+  const TimePoint now = clock_.now();
+  if (now < *due) return false;
+  deliveries_.clear();
+  sequencer_->on_time(now, deliveries_);
   on_deliveries_(deliveries_);
   return true;
 }
@@ -186,6 +197,7 @@ StepPart StageLoop::waiting_for() const {
 
 void StageLoop::wait_until(TimePoint deadline) {
   const StepPart part = waiting_for();
+  if (sequencer_) deadline = std::min(deadline, sequencer_->next_deadline().value_or(deadline));
   waiter_.wait_until(deadline);
   step_clock_.charge(part);
 }

@@ -47,7 +47,8 @@ struct StageLoopStats {
 
 class StageLoop {
  public:
-  /// Called, in this loop's thread, with what each StepResult meant (first stage only).
+  /// Called, in this loop's thread, with what each StepResult meant and which requests ran out of
+  /// time (first stage only).
   using OnDeliveries = std::function<void(const graph::Deliveries&)>;
 
   StageLoop(const StageLoopOptions& options, models::StageExecutor& executor,
@@ -62,7 +63,8 @@ class StageLoop {
   /// this stage cannot go on (a link broke, a frame made no sense): it names the cause.
   Result<bool> step();
 
-  /// Waits until there may be something to do, the waiter is woken, or `deadline` has come.
+  /// Waits until there may be something to do, the waiter is woken, or `deadline` or a request's
+  /// has come.
   void wait_until(TimePoint deadline);
 
   /// The sequencer, to submit to and cancel in; only at the first stage.
@@ -80,6 +82,7 @@ class StageLoop {
 
  private:
   Result<bool> take_result();
+  bool end_overdue();
   Result<bool> run_scheduled();
   Result<bool> run_received();
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
@@ -97,6 +100,7 @@ class StageLoop {
   std::optional<graph::Sequencer> sequencer_;
   OnDeliveries on_deliveries_;
   transport::Waiter& waiter_;
+  const Clock& clock_;
   StepClock step_clock_;
   // Declared after the links: both must go before their link does.
   std::unique_ptr<transport::ReceivedFrame> frame_;  // received, not yet run

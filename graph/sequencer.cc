@@ -1,201 +1,238 @@
+// Taking requests in, and ending them.
 #include "graph/sequencer.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
+#include "graph/sequencer_draft.h"
 
 namespace chainpump::graph {
+namespace {
+
+size_t smallest(const std::vector<StageRoom>& stages) {
+  CHECK(!stages.empty());
+  const auto fewer = [](const StageRoom& a, const StageRoom& b) {
+    return a.num_kv_blocks < b.num_kv_blocks;
+  };
+  return static_cast<size_t>(std::min_element(stages.begin(), stages.end(), fewer) -
+                             stages.begin());
+}
+
+}  // namespace
 
 Sequencer::Sequencer(const SequencerOptions& options)
-    : options_(options), blocks_(options.num_kv_blocks) {
-  CHECK_GT(options.prefill_chunk_tokens, 0);
+    : options_(options),
+      smallest_stage_(smallest(options.stages)),
+      cache_({.first_block = options.first_kv_block,
+              .num_blocks = options.stages[smallest_stage_].num_kv_blocks,
+              .block_tokens = options.block_tokens,
+              .prefix_cache = options.prefix_cache}),
+      cost_(options.cost_prior),
+      store_(options.lane) {
+  CHECK_GE(options.prefill_chunk_tokens, 0);
+  CHECK_GT(options.max_microbatch_tokens, 0);
   CHECK_GE(options.max_microbatch_tokens, options.prefill_chunk_tokens);
   CHECK_GT(options.max_sequences, 0);
   CHECK_GT(options.max_microbatches, 0);
   CHECK_GT(options.block_tokens, 0);
+  CHECK_GE(options.max_queued, 1);
+  CHECK_LT(int64_t{options.max_queued} + 2 * int64_t{options.max_sequences},
+           static_cast<int64_t>(SequenceStore::kMaxSlots));
 }
 
-int32_t Sequencer::blocks_for(int32_t num_tokens) const {
-  return (num_tokens + options_.block_tokens - 1) / options_.block_tokens;
+bool Sequencer::ranks_higher(const Sequence& a, const Sequence& b) {
+  const int32_t a_priority = a.request->what.priority;
+  const int32_t b_priority = b.request->what.priority;
+  return a_priority != b_priority ? a_priority > b_priority : a.age < b.age;
 }
 
-Result<SequenceId> Sequencer::submit(SequenceDescriptor descriptor) {
-  RETURN_IF_ERROR(validate(descriptor.sampling, options_.vocabulary_size));
-  const auto num_prompt = static_cast<int64_t>(descriptor.prompt.size());
-  if (num_prompt == 0) return make_error(ErrorCode::invalid_argument, "the prompt has no tokens");
-  for (const TokenId token : descriptor.prompt)
-    if (token < 0 || token >= options_.vocabulary_size)
-      return make_error(ErrorCode::invalid_argument,
-                        "prompt token {} is outside the vocabulary of {} tokens", token,
-                        options_.vocabulary_size);
-  const bool scoring = descriptor.score.first_position >= 0;
-  const int64_t num_known = num_prompt + static_cast<int64_t>(descriptor.generated.size());
-  const int64_t room_needed = scoring ? num_prompt : num_known + 1;
-  if (room_needed > options_.context_tokens)
-    return make_error(ErrorCode::invalid_argument,
-                      "the prompt has {} tokens, but this deployment serves {} in all "
-                      "(raise kv.context or --context, or shorten the prompt)",
-                      num_prompt, options_.context_tokens);
-  if (scoring && descriptor.score.first_position + 1 >= num_prompt)
-    return make_error(ErrorCode::invalid_argument,
-                      "nothing to score: first position {} of {} tokens",
-                      descriptor.score.first_position, num_prompt);
-  if (static_cast<int32_t>(waiting_.size()) >= options_.max_queued)
-    return make_error(ErrorCode::overloaded, "{} requests are waiting already; retry later",
-                      waiting_.size());
+Status Sequencer::check(const Request& request) const {
+  const auto refuse = [](std::string what) {
+    return Error{.code = ErrorCode::invalid_argument, .message = std::move(what)};
+  };
+  RETURN_IF_ERROR(validate(request.sampling, options_.vocabulary_size));
+  const bool scoring = request.score.first_position >= 0;
+  const auto num_prompt = static_cast<int64_t>(request.prompt.size());
+  const auto num_generated = static_cast<int64_t>(request.generated.size());
+  if (num_prompt == 0) return refuse("the prompt has no tokens");
+  const auto foreign = [&](TokenId token) {
+    return token < 0 || token >= options_.vocabulary_size;
+  };
+  for (const auto* tokens : {&request.prompt, &request.generated}) {
+    const auto found = std::find_if(tokens->begin(), tokens->end(), foreign);
+    if (found != tokens->end())
+      return refuse(fmt::format("{} token {} is outside the vocabulary of {} tokens",
+                                tokens == &request.prompt ? "prompt" : "generated", *found,
+                                options_.vocabulary_size));
+  }
+  if (num_prompt + num_generated + (scoring ? 0 : 1) > options_.context_tokens)
+    return refuse(
+        fmt::format("the prompt has {} tokens, but this deployment serves {} in all "
+                    "(raise kv.context or --context, or shorten the prompt)",
+                    num_prompt, options_.context_tokens));
+  if (scoring && int64_t{request.score.first_position} + 1 >= num_prompt)
+    return refuse(fmt::format("nothing to score: first position {} of {} tokens",
+                              request.score.first_position, num_prompt));
+  if (request.num_choices < 1 || request.num_choices > options_.max_queued)
+    return refuse(
+        fmt::format("n is {}, must be in [1, {}]", request.num_choices, options_.max_queued));
+  if (request.num_choices > 1 && (scoring || num_generated > 0))
+    return refuse("only a new generation can have several choices");
+  if (num_generated > 0 && (scoring || num_generated >= request.sampling.max_new_tokens))
+    return refuse(fmt::format("nothing is left to generate after {} tokens", num_generated));
+  if (!(request.tenant_weight > 0) || !std::isfinite(request.tenant_weight))
+    return refuse(fmt::format("a tenant's weight is {}, must be positive", request.tenant_weight));
+  return ok_status();
+}
 
-  Sequence sequence;
+Status Sequencer::submit(Request request, TimePoint now) {
+  RETURN_IF_ERROR(check(request));
+  if (store_.find_request(request.id) != nullptr)
+    return make_error(ErrorCode::invalid_argument, "request {} is here already", request.id);
+  const auto num_prompt = static_cast<int32_t>(request.prompt.size());
   // The last token made is never read back, so it needs no position of its own.
-  const int64_t max_new = options_.context_tokens - num_prompt + 1;
-  descriptor.sampling.max_new_tokens =
-      static_cast<int32_t>(std::min<int64_t>(descriptor.sampling.max_new_tokens, max_new));
-  const int64_t num_positions =
-      scoring ? num_prompt - 1 : num_prompt + descriptor.sampling.max_new_tokens - 1;
-  sequence.blocks_reserved = blocks_for(static_cast<int32_t>(num_positions));
-  if (sequence.blocks_reserved > blocks_.num_blocks())
-    return make_error(ErrorCode::invalid_argument,
-                      "{} tokens need {} KV blocks, but there are {} (raise kv.budget)",
-                      num_positions, sequence.blocks_reserved, blocks_.num_blocks());
-  descriptor.id = SequenceId(++last_sequence_);
-  sequence.tokens = descriptor.prompt;
-  sequence.tokens.insert(sequence.tokens.end(), descriptor.generated.begin(),
-                         descriptor.generated.end());
-  sequence.num_needed = static_cast<int32_t>(scoring ? num_prompt - 1 : num_known);
-  if (scoring)
-    sequence.num_scores_due =
-        static_cast<int32_t>(num_prompt) - 1 - descriptor.score.first_position;
-  const SequenceId id = descriptor.id;
-  sequence.descriptor = std::move(descriptor);
-  sequences_.emplace(id, std::move(sequence));
-  waiting_.push_back(id);
-  return id;
-}
+  request.sampling.max_new_tokens =
+      std::min(request.sampling.max_new_tokens, options_.context_tokens - num_prompt + 1);
+  RETURN_IF_ERROR(check_size(request));
+  RETURN_IF_ERROR(check_room(request));
+  if (request.deadline && *request.deadline <= now)
+    return make_error(ErrorCode::deadline_exceeded, "the deadline passed before it was admitted");
 
-void Sequencer::cancel(SequenceId id) {
-  const auto found = sequences_.find(id);
-  if (found == sequences_.end()) return;
-  const auto waiting = std::find(waiting_.begin(), waiting_.end(), id);
-  if (waiting != waiting_.end()) {
-    waiting_.erase(waiting);
-    sequences_.erase(found);
-    return;
-  }
-  release(id);
-}
-
-void Sequencer::release(SequenceId id) {
-  const auto found = sequences_.find(id);
-  CHECK(found != sequences_.end());
-  Sequence& sequence = found->second;
-  blocks_.give_back(sequence.blocks);
-  blocks_.unreserve(sequence.blocks_reserved);
-  if (sequence.described) releasing_.push_back(id);
-  running_.erase(std::find(running_.begin(), running_.end(), id));
-  sequences_.erase(found);
-}
-
-void Sequencer::admit() {
-  while (!waiting_.empty() && static_cast<int32_t>(running_.size()) < options_.max_sequences) {
-    const SequenceId id = waiting_.front();
-    if (!blocks_.reserve(sequences_.at(id).blocks_reserved)) return;  // first come, first served
-    waiting_.pop_front();
-    running_.push_back(id);
-  }
-}
-
-void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Microbatch& microbatch) {
-  if (!sequence.described) {
-    microbatch.descriptors.push_back(sequence.descriptor);
-    sequence.described = true;
-  }
-  SequenceSlice slice;
-  slice.id = sequence.descriptor.id;
-  slice.first_position = sequence.num_sent;
-  slice.tokens.assign(sequence.tokens.begin() + sequence.num_sent,
-                      sequence.tokens.begin() + sequence.num_sent + num_tokens);
-  slice.table_offset = static_cast<int32_t>(sequence.blocks.size());
-  const int32_t num_blocks = blocks_for(sequence.num_sent + num_tokens);
-  while (static_cast<int32_t>(sequence.blocks.size()) < num_blocks) {
-    CHECK_GT(sequence.blocks_reserved, 0);
-    --sequence.blocks_reserved;
-    sequence.blocks.push_back(blocks_.take());
-    slice.new_blocks.push_back(sequence.blocks.back());
-  }
-  sequence.num_sent += num_tokens;
-  slice.sample = !sequence.scoring() && sequence.num_pending() == 0;
-  microbatch.slices.push_back(std::move(slice));
-}
-
-std::optional<Microbatch> Sequencer::next() {
-  if (num_in_flight() >= options_.max_microbatches) return std::nullopt;
-  Microbatch microbatch;
-  microbatch.released = std::move(releasing_);
-  releasing_.clear();
-  admit();
-
-  // Sequences that decode are spread evenly over the microbatches that fill the chain.
-  int32_t num_decoding = 0;
-  for (const SequenceId id : running_) {
-    const Sequence& sequence = sequences_.at(id);
-    if (sequence.num_pending() <= 1 && !sequence.scoring()) ++num_decoding;
-  }
-  const int32_t spread = std::min(options_.num_stages, options_.max_microbatches);
-  int32_t decodes_left = (num_decoding + spread - 1) / spread;
-  int32_t tokens_left = options_.max_microbatch_tokens;
-  for (const SequenceId id : running_) {
-    Sequence& sequence = sequences_.at(id);
-    if (decodes_left == 0 || tokens_left == 0) break;
-    if (sequence.num_pending() != 1 || sequence.scoring()) continue;
-    add_slice(sequence, 1, microbatch);
-    --decodes_left;
-    --tokens_left;
-  }
-  int32_t prefill_left = std::min(options_.prefill_chunk_tokens, tokens_left);
-  for (const SequenceId id : running_) {
-    Sequence& sequence = sequences_.at(id);
-    if (prefill_left == 0) break;
-    if (sequence.num_pending() < (sequence.scoring() ? 1 : 2)) continue;
-    const int32_t num_tokens = std::min(sequence.num_pending(), prefill_left);
-    add_slice(sequence, num_tokens, microbatch);
-    prefill_left -= num_tokens;
-  }
-  if (microbatch.slices.empty() && microbatch.released.empty()) return std::nullopt;
-  microbatch.id = MicrobatchId(++last_microbatch_);
-  in_flight_.push_back(microbatch.id);
-  return microbatch;
-}
-
-Status Sequencer::on_result(const StepResult& result, Deliveries& out) {
-  if (in_flight_.empty() || in_flight_.front() != result.id)
-    return make_error(ErrorCode::internal, "result of microbatch {} came out of order", result.id);
-  in_flight_.pop_front();
-  for (const TokenResult& token : result.tokens) {
-    const auto found = sequences_.find(token.id);
-    if (found == sequences_.end()) continue;  // cancelled meanwhile
-    Sequence& sequence = found->second;
-    if (token.position != static_cast<int32_t>(sequence.tokens.size()))
-      return make_error(ErrorCode::internal, "sequence {}: a token for position {} after {} tokens",
-                        token.id, token.position, sequence.tokens.size());
-    sequence.tokens.push_back(token.token);
-    ++sequence.num_needed;
-    out.tokens.push_back(token);
-    if (token.finish == FinishReason::none) continue;
-    out.finished.emplace_back(token.id, token.finish);
-    release(token.id);
-  }
-  for (const ScoreResult& score : result.scores) {
-    const auto found = sequences_.find(score.id);
-    if (found == sequences_.end()) continue;
-    out.scores.push_back(score);
-    if (--found->second.num_scores_due > 0) continue;
-    out.finished.emplace_back(score.id, FinishReason::stop);
-    release(score.id);
+  queue_.set_weight(request.tenant, request.tenant_weight);
+  if (request.deadline) deadlines_.emplace(*request.deadline, request.id);
+  RequestRecord& record = store_.add_request(request.id);
+  record.num_prompt = num_prompt;
+  record.num_blocks_max = blocks_for(request.score.first_position >= 0
+                                         ? num_prompt - 1
+                                         : num_prompt + request.sampling.max_new_tokens - 1);
+  record.descriptor_bytes = descriptor_bytes_max(request);
+  record.prompt_sent = num_prompt == 1;  // there is nothing before its last position to share
+  std::vector<TokenId> tokens = std::move(request.prompt);
+  tokens.insert(tokens.end(), request.generated.begin(), request.generated.end());
+  record.what = std::move(request);
+  for (int32_t i = 0; i < record.what.num_choices; ++i) {
+    Sequence& sequence = store_.add();
+    sequence.request = &record;
+    sequence.index = record.what.first_choice + static_cast<uint32_t>(i);
+    sequence.age = ++last_age_;
+    sequence.tokens = tokens;
+    sequence.num_needed = static_cast<int32_t>(tokens.size()) - (record.scoring() ? 1 : 0);
+    sequence.next_score = record.what.score.first_position;
+    record.sequences.push_back(&sequence);
+    ++num_waiting_;
+    if (i == 0) record.leader = sequence.id;
+    if (i == 0 || record.prompt_sent) enqueue(sequence, false);
   }
   return ok_status();
 }
 
+void Sequencer::cancel(RequestId id) {
+  if (RequestRecord* request = store_.find_request(id)) end_all(*request);
+}
+
+void Sequencer::cancel(RequestId id, uint32_t choice) {
+  RequestRecord* request = store_.find_request(id);
+  if (request == nullptr) return;
+  const auto found = std::find_if(request->sequences.begin(), request->sequences.end(),
+                                  [&](const Sequence* s) { return s->index == choice; });
+  if (found != request->sequences.end()) end(**found);
+}
+
+// From the last on: nobody becomes the leader only to end next.
+void Sequencer::end_all(RequestRecord& request) {
+  for (size_t left = request.sequences.size(); left > 0; --left) end(*request.sequences.back());
+}
+
+/// Forgets a sequence in whatever state it is, and its request with the last of them.
+void Sequencer::end(Sequence& sequence) {
+  RequestRecord& request = *sequence.request;
+  switch (sequence.state) {
+    case Sequence::State::running:
+      stop_running(sequence);
+      break;
+    case Sequence::State::queued:
+      CHECK(queue_.erase(sequence.id));
+      count_out(sequence);
+      --num_waiting_;
+      break;
+    case Sequence::State::held:
+    case Sequence::State::drained:
+      --num_waiting_;
+      break;
+  }
+  if (sequence.preempted && sequence.state != Sequence::State::running) --num_preempted_;
+  const bool led = request.leader == sequence.id;
+  request.sequences.erase(std::find(request.sequences.begin(), request.sequences.end(), &sequence));
+  store_.remove(sequence);
+  if (request.sequences.empty()) {
+    if (request.what.deadline) deadlines_.erase({*request.what.deadline, request.what.id});
+    store_.remove_request(request.what.id);
+    return;
+  }
+  if (led && !request.prompt_sent) lead_on(request);
+}
+
+/// The next choice computes the prompt in place of one that has ended.
+void Sequencer::lead_on(RequestRecord& request) {
+  Sequence& next = *request.sequences.front();
+  CHECK(next.state == Sequence::State::held);
+  request.leader = next.id;
+  enqueue(next, true);
+}
+
+/// Gives back what a running sequence has here; the stages are told by the next microbatch.
+void Sequencer::stop_running(Sequence& sequence) {
+  cache_.release(sequence.table);
+  sequence.table.clear();
+  sequence.contents.clear();
+  sequence.num_blocks_told = 0;
+  if (sequence.described) releasing_.push_back(sequence.id);
+  sequence.described = false;
+  if (sequence.decoding) --num_decoding_;
+  if (!sequence.decoding && sequence.num_pending() > 0)
+    prefill_.erase(std::find(prefill_.begin(), prefill_.end(), &sequence));
+  sequence.decoding = false;
+  running_.back()->running_at = sequence.running_at;
+  running_[sequence.running_at] = running_.back();
+  running_.pop_back();
+  queue_.remove_running(sequence.request->what.tenant);
+}
+
+void Sequencer::on_time(TimePoint now, Deliveries& out) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    RequestRecord* request = store_.find_request(deadlines_.begin()->second);
+    CHECK(request != nullptr);
+    for (const Sequence* sequence : request->sequences) {
+      const size_t made = sequence->tokens.size() - static_cast<size_t>(request->num_prompt);
+      out.ended.push_back({{request->what.id, sequence->index},
+                           make_error(ErrorCode::deadline_exceeded,
+                                      "the deadline has passed; {} tokens were generated", made)});
+    }
+    end_all(*request);
+  }
+}
+
+std::optional<TimePoint> Sequencer::next_deadline() const {
+  if (deadlines_.empty()) return std::nullopt;
+  return deadlines_.begin()->first;
+}
+
 bool Sequencer::idle() const {
-  return waiting_.empty() && running_.empty() && releasing_.empty() && in_flight_.empty();
+  return store_.num_requests() == 0 && releasing_.empty() && in_flight_.empty();
+}
+
+SequencerStats Sequencer::stats() const {
+  SequencerStats stats = counters_;
+  stats.num_running = num_running();
+  stats.num_waiting = num_waiting_;
+  stats.num_preempted_now = num_preempted_;
+  stats.num_in_flight = num_in_flight();
+  stats.waiting_tokens = waiting_.tokens;
+  stats.num_free_blocks = cache_.num_free();
+  stats.num_cached_blocks = cache_.num_cached();
+  stats.num_blocks = cache_.num_blocks();
+  return stats;
 }
 
 }  // namespace chainpump::graph

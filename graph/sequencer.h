@@ -1,106 +1,219 @@
-// The sequencer: the scheduler of one lane, as a pure core. It keeps the running set, forms
-// microbatches, and accounts for the KV blocks of every stage of its lane (they all use the same
-// ids, so one account serves them all). It has no clock, thread or link: the shell asks next() when
-// the first stage could run something, and hands back each StepResult.
+// The sequencer: the scheduler of one lane, as a pure core. It takes requests, decides who runs,
+// forms microbatches, and accounts for the KV blocks of every stage of its lane (they all use the
+// same ids, so one account serves them all; the smallest pool decides). It has no clock, thread or
+// link: the shell asks next() when the first stage could run something, hands back each StepResult,
+// and says what time it is.
 //
 // A sequence's life:
-//   waiting --blocks reserved, place in the running set--> running --finish/cancel--> releasing
-//   releasing --its release travels in the next microbatch--> gone
-// Blocks are free for others in that very microbatch: stages work in order and release first, so no
-// later frame can meet an earlier owner.
+//   submit    -> refused | queued | held, if an earlier choice of its request computes the prompt
+//   held      --that choice has sent all of the prompt but its last position--> queued
+//   queued    --its turn in the fair queue, room in the KV--> running (begins with shared blocks:
+//               cached ones of an equal prefix, or its sibling's and a copy of the partial one)
+//   running   --no block left for one that ranks higher--> drained (blocks back, stages forget it)
+//   drained   --nothing of it in flight any more--> queued, before others of its tenant
+//   any       --finish | cancel | deadline--> gone (stages forget it in the next microbatch)
+// One ranks higher by priority, then by age. The highest of those running is never preempted and
+// may preempt all others, and a lone sequence fits (submit sees to it): so there is always
+// progress. By the one law none of this changes a token: a sequence that is described anew, with
+// what it has generated, goes on as if nothing had been.
 //
-// A running sequence has `num_sent` positions under way or done, out of the tokens it knows. What
-// lies between is sent in chunks, prompt and generated tokens alike, so that a resumed sequence
-// needs no rule of its own. Several chunks of one prompt may be in flight at once.
-// Pure; one thread.
+// Blocks are free for others in the very microbatch that releases them, and may be shared by others
+// from the microbatch after the one that fills them: stages work in order (graph/microbatch.h).
+//
+// A microbatch takes its share of the decoding sequences, then prefill for as long as the step may
+// take: T = a + sqrt(a W / (S - 1)), for a step's overhead a, the work W of all prefill that waits,
+// and S stages: what makes filling the chain and the overhead of many small chunks together least.
+// While others decode, at most what their part takes and decode_delay_max / max_microbatches.
+// Pure; one thread. Not here: the queue (fair_queue.h), the blocks (kv_cache.h), time
+// (step_cost.h).
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
-#include "graph/block_pool.h"
+#include "graph/fair_queue.h"
+#include "graph/kv_cache.h"
 #include "graph/microbatch.h"
+#include "graph/request.h"
+#include "graph/sequence_store.h"
+#include "graph/step_cost.h"
 
 namespace chainpump::graph {
 
-struct SequencerOptions {
-  int32_t num_stages = 1;
-  int32_t context_tokens = 0;
-  int32_t prefill_chunk_tokens = 0;   // prompt tokens in one microbatch
-  int32_t max_microbatch_tokens = 0;  // all tokens in one microbatch
-  int32_t max_sequences = 0;          // running at once
-  int32_t max_queued = 1024;          // waiting for a place
-  int32_t max_microbatches = 0;       // in flight
-  int32_t block_tokens = 0;
+/// What this lane may use of a stage.
+struct StageRoom {
+  std::string name;
   int32_t num_kv_blocks = 0;
-  int32_t vocabulary_size = 0;
 };
 
-/// What a StepResult meant for the sequences it concerns, in order.
-struct Deliveries {
-  std::vector<TokenResult> tokens;
-  std::vector<ScoreResult> scores;
-  std::vector<std::pair<SequenceId, FinishReason>> finished;
+struct SequencerOptions {
+  uint8_t lane = 0;               // top 8 bits of the sequence ids
+  std::vector<StageRoom> stages;  // in chain order
+  int32_t first_kv_block = 0;     // the lane's blocks begin here
+  int32_t block_tokens = 0;
+  int32_t context_tokens = 0;
+  int32_t max_microbatch_tokens = 0;  // all tokens of one microbatch
+  int64_t max_metadata_bytes = 0;     // that one microbatch may take, encoded; 0: any number
+  int32_t prefill_chunk_tokens = 0;   // of one microbatch; 0: as many as the time allows
+  int32_t max_sequences = 0;          // running at once
+  int32_t max_queued = 1024;          // sequences waiting
+  int32_t max_microbatches = 0;       // in flight
+  int32_t vocabulary_size = 0;
+  bool prefix_cache = true;
+  Duration decode_delay_max{0};  // what prefill may add to the time between two tokens
+  StepCost::Coefficients cost_prior;
+};
+
+struct SequencerStats {
+  int32_t num_running = 0;
+  int32_t num_waiting = 0;        // in any state but running
+  int32_t num_preempted_now = 0;  // of those waiting
+  int32_t num_in_flight = 0;      // microbatches
+  int32_t num_free_blocks = 0;    // cached ones among them
+  int32_t num_cached_blocks = 0;
+  int32_t num_blocks = 0;
+  uint64_t prompt_tokens_sent = 0;  // known tokens: of prompts, and again after a preemption
+  uint64_t prompt_tokens_hit = 0;   // that did not need to be sent, as their blocks were shared
+  uint64_t tokens_generated = 0;
+  uint64_t preemptions = 0;
+  int64_t waiting_tokens = 0;  // known tokens of those in the queue
 };
 
 class Sequencer {
  public:
   explicit Sequencer(const SequencerOptions& options);
 
-  /// Queues a sequence and gives it its id (the descriptor's own is ignored). A generation that
-  /// would pass the context is cut to it (finish reason length). invalid_argument if prompt or
-  /// parameters cannot be served at all; overloaded if the queue is full.
-  Result<SequenceId> submit(SequenceDescriptor descriptor);
+  /// Takes a request in. A generation that would pass the context is cut to it (finish reason
+  /// length). Nothing is kept of a refused one: invalid_argument if it can never be served,
+  /// deadline_exceeded if its time is over, overloaded if the queue is full: then the message names
+  /// the stage that is and retry_after().
+  Status submit(Request request, TimePoint now);
 
-  /// Forgets a sequence, waiting or running; nothing more is delivered for it. Unknown ids are
-  /// ignored: it may have finished just now.
-  void cancel(SequenceId id);
+  /// How long a refused client should wait: until the present queue has gone, at the rate at which
+  /// others leave now.
+  Duration retry_after() const;
 
-  /// The next microbatch, if there is work and fewer than max_microbatches are in flight.
+  /// Ends every choice of a request, or one. Nothing more is delivered for it, and what it held on
+  /// the stages is free with the next microbatch. Unknown ones are ignored: they may have finished
+  /// just now.
+  void cancel(RequestId id);
+  void cancel(RequestId id, uint32_t choice);
+
+  /// The next microbatch, if there is anything to do and fewer than max_microbatches are in flight.
+  /// It must be sent: later ones build on it.
   std::optional<Microbatch> next();
 
-  /// Takes the result of the oldest microbatch in flight. internal if it is not its result.
-  Status on_result(const StepResult& result, Deliveries& out);
+  /// Takes the result of the oldest microbatch in flight; adds what it meant to `out`. internal if
+  /// it is not its result.
+  Status on_result(const StepResult& result, TimePoint now, Deliveries& out);
 
-  /// True if nothing waits, runs or is in flight.
+  /// Ends what is past its deadline.
+  void on_time(TimePoint now, Deliveries& out);
+  /// When on_time() is due next.
+  std::optional<TimePoint> next_deadline() const;
+
+  /// True if nothing waits, runs, is to be forgotten or is in flight.
   bool idle() const;
   int32_t num_in_flight() const { return static_cast<int32_t>(in_flight_.size()); }
-  int32_t num_free_blocks() const { return blocks_.num_free(); }
+  SequencerStats stats() const;
+  /// What steps cost, as learned so far.
+  const StepCost& step_cost() const { return cost_; }
 
  private:
-  struct Sequence {
-    SequenceDescriptor descriptor;
-    std::vector<TokenId> tokens;  // prompt, then generated
-    int32_t num_needed = 0;       // positions that must pass through the stages, from `tokens`
-    int32_t num_sent = 0;
-    int32_t num_scores_due = 0;
-    bool described = false;  // its descriptor has been sent
-    std::vector<KvBlockId> blocks;
-    int32_t blocks_reserved = 0;  // and not yet taken
-    bool scoring() const { return descriptor.score.first_position >= 0; }
-    int32_t num_pending() const { return num_needed - num_sent; }
+  struct InFlight {
+    MicrobatchId id;
+    StepWork work;
+    std::vector<SequenceId> members;
   };
+  struct Draft;  // a microbatch being formed (sequencer_draft.h)
 
-  void admit();
-  void add_slice(Sequence& sequence, int32_t num_tokens, Microbatch& microbatch);
-  void release(SequenceId id);
-  int32_t blocks_for(int32_t num_tokens) const;
+  // Taking in, ending (sequencer.cc).
+  Status check(const Request& request) const;
+  void end(Sequence& sequence);
+  void end_all(RequestRecord& request);
+  void stop_running(Sequence& sequence);
+  void lead_on(RequestRecord& request);
+
+  // Results (sequencer_results.cc).
+  Status take_token(const TokenResult& token, Deliveries& out);
+  Status take_score(const ScoreResult& score, Deliveries& out);
+  void note_ends(size_t count, TimePoint now);
+
+  // Who runs (admission.cc).
+  Status check_size(const Request& request) const;
+  Status check_room(const Request& request) const;
+  void enqueue(Sequence& sequence, bool first);
+  void count_out(const Sequence& sequence);
+  bool admit_next(Draft& draft);
+  bool make_room(Sequence& sequence, Draft& draft);
+  std::optional<KvBlockId> share_prefix(Sequence& sequence);
+  bool may_fork(const Sequence& sequence, const Sequence* leader) const;
+  std::optional<KvBlockId> fork(Sequence& sequence, const Sequence& leader);
+  bool extend_table(Sequence& sequence, Draft& draft);
+  Sequence* victim_for(const Sequence& sequence, MicrobatchId forming) const;
+  void preempt(Sequence& victim);
+
+  // Forming (microbatch_builder.cc).
+  void fill_decodes(Draft& draft);
+  void add_decode(SequenceId id, Draft& draft);
+  void limit_prefill(Draft& draft);
+  void fill_prefill(Draft& draft);
+  int64_t frame_bytes_max() const;
+  int64_t slice_bytes(const Sequence& sequence, int32_t num_tokens) const;
+  int32_t chunk_of(const Sequence& sequence, const Draft& draft) const;
+  void add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft);
+  void describe(Sequence& sequence, Microbatch& microbatch) const;
+  void settle(Draft& draft);
+  void charge(TenantId tenant, int64_t num_tokens);
+  void publish_filled(Sequence& sequence);
+  void release_held(RequestRecord& request);
+
+  int32_t blocks_for(int64_t num_tokens) const {
+    return static_cast<int32_t>((num_tokens + options_.block_tokens - 1) / options_.block_tokens);
+  }
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  static bool ranks_higher(const Sequence& a, const Sequence& b);
 
   SequencerOptions options_;
-  BlockPool blocks_;
-  uint64_t last_sequence_ = 0;
-  uint64_t last_microbatch_ = 0;
-  std::deque<SequenceId> waiting_;
-  std::map<SequenceId, Sequence> sequences_;  // by age
-  std::vector<SequenceId> running_;           // by age
+  size_t smallest_stage_ = 0;
+  KvCache cache_;
+  FairQueue queue_;
+  StepCost cost_;
+  SequenceStore store_;
+  std::set<std::pair<TimePoint, RequestId>> deadlines_;
+
+  std::vector<Sequence*> running_;   // in no order
+  std::vector<Sequence*> prefill_;   // of those running: with known tokens to send; by rank
+  std::deque<SequenceId> ready_;     // first come, first served; some may have gone meanwhile
+  std::vector<SequenceId> starved_;  // ready, but found no block
   std::vector<SequenceId> releasing_;
-  std::deque<MicrobatchId> in_flight_;
+  std::deque<InFlight> in_flight_;
+  std::vector<std::vector<SequenceId>> spare_members_;
+  std::vector<std::pair<TenantId, int64_t>> charges_;  // of the microbatch being formed
+
+  uint64_t last_age_ = 0;
+  uint64_t last_microbatch_ = 0;
+  int32_t num_decoding_ = 0;
+  int32_t num_waiting_ = 0;
+  int32_t num_preempted_ = 0;
+  StepWork waiting_;         // the whole prefill of those in the queue
+  double burst_work_s_ = 0;  // the most prefill that waited since there was none
+  // The head of the queue that found no room, and how many blocks it lacks one of.
+  SequenceId refused_;
+  int32_t refused_blocks_ = 0;
+  bool short_of_blocks_ = false;  // what the queue waits for: blocks, else places or time
+  StageIndex slowest_stage_;
+  std::optional<TimePoint> last_end_;
+  double end_interval_s_ = 0;  // between two ends while others wait; 0: not known yet
+  SequencerStats counters_;
 };
 
 }  // namespace chainpump::graph

@@ -22,14 +22,14 @@ constexpr int32_t kNumBlocks = 64;
 
 graph::SequencerOptions sequencer_options(int32_t num_stages) {
   graph::SequencerOptions options;
-  options.num_stages = num_stages;
+  for (int32_t i = 0; i < num_stages; ++i)
+    options.stages.push_back({"stage " + std::to_string(i), kNumBlocks});
   options.context_tokens = 256;
   options.prefill_chunk_tokens = 8;
   options.max_microbatch_tokens = 16;
   options.max_sequences = 4;
   options.max_microbatches = num_stages + 1;
   options.block_tokens = 16;
-  options.num_kv_blocks = kNumBlocks;
   options.vocabulary_size = FakeExecutor::kVocabulary;
   return options;
 }
@@ -54,7 +54,9 @@ struct Chain {
   std::vector<std::unique_ptr<FakeExecutor>> executors;
   std::vector<std::unique_ptr<transport::Waiter>> waiters;
   std::vector<std::unique_ptr<StageLoop>> loops;
-  std::map<SequenceId, std::vector<TokenId>> tokens;
+  std::map<RequestId, std::vector<TokenId>> tokens;
+  std::vector<graph::EndDelivery> ends;
+  uint64_t last_request = 0;
   std::atomic<int> num_finished{0};
 
   explicit Chain(int32_t num_stages, const ChainOptions& options = {}) {
@@ -84,16 +86,20 @@ struct Chain {
   }
 
   void take(const graph::Deliveries& deliveries) {
-    for (const auto& token : deliveries.tokens) tokens[token.id].push_back(token.token);
-    num_finished += static_cast<int>(deliveries.finished.size());
+    for (const auto& [choice, token] : deliveries.tokens)
+      tokens[choice.request].push_back(token.token);
+    ends.insert(ends.end(), deliveries.ended.begin(), deliveries.ended.end());
+    num_finished += static_cast<int>(deliveries.ended.size());
   }
-  SequenceId submit(int32_t num_prompt, int32_t max_new) {
-    graph::SequenceDescriptor descriptor;
-    for (int32_t i = 0; i < num_prompt; ++i) descriptor.prompt.push_back((i * 11 + 3) % 80);
-    descriptor.sampling.max_new_tokens = max_new;
-    const auto id = first().sequencer().submit(descriptor);
-    BOOST_REQUIRE_MESSAGE(id.ok(), why(id));
-    return *id;
+  RequestId submit(int32_t num_prompt, int32_t max_new, std::optional<TimePoint> deadline = {}) {
+    graph::Request request;
+    request.id = RequestId(++last_request);
+    request.deadline = deadline;
+    for (int32_t i = 0; i < num_prompt; ++i) request.prompt.push_back((i * 11 + 3) % 80);
+    request.sampling.max_new_tokens = max_new;
+    const Status taken = first().sequencer().submit(std::move(request), steady_clock().now());
+    BOOST_REQUIRE_MESSAGE(taken.ok(), why(taken));
+    return RequestId(last_request);
   }
   std::vector<TokenId> expected(int32_t num_prompt, int32_t max_new) const {
     TokenId token = ((num_prompt - 1) * 11 + 3) % 80;
@@ -128,16 +134,16 @@ void check_ascending(const std::vector<MicrobatchId>& ids) {
 BOOST_AUTO_TEST_CASE(results_come_in_order_whatever_the_length) {
   for (const int32_t num_stages : {1, 2, 3, 7}) {
     Chain chain(num_stages);
-    const SequenceId a = chain.submit(50, 20);
-    const SequenceId b = chain.submit(3, 30);
-    const SequenceId c = chain.submit(17, 1);
+    const RequestId a = chain.submit(50, 20);
+    const RequestId b = chain.submit(3, 30);
+    const RequestId c = chain.submit(17, 1);
     BOOST_REQUIRE(chain.run_dry().ok());
     BOOST_TEST(chain.tokens[a] == chain.expected(50, 20));
     BOOST_TEST(chain.tokens[b] == chain.expected(3, 30));
     BOOST_TEST(chain.tokens[c] == chain.expected(17, 1));
     BOOST_TEST(chain.num_finished == 3);
     BOOST_TEST(chain.first().sequencer().idle());
-    BOOST_TEST(chain.first().sequencer().num_free_blocks() == kNumBlocks);
+    BOOST_TEST(chain.first().sequencer().stats().num_free_blocks == kNumBlocks);
     for (const auto& executor : chain.executors) {
       check_ascending(executor->seen());
       BOOST_TEST(executor->seen().size() == chain.executors.front()->seen().size());
@@ -192,8 +198,8 @@ BOOST_AUTO_TEST_CASE(time_is_accounted_to_the_nanosecond) {
 BOOST_AUTO_TEST_CASE(a_cancel_in_mid_flight_touches_nobody_else) {
   for (int32_t steps_before = 0; steps_before < 12; ++steps_before) {
     Chain chain(3);
-    const SequenceId doomed = chain.submit(30, 100);
-    const SequenceId other = chain.submit(12, 25);
+    const RequestId doomed = chain.submit(30, 100);
+    const RequestId other = chain.submit(12, 25);
     for (int32_t i = 0; i < steps_before; ++i)
       for (const auto& loop : chain.loops) BOOST_REQUIRE(loop->step().ok());
     const size_t had = chain.tokens[doomed].size();
@@ -202,8 +208,24 @@ BOOST_AUTO_TEST_CASE(a_cancel_in_mid_flight_touches_nobody_else) {
     BOOST_TEST(chain.tokens[doomed].size() == had);
     BOOST_TEST(chain.tokens[other] == chain.expected(12, 25));
     BOOST_TEST(chain.num_finished == 1);
-    BOOST_TEST(chain.first().sequencer().num_free_blocks() == kNumBlocks);
+    BOOST_TEST(chain.first().sequencer().stats().num_free_blocks == kNumBlocks);
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_deadline_ends_its_request_and_no_wait_outlasts_it) {
+  Chain chain(2, {.credits = 1, .clock = &steady_clock(), .on_first_wire = {}, .on_run = {}});
+  const TimePoint deadline = steady_clock().now() + 20ms;
+  chain.submit(60, 100, deadline);
+  while (*chain.first().step()) continue;  // the second has no say in it
+  chain.first().wait_until(steady_clock().now() + 60s);
+  BOOST_TEST((steady_clock().now() < deadline + 20s));
+  while (steady_clock().now() < deadline) continue;
+  BOOST_REQUIRE(*chain.first().step());
+  BOOST_REQUIRE(chain.ends.size() == 1u);
+  BOOST_TEST((chain.ends[0].how.error().code == ErrorCode::deadline_exceeded));
+  BOOST_REQUIRE(chain.run_dry().ok());
+  BOOST_TEST(chain.first().sequencer().idle());
+  BOOST_TEST(chain.executors[1]->released().size() == 1u);
 }
 
 BOOST_AUTO_TEST_CASE(an_executor_s_failure_is_the_loop_s) {
@@ -312,8 +334,8 @@ BOOST_AUTO_TEST_CASE(frames_that_make_no_sense_are_errors) {
 BOOST_AUTO_TEST_CASE(a_thread_for_each_stage_and_a_clean_close) {
   for (const int32_t num_stages : {1, 2, 3}) {
     Chain chain(num_stages);
-    const SequenceId a = chain.submit(60, 150);
-    const SequenceId b = chain.submit(5, 200);
+    const RequestId a = chain.submit(60, 150);
+    const RequestId b = chain.submit(5, 200);
     std::atomic<bool> stop{false};
     std::atomic<int> failures{0};
     const TimePoint deadline = steady_clock().now() + 30s;

@@ -166,8 +166,9 @@ def link(rounds):
 def cores(rounds):
     del rounds  # the program takes medians by itself
     print("\nThe scheduler's parts on their own (prefix look-up: at most 10 ns per matched token)")
-    for line in programs.call([programs.CORES]).splitlines():
-        print("  " + line)
+    for program in (programs.CORES, programs.SEQUENCER):
+        for line in programs.call([program]).splitlines():
+            print("  " + line)
 
 
 def tokenizer(rounds):

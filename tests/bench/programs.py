@@ -18,6 +18,7 @@ PROGRAM = pathlib.Path(os.environ.get("CHAINPUMP_TEST_PROGRAM", ROOT / "build/re
 MODEL = pathlib.Path(os.environ.get("CHAINPUMP_TEST_MODEL", ROOT / ".venv/model.gguf"))
 EXECUTOR = PROGRAM.parent / "tests/models/executor_bench"
 CORES = PROGRAM.parent / "tests/graph/core_bench"
+SEQUENCER = PROGRAM.parent / "tests/graph/sequencer_bench"
 PEERS = pathlib.Path(os.environ.get("CHAINPUMP_PEERS", ROOT / ".cache/peers/build/bin"))
 PEER_PACKAGES = pathlib.Path(os.environ.get("CHAINPUMP_PEER_PACKAGES", ROOT / ".cache/peers/python"))
 TORCH_PYTHON = pathlib.Path(os.environ.get("CHAINPUMP_TORCH_PYTHON", ROOT / ".venv-oracle/bin/python"))

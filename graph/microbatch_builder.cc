@@ -1,0 +1,238 @@
+// Forming a microbatch: who decodes, how much prefill goes with them, and what the stages are told.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/check.h"
+#include "graph/sequencer_draft.h"
+
+namespace chainpump::graph {
+std::optional<Microbatch> Sequencer::next() {
+  if (num_in_flight() >= options_.max_microbatches) return std::nullopt;
+  Draft draft;
+  draft.microbatch.id = MicrobatchId(last_microbatch_ + 1);
+  draft.tokens_left = options_.max_microbatch_tokens;
+  if (options_.max_metadata_bytes > 0)
+    draft.metadata_left = options_.max_metadata_bytes - frame_bytes_max();
+  fill_decodes(draft);
+  fill_prefill(draft);
+  if (draft.members.empty()) {
+    CHECK(draft.microbatch.copies.empty());
+    if (releasing_.empty()) return std::nullopt;
+  }
+  settle(draft);
+  return std::move(draft.microbatch);
+}
+
+/// The sequences that decode are spread evenly over the microbatches that fill the chain: each
+/// takes its share of those that are ready. Those that found no block before come first, the
+/// highest of them at the very first, when nobody is in the microbatch yet and anybody who ranks
+/// lower can be preempted for it.
+void Sequencer::fill_decodes(Draft& draft) {
+  if (num_decoding_ == 0) return;
+  const int32_t spread =
+      std::min(static_cast<int32_t>(options_.stages.size()), options_.max_microbatches);
+  int32_t share = (num_decoding_ + spread - 1) / spread;
+  const bool prefill_waits = !prefill_.empty() || queue_.size() > 0;
+  share = std::min(share, std::max(1, draft.tokens_left - (prefill_waits ? 1 : 0)));
+  draft.decodes_left = share;
+  draft.microbatch.slices.reserve(static_cast<size_t>(share) + 1);
+  draft.members.reserve(static_cast<size_t>(share) + 1);
+  if (!starved_.empty()) {
+    std::vector<SequenceId> starved = std::exchange(starved_, {});
+    const auto gone = [&](SequenceId id) { return store_.find(id) == nullptr; };
+    starved.erase(std::remove_if(starved.begin(), starved.end(), gone), starved.end());
+    std::sort(starved.begin(), starved.end(), [&](SequenceId a, SequenceId b) {
+      return ranks_higher(*store_.find(a), *store_.find(b));
+    });
+    for (const SequenceId id : starved) add_decode(id, draft);
+  }
+  while (draft.decodes_left > 0 && !ready_.empty()) {
+    const SequenceId id = ready_.front();
+    ready_.pop_front();
+    add_decode(id, draft);
+  }
+}
+
+void Sequencer::add_decode(SequenceId id, Draft& draft) {
+  Sequence* sequence = store_.find(id);
+  if (sequence == nullptr || sequence->state != Sequence::State::running) return;
+  if (draft.decodes_left == 0 || !extend_table(*sequence, draft)) {
+    starved_.push_back(id);
+    return;
+  }
+  --draft.decodes_left;
+  add_slice(*sequence, 1, draft);
+}
+
+/// How much prefill may go in. The largest amount of work since there was none sets the time of all
+/// its steps, so that they are equal.
+void Sequencer::limit_prefill(Draft& draft) {
+  draft.prefill_left = draft.tokens_left;
+  if (options_.prefill_chunk_tokens > 0) {
+    draft.prefill_left = std::min(draft.prefill_left, options_.prefill_chunk_tokens);
+    return;
+  }
+  const StepCost::Coefficients& cost = cost_.coefficients();
+  StepWork work = waiting_;
+  for (const Sequence* sequence : prefill_) work.add(sequence->num_pending(), sequence->num_sent);
+  const double work_s = cost_.predict_s(work) - cost.overhead_s;
+  burst_work_s_ = std::max(burst_work_s_, work_s);
+  const auto others = static_cast<double>(options_.stages.size() - 1);
+  if (others > 0)
+    draft.step_s = cost.overhead_s + std::sqrt(cost.overhead_s * burst_work_s_ / others);
+  if (num_decoding_ == 0) return;
+  const double delay_s = to_seconds(options_.decode_delay_max) / options_.max_microbatches;
+  draft.step_s = std::min(draft.step_s, cost_.predict_s(draft.work) + delay_s);
+}
+
+/// Those that have begun, by rank; then, or before those of lower priority, newcomers.
+void Sequencer::fill_prefill(Draft& draft) {
+  if (prefill_.empty() && queue_.size() == 0) {
+    burst_work_s_ = 0;
+    return;
+  }
+  limit_prefill(draft);
+  bool admitting = true;
+  while (draft.prefill_left > 0) {
+    const auto waits = [&](const Sequence* s) { return s->last_microbatch != draft.microbatch.id; };
+    const auto found = std::find_if(prefill_.begin(), prefill_.end(), waits);
+    Sequence* sequence = found == prefill_.end() ? nullptr : *found;
+    if (admitting) {
+      const std::optional<FairQueue::Item> head = queue_.front();
+      if (head && (sequence == nullptr || head->priority > sequence->request->what.priority)) {
+        admitting = admit_next(draft);
+        continue;
+      }
+    }
+    if (sequence == nullptr) return;
+    const int32_t num_tokens = chunk_of(*sequence, draft);
+    if (num_tokens == 0) return;
+    draft.has_prefill = true;
+    draft.prefill_left -= num_tokens;
+    draft.metadata_left -= slice_bytes(*sequence, num_tokens);
+    counters_.prompt_tokens_sent += static_cast<uint64_t>(num_tokens);
+    add_slice(*sequence, num_tokens, draft);
+  }
+}
+
+/// More than a frame takes beside the tokens, blocks and descriptors of prefill.
+int64_t Sequencer::frame_bytes_max() const {
+  const int64_t of_each = kReleaseBytes + kCopyBytes + kSliceBytes + kTokenBytes + kBlockBytes;
+  return kFrameBytes + of_each * options_.max_sequences;
+}
+
+/// More than a slice of so many tokens takes there, with the sequence's descriptor if it is due.
+int64_t Sequencer::slice_bytes(const Sequence& sequence, int32_t num_tokens) const {
+  const auto num_known = static_cast<int64_t>(sequence.tokens.size());
+  return kTokenBytes * int64_t{num_tokens} + kBlockBytes * int64_t{blocks_for(num_known)} +
+         (sequence.described ? 0 : sequence.request->descriptor_bytes + kTokenBytes * num_known);
+}
+
+/// How many tokens of it go in now; 0: none any more. The first takes at least one.
+int32_t Sequencer::chunk_of(const Sequence& sequence, const Draft& draft) const {
+  const int32_t most = std::min(sequence.num_pending(), draft.prefill_left);
+  if (slice_bytes(sequence, most) > draft.metadata_left && draft.has_prefill) return 0;
+  if (options_.prefill_chunk_tokens > 0) return most;
+  const int32_t fitting = cost_.tokens_within(draft.work, sequence.num_sent, draft.step_s, most);
+  if (fitting > 1 || !draft.has_prefill) return fitting;
+  StepWork with_one = draft.work;
+  with_one.add(1, sequence.num_sent);
+  return cost_.predict_s(with_one) <= draft.step_s ? fitting : 0;
+}
+
+void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) {
+  if (!sequence.described) describe(sequence, draft.microbatch);
+  const int32_t first = sequence.num_sent;
+  const int32_t num_blocks = blocks_for(first + num_tokens);
+  // What is written must be the sequence's alone.
+  CHECK_EQ(
+      cache_.num_references(sequence.table[static_cast<size_t>(first / options_.block_tokens)]), 1);
+  SequenceSlice& slice = draft.microbatch.slices.emplace_back();
+  slice.id = sequence.id;
+  slice.first_position = first;
+  slice.tokens.assign(sequence.tokens.begin() + first,
+                      sequence.tokens.begin() + first + num_tokens);
+  slice.table_offset = sequence.num_blocks_told;
+  slice.new_blocks.assign(sequence.table.begin() + sequence.num_blocks_told,
+                          sequence.table.begin() + num_blocks);
+  sequence.num_blocks_told = num_blocks;
+  sequence.num_sent += num_tokens;
+  sequence.last_microbatch = draft.microbatch.id;
+  ++sequence.num_in_flight;
+  slice.sample = !sequence.request->scoring() && sequence.num_pending() == 0;
+  if (!sequence.decoding && sequence.num_pending() == 0) {
+    prefill_.erase(std::find(prefill_.begin(), prefill_.end(), &sequence));
+    sequence.decoding = !sequence.request->scoring();
+    if (sequence.decoding) ++num_decoding_;
+  }
+  draft.members.push_back(&sequence);
+  draft.work.add(num_tokens, first);
+  draft.tokens_left -= num_tokens;
+  charge(sequence.request->what.tenant, num_tokens);
+}
+
+void Sequencer::describe(Sequence& sequence, Microbatch& microbatch) const {
+  const RequestRecord& request = *sequence.request;
+  SequenceDescriptor& descriptor = microbatch.descriptors.emplace_back();
+  descriptor.id = sequence.id;
+  descriptor.sequence_index = sequence.index;
+  descriptor.sampling = request.what.sampling;
+  descriptor.score = request.what.score;
+  const auto generated = sequence.tokens.begin() + request.num_prompt;
+  descriptor.prompt.assign(sequence.tokens.begin(), generated);
+  descriptor.generated.assign(generated, sequence.tokens.end());
+  sequence.described = true;
+}
+
+/// Neighbours are often of one tenant; the queue is told once for them.
+void Sequencer::charge(TenantId tenant, int64_t num_tokens) {
+  if (!charges_.empty() && charges_.back().first == tenant)
+    charges_.back().second += num_tokens;
+  else
+    charges_.emplace_back(tenant, num_tokens);
+}
+
+/// The microbatch is as it will be sent: what it fills may be shared by later ones.
+void Sequencer::settle(Draft& draft) {
+  last_microbatch_ = draft.microbatch.id.value;
+  draft.microbatch.released = std::exchange(releasing_, {});
+  InFlight in_flight{draft.microbatch.id, draft.work, {}};
+  if (!spare_members_.empty()) {
+    in_flight.members = std::move(spare_members_.back());
+    spare_members_.pop_back();
+  }
+  for (Sequence* sequence : draft.members) {
+    in_flight.members.push_back(sequence->id);
+    publish_filled(*sequence);
+    RequestRecord& request = *sequence->request;
+    if (!request.prompt_sent && sequence->num_sent >= request.num_prompt - 1) release_held(request);
+  }
+  in_flight_.push_back(std::move(in_flight));
+  for (const auto& [tenant, num_tokens] : charges_) queue_.charge(tenant, num_tokens);
+  charges_.clear();
+}
+
+void Sequencer::publish_filled(Sequence& sequence) {
+  if (!options_.prefix_cache) return;
+  const auto block_tokens = static_cast<size_t>(options_.block_tokens);
+  const size_t num_filled = static_cast<size_t>(sequence.num_sent) / block_tokens;
+  while (sequence.contents.size() < num_filled) {
+    const size_t i = sequence.contents.size();
+    const ContentId before = i == 0 ? ContentId{} : sequence.contents.back();
+    const std::span<const TokenId> tokens =
+        std::span(sequence.tokens).subspan(i * block_tokens, block_tokens);
+    sequence.contents.push_back(
+        cache_.publish(sequence.request->what.cache_salt, before, tokens, sequence.table[i]));
+  }
+}
+
+/// The leader has sent what its siblings share. They go before others of their tenant: the prompt
+/// has been paid for.
+void Sequencer::release_held(RequestRecord& request) {
+  request.prompt_sent = true;
+  for (auto it = request.sequences.rbegin(); it != request.sequences.rend(); ++it)
+    if ((*it)->state == Sequence::State::held) enqueue(**it, true);
+}
+
+}  // namespace chainpump::graph

@@ -1,0 +1,66 @@
+// What the sequencer takes and what it gives back, in the words of who asked: requests and their
+// choices. Plain data; any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "graph/fair_queue.h"
+#include "graph/microbatch.h"
+
+namespace chainpump::graph {
+
+/// One prompt, and `num_choices` sequences that go on from it, with the indices
+/// [first_choice, first_choice + num_choices).
+struct Request {
+  RequestId id;  // the caller's; unique among those it has here
+  TenantId tenant;
+  uint64_t cache_salt = 0;   // requests share cached prefixes only if their salts are equal
+  double tenant_weight = 1;  // of its tenant's, > 0; the last one given counts
+  int32_t priority = 0;      // higher goes first
+  std::optional<TimePoint> deadline;
+  int32_t num_choices = 1;
+  uint32_t first_choice = 0;
+  SamplingParams sampling;
+  ScoreParams score;  // scoring has one choice
+  std::vector<TokenId> prompt;
+  std::vector<TokenId> generated;  // before this incarnation; only with one choice
+};
+
+/// Which sequence of which request.
+struct Choice {
+  RequestId request;
+  uint32_t index = 0;
+  bool operator==(const Choice&) const = default;
+};
+struct TokenDelivery {
+  Choice choice;
+  TokenResult token;
+};
+struct ScoreDelivery {
+  Choice choice;
+  ScoreResult score;
+};
+/// Nothing comes for the choice after this. deadline_exceeded if time ran out.
+struct EndDelivery {
+  Choice choice;
+  Result<FinishReason> how;
+};
+
+/// What there is to pass on, each kind in order; a choice's tokens and scores go before its end.
+struct Deliveries {
+  std::vector<TokenDelivery> tokens;
+  std::vector<ScoreDelivery> scores;
+  std::vector<EndDelivery> ended;
+  void clear() {
+    tokens.clear();
+    scores.clear();
+    ended.clear();
+  }
+};
+
+}  // namespace chainpump::graph

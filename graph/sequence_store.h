@@ -1,0 +1,103 @@
+// What the sequencer knows of each request and of each of its sequences, found in O(1) by id: a
+// sequence's slot stands in the low bits of its id, and the bits above are never reused, so an id
+// from before a cancel or a preemption finds nothing.
+//
+//   sequence id   8 bits lane | 36 bits counter, from 1 | 20 bits slot
+//
+// Pure; one thread. No rules here: those are the sequencer's.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "base/ids.h"
+#include "graph/kv_cache.h"
+#include "graph/request.h"
+
+namespace chainpump::graph {
+
+struct RequestRecord;
+
+/// One choice of a request. Which tokens it knows outlives a preemption; what the stages hold of it
+/// does not.
+struct Sequence {
+  enum class State : uint8_t {
+    held,     // waits for its request's leader, to share its blocks
+    queued,   // waits in the fair queue
+    running,  // has KV blocks
+    drained,  // preempted; results of it are still in flight
+  };
+  SequenceId id;
+  State state = State::held;
+  RequestRecord* request = nullptr;
+  uint32_t index = 0;  // of the choice
+  uint64_t age = 0;    // order of submission
+  bool preempted = false;
+  std::vector<TokenId> tokens;  // prompt, then generated
+  int32_t num_needed = 0;       // positions that must pass through the stages, from `tokens`
+  int32_t next_score = 0;       // the first position whose score has not been delivered
+  int32_t num_in_flight = 0;    // microbatches
+
+  // While running.
+  int32_t num_sent = 0;  // positions
+  bool described = false;
+  bool decoding = false;            // its known tokens were all sent once
+  MicrobatchId last_microbatch;     // that it is in
+  size_t running_at = 0;            // its place among the running
+  std::vector<KvBlockId> table;     // for all known tokens from the start, then as it grows
+  int32_t num_blocks_told = 0;      // of the table, that the stages know
+  std::vector<ContentId> contents;  // of published blocks, from the first
+  int32_t num_pending() const { return num_needed - num_sent; }
+};
+
+/// A request with some choice that has not ended.
+struct RequestRecord {
+  Request what;  // its prompt and generated tokens were moved into the sequences
+  int32_t num_prompt = 0;
+  int32_t num_blocks_max = 0;        // that one of its sequences can come to need
+  int64_t descriptor_bytes = 0;      // of its parameters, encoded
+  std::vector<Sequence*> sequences;  // that have not ended, by choice
+  SequenceId leader;                 // the choice that computes the prompt for all
+  bool prompt_sent = false;  // by the leader, all but its last position: nobody is held any more
+  bool scoring() const { return what.score.first_position >= 0; }
+};
+
+class SequenceStore {
+ public:
+  explicit SequenceStore(uint8_t lane) : lane_(lane) {}
+
+  /// A sequence in a slot of its own. Stays where it is until removed.
+  Sequence& add();
+  void remove(Sequence& sequence);
+  /// A new incarnation: what was sent under the id so far finds it no more.
+  void renew_id(Sequence& sequence);
+  /// Null if there is none (any more) by this id, whoever made the id up.
+  Sequence* find(SequenceId id) {
+    const size_t slot = id.value & (kMaxSlots - 1);
+    if (slot >= slots_.size()) return nullptr;
+    Sequence* sequence = slots_[slot].get();
+    return sequence->id == id && id.value != 0 ? sequence : nullptr;
+  }
+
+  RequestRecord& add_request(RequestId id) { return requests_[id]; }
+  RequestRecord* find_request(RequestId id) {
+    const auto found = requests_.find(id);
+    return found == requests_.end() ? nullptr : &found->second;
+  }
+  void remove_request(RequestId id) { requests_.erase(id); }
+  size_t num_requests() const { return requests_.size(); }
+
+  static constexpr size_t kMaxSlots = size_t{1} << 20;
+
+ private:
+  SequenceId next_id(size_t slot);
+
+  uint8_t lane_;
+  uint64_t last_ = 0;
+  std::vector<std::unique_ptr<Sequence>> slots_;
+  std::vector<size_t> free_slots_;
+  std::unordered_map<RequestId, RequestRecord> requests_;  // by node: records stay in place
+};
+
+}  // namespace chainpump::graph
