@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <string>
-#include <string_view>
 #include <utility>
 
 namespace chainpump::transport::rpc {
@@ -33,8 +31,20 @@ ErrorCode code_of(kj::Exception::Type type) {
 
 }  // namespace
 
+std::string to_text(const Error& error) {
+  return fmt::format("[{}] {}", to_string(error.code), error.message);
+}
+
+Error from_text(std::string_view text, ErrorCode fallback) {
+  const size_t end = text.find("] ");
+  if (text.starts_with('[') && end != std::string_view::npos)
+    if (const auto code = code_by_name(text.substr(1, end - 1)))
+      return Error{*code, std::string(text.substr(end + 2))};
+  return make_error(fallback, "control connection: {}", text);
+}
+
 kj::Exception to_exception(const Error& error) {
-  const std::string text = fmt::format("[{}] {}", to_string(error.code), error.message);
+  const std::string text = to_text(error);
   return kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__,
                        kj::heapString(text.data(), text.size()));
 }
@@ -44,12 +54,7 @@ Error to_error(const kj::Exception& exception) {
   std::string_view text(description.begin(), description.size());
   constexpr std::string_view kRemote = "remote exception: ";  // put before it by the library
   if (text.starts_with(kRemote)) text.remove_prefix(kRemote.size());
-  const size_t end = text.find("] ");
-  if (text.starts_with('[') && end != std::string_view::npos) {
-    if (const auto code = code_by_name(text.substr(1, end - 1)))
-      return Error{*code, std::string(text.substr(end + 2))};
-  }
-  return make_error(code_of(exception.getType()), "control connection: {}", text);
+  return from_text(text, code_of(exception.getType()));
 }
 
 kj::Duration to_kj(Duration duration) {

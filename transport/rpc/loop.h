@@ -1,5 +1,5 @@
 // What both sides of control share: tasks posted into an event loop from any thread, and errors
-// across the wall. Includes the RPC library's headers: for transport/rpc/*.cc only.
+// across the wall. Includes the RPC library's headers: for transport/rpc/ and gateway/rpc/ only.
 #pragma once
 
 #include <kj/async-io.h>
@@ -7,6 +7,8 @@
 
 #include <functional>
 #include <mutex>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -14,7 +16,11 @@
 
 namespace chainpump::transport::rpc {
 
-/// Our error as the exception that carries it to the peer: `[code] message` (control.capnp).
+/// `[code] message`, as errors cross the wall (control.capnp, chainpump.capnp).
+std::string to_text(const Error& error);
+/// The other way; without that form, `fallback` with the whole text.
+Error from_text(std::string_view text, ErrorCode fallback);
+/// Our error as the exception that carries it to the peer.
 kj::Exception to_exception(const Error& error);
 /// The other way; an exception without that form is the library's or the connection's.
 Error to_error(const kj::Exception& exception);

@@ -1,5 +1,6 @@
 #include "transport/rpc/message_stream.h"
 
+#include <capnp/rpc.capnp.h>
 #include <capnp/serialize.h>
 #include <fmt/format.h>
 
@@ -38,9 +39,9 @@ kj::Promise<void> CheckedMessageStream::read_exactly(void* buffer, size_t num_by
 
 kj::Promise<void> CheckedMessageStream::read_rest(Incoming& incoming) {
   const uint32_t num_segments = incoming.num_segments();
-  if (num_segments == 0 || num_segments > kSegmentsMax)
+  if (num_segments == 0 || num_segments > limits_.segments_max)
     return refuse(fmt::format("refused a message of {} segments; the limit is {}",
-                              uint64_t{incoming.head[0]} + 1, kSegmentsMax));
+                              uint64_t{incoming.head[0]} + 1, limits_.segments_max));
   // With the padding, the sizes after the first fill a whole number of words.
   incoming.more_sizes.resize(num_segments / 2 * 2);
   return read_exactly(incoming.more_sizes.data(), incoming.more_sizes.size() * sizeof(uint32_t))
@@ -51,10 +52,10 @@ kj::Promise<void> CheckedMessageStream::read_body(Incoming& incoming) {
   const uint32_t num_segments = incoming.num_segments();
   uint64_t num_words = 0;
   for (uint32_t i = 0; i < num_segments; ++i) num_words += incoming.size_of(i);
-  if (num_words > kMessageWordsMax)
+  if (num_words > limits_.words_max)
     return refuse(fmt::format("refused a message of {} bytes; the limit is {}",
                               num_words * sizeof(capnp::word),
-                              kMessageWordsMax * sizeof(capnp::word)));
+                              limits_.words_max * sizeof(capnp::word)));
   // Not initialised, so a lying size costs address space and no memory.
   incoming.words = kj::heapArray<capnp::word>(num_words);
   auto segments = kj::heapArrayBuilder<kj::ArrayPtr<const capnp::word>>(num_segments);
@@ -68,7 +69,18 @@ kj::Promise<void> CheckedMessageStream::read_body(Incoming& incoming) {
 }
 
 kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryReadMessage(
-    kj::ArrayPtr<kj::AutoCloseFd>, capnp::ReaderOptions options, kj::ArrayPtr<capnp::word>) {
+    kj::ArrayPtr<kj::AutoCloseFd> fd_space, capnp::ReaderOptions options,
+    kj::ArrayPtr<capnp::word> scratch) {
+  if (queued_bytes_ && queued_bytes_() > limits_.queued_bytes_max) {
+    auto paf = kj::newPromiseAndFulfiller<void>();
+    write_done_ = kj::mv(paf.fulfiller);
+    return paf.promise.then([this, fd_space, options, scratch] {
+      // Last, so that the library has counted the write's end.
+      return kj::evalLast([this, fd_space, options, scratch] {
+        return tryReadMessage(fd_space, options, scratch);
+      });
+    });
+  }
   auto owned = kj::heap<Incoming>();
   Incoming& incoming = *owned;
   using Message = kj::Maybe<capnp::MessageReaderAndFds>;
@@ -88,13 +100,31 @@ kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryRead
           return refuse("a message was not complete after 10 s");
         });
         return complete.exclusiveJoin(kj::mv(late))
-            .then([options, owned = kj::mv(owned)]() mutable -> Message {
+            .then([this, options, owned = kj::mv(owned)]() mutable -> Message {
               auto reader =
                   kj::heap<capnp::SegmentArrayMessageReader>(owned->segments.asPtr(), options);
+              if (limits_.unreleased_calls_max > 0) count_call(*reader);
               return capnp::MessageReaderAndFds{
                   kj::Own<capnp::MessageReader>(kj::mv(reader)).attach(kj::mv(owned)), nullptr};
             });
       });
+}
+
+// A Finish of no call is refused by the library, so that the count stays true.
+void CheckedMessageStream::count_call(capnp::MessageReader& message) {
+  switch (message.getRoot<capnp::rpc::Message>().which()) {
+    case capnp::rpc::Message::BOOTSTRAP:
+    case capnp::rpc::Message::CALL:
+      if (++num_unreleased_calls_ > limits_.unreleased_calls_max)
+        kj::throwFatalException(refuse(fmt::format(
+            "refused a call beside {} that were not released", limits_.unreleased_calls_max)));
+      return;
+    case capnp::rpc::Message::FINISH:
+      if (num_unreleased_calls_ > 0) --num_unreleased_calls_;
+      return;
+    default:
+      return;
+  }
 }
 
 // A peer that goes while we still write to it, or before it has read all, resets the connection.
@@ -109,6 +139,7 @@ kj::Promise<void> CheckedMessageStream::counted(kj::Promise<void> write) {
       write.catch_([this](kj::Exception&& e) -> kj::Promise<void> { return noted(kj::mv(e)); });
   return watched.attach(kj::defer([this] {
     if (--num_writes_ == 0 && idle_.get() != nullptr) idle_->fulfill();
+    if (write_done_.get() != nullptr) write_done_->fulfill();
   }));
 }
 

@@ -1,13 +1,14 @@
-// The wire of control: messages whose segment table has been checked before the RPC library sees a
-// byte, since the library trusts it. Includes the RPC library's headers: for transport/rpc/*.cc
-// only. One thread, the one that runs the event loop.
+// The wire of our RPC: messages whose segment table has been checked before the RPC library sees a
+// byte, since the library trusts it, and further bounds for peers that need not be ours. Includes
+// the RPC library's headers: for transport/rpc/ and gateway/rpc/ only. One thread, the one that
+// runs the event loop.
 #pragma once
 
 #include <capnp/rpc-twoparty.h>
 #include <capnp/serialize-async.h>
 #include <kj/async-io.h>
 
-#include <optional>
+#include <functional>
 #include <string>
 
 namespace chainpump::transport::rpc {
@@ -17,10 +18,26 @@ inline constexpr uint64_t kMessageWordsMax = (64u << 20) / sizeof(capnp::word);
 /// A message that has begun must be complete after this.
 inline constexpr kj::Duration kMessageDeadline = 10 * kj::SECONDS;
 
+struct MessageLimits {
+  uint32_t segments_max = kSegmentsMax;
+  uint64_t words_max = kMessageWordsMax;
+  /// Calls of the peer that it has not released: their answers are kept for it. 0: any number.
+  uint32_t unreleased_calls_max = 0;
+  /// While more than this waits to be written to the peer, nothing is read from it; needs
+  /// set_queued_bytes().
+  size_t queued_bytes_max = 0;
+};
+
 class CheckedMessageStream final : public capnp::MessageStream {
  public:
-  CheckedMessageStream(kj::AsyncIoStream& stream, kj::Timer& timer)
-      : stream_(stream), inner_(stream), timer_(timer) {}
+  CheckedMessageStream(kj::AsyncIoStream& stream, kj::Timer& timer,
+                       const MessageLimits& limits = {})
+      : stream_(stream), inner_(stream), timer_(timer), limits_(limits) {}
+
+  /// How many bytes the library has queued to be written here.
+  void set_queued_bytes(std::function<size_t()> queued_bytes) {
+    queued_bytes_ = std::move(queued_bytes);
+  }
 
   kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> tryReadMessage(
       kj::ArrayPtr<kj::AutoCloseFd> fd_space, capnp::ReaderOptions options,
@@ -48,10 +65,15 @@ class CheckedMessageStream final : public capnp::MessageStream {
   kj::Promise<void> read_rest(Incoming& incoming);
   kj::Promise<void> read_exactly(void* buffer, size_t num_bytes);
   kj::Promise<void> read_body(Incoming& incoming);
+  void count_call(capnp::MessageReader& message);
 
   kj::AsyncIoStream& stream_;
   capnp::AsyncIoMessageStream inner_;
   kj::Timer& timer_;
+  const MessageLimits limits_;
+  std::function<size_t()> queued_bytes_;
+  uint32_t num_unreleased_calls_ = 0;
+  kj::Own<kj::PromiseFulfiller<void>> write_done_;  // whom the next write's end is told
   std::string refusal_;
   bool ended_by_peer_ = false;
   int num_writes_ = 0;

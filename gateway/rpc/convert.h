@@ -1,0 +1,34 @@
+// Between the gateway's plain structs (gateway/types.h) and the public interface's
+// (schemas/chainpump.capnp). Includes the RPC library's headers: for gateway/rpc/*.cc only. read()
+// throws the library's exception on a malformed message or a value of an enum that it does not
+// know; the caller stands inside the library's own catch.
+#pragma once
+
+#include "gateway/types.h"
+#include "schemas/chainpump.capnp.h"
+
+namespace chainpump::gateway::rpc {
+
+namespace api = schema::api;
+
+void write(api::Prompt::Builder out, const Prompt& in);
+Prompt read(api::Prompt::Reader in);
+void write(api::GenerateRequest::Builder out, const GenerateRequest& in);
+GenerateRequest read(api::GenerateRequest::Reader in);
+void write(api::ScoreRequest::Builder out, const ScoreRequest& in);
+ScoreRequest read(api::ScoreRequest::Reader in);
+void write(api::Delta::Builder out, const Delta& in);
+Delta read(api::Delta::Reader in);
+void write(api::Outcome::Builder out, const Result<Usage>& in);
+Result<Usage> read(api::Outcome::Reader in);
+void write(api::Deployment::Builder out, const DeploymentInfo& in);
+DeploymentInfo read(api::Deployment::Reader in);
+void write(api::Status::Builder out, const StatusReport& in);
+StatusReport read(api::Status::Reader in);
+void write(api::Event::Builder out, const Event& in);
+Event read(api::Event::Reader in);
+
+void write_ids(capnp::List<int32_t>::Builder out, const TokenIds& in);
+TokenIds read_ids(capnp::List<int32_t>::Reader in);
+
+}  // namespace chainpump::gateway::rpc
