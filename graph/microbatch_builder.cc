@@ -7,6 +7,16 @@
 #include "graph/sequencer_draft.h"
 
 namespace chainpump::graph {
+namespace {
+
+// Of the chain, that a burst of prefill is spread over while others decode. Fewer leave stages
+// idle, more keep new requests waiting. In virtual time 4 gives up to 7 % more tokens per second
+// than 1 and a quarter off the longest gaps between tokens, for first tokens that come a fifth
+// later.
+constexpr double kPrefillRounds = 4;
+
+}  // namespace
+
 std::optional<Microbatch> Sequencer::next() {
   if (num_in_flight() >= options_.max_microbatches) return std::nullopt;
   Draft draft;
@@ -66,30 +76,33 @@ void Sequencer::add_decode(SequenceId id, Draft& draft) {
 }
 
 /// How much prefill may go in. The largest amount of work since there was none sets the time of all
-/// its steps, so that they are equal.
+/// its steps, so that they are equal. While others decode, the overhead of a microbatch is paid in
+/// any case: then the work is spread over several rounds of the chain, for a step that is longer
+/// than those before it leaves the stages behind it idle.
 void Sequencer::limit_prefill(Draft& draft) {
   draft.prefill_left = draft.tokens_left;
   if (options_.prefill_chunk_tokens > 0) {
     draft.prefill_left = std::min(draft.prefill_left, options_.prefill_chunk_tokens);
     return;
   }
-  const StepCost::Coefficients& cost = cost_.coefficients();
   StepWork work = waiting_;
   for (const Sequence* sequence : prefill_) work.add(sequence->num_pending(), sequence->num_sent);
-  const double work_s = cost_.predict_s(work) - cost.overhead_s;
-  burst_work_s_ = std::max(burst_work_s_, work_s);
-  const auto others = static_cast<double>(options_.stages.size() - 1);
-  if (others > 0)
-    draft.step_s = cost.overhead_s + std::sqrt(cost.overhead_s * burst_work_s_ / others);
+  if (cost_.predict_s(work) > cost_.predict_s(burst_)) burst_ = work;
+  const double overhead_s = cost_.coefficients().overhead_s;
+  const double burst_s = cost_.predict_s(burst_) - overhead_s;
+  const auto num_stages = static_cast<double>(options_.stages.size());
+  if (num_stages > 1)
+    draft.step_s = overhead_s + std::sqrt(overhead_s * burst_s / (num_stages - 1));
   if (num_decoding_ == 0) return;
   const double delay_s = to_seconds(options_.decode_delay_max) / options_.max_microbatches;
-  draft.step_s = std::min(draft.step_s, cost_.predict_s(draft.work) + delay_s);
+  const double share_s = std::min(delay_s, burst_s / (kPrefillRounds * num_stages));
+  draft.step_s = std::min(draft.step_s, cost_.predict_s(draft.work) + share_s);
 }
 
 /// Those that have begun, by rank; then, or before those of lower priority, newcomers.
 void Sequencer::fill_prefill(Draft& draft) {
   if (prefill_.empty() && queue_.size() == 0) {
-    burst_work_s_ = 0;
+    burst_ = {};
     return;
   }
   limit_prefill(draft);

@@ -23,7 +23,8 @@
 // A microbatch takes its share of the decoding sequences, then prefill for as long as the step may
 // take: T = a + sqrt(a W / (S - 1)), for a step's overhead a, the work W of all prefill that waits,
 // and S stages: what makes filling the chain and the overhead of many small chunks together least.
-// While others decode, at most what their part takes and decode_delay_max / max_microbatches.
+// While others decode, at most what their part takes and decode_delay_max / max_microbatches, and
+// spread over several rounds of the chain, as their microbatches cost their overhead anyway.
 // Pure; one thread. Not here: the queue (fair_queue.h), the blocks (kv_cache.h), time
 // (step_cost.h).
 #pragma once
@@ -204,8 +205,8 @@ class Sequencer {
   int32_t num_decoding_ = 0;
   int32_t num_waiting_ = 0;
   int32_t num_preempted_ = 0;
-  StepWork waiting_;         // the whole prefill of those in the queue
-  double burst_work_s_ = 0;  // the most prefill that waited since there was none
+  StepWork waiting_;  // the whole prefill of those in the queue
+  StepWork burst_;    // the most prefill that waited since there was none
   // The head of the queue that found no room, and how many blocks it lacks one of.
   SequenceId refused_;
   int32_t refused_blocks_ = 0;

@@ -11,6 +11,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <random>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -70,7 +71,8 @@ class TimedChain {
   Sequencer sequencer;
   TimePoint now;
   std::map<uint64_t, std::vector<TimePoint>> token_times;  // by request
-  int num_microbatches = 0;
+  Duration last_stage_busy{0};
+  int num_ended = 0;
 
  private:
   struct Held {
@@ -79,7 +81,6 @@ class TimedChain {
   };
 
   void send(const Microbatch& microbatch) {
-    ++num_microbatches;
     for (const SequenceId id : microbatch.released) held_.erase(id);
     for (const SequenceDescriptor& d : microbatch.descriptors)
       held_[d.id] = {d.sampling.max_new_tokens, static_cast<int32_t>(d.generated.size())};
@@ -98,6 +99,7 @@ class TimedChain {
     for (size_t stage = 0; stage < costs_.size(); ++stage) {
       const Duration spent = nanoseconds_of(cost_s(costs_[stage], work));
       at = free_at_[stage] = std::max(at, free_at_[stage]) + spent;
+      if (stage + 1 == costs_.size()) last_stage_busy += spent;
       if (spent <= result.slowest) continue;
       result.slowest = spent;
       result.slowest_stage = StageIndex(static_cast<int32_t>(stage));
@@ -110,6 +112,7 @@ class TimedChain {
     const Status taken = sequencer.on_result(results_.front().second, now, out);
     BOOST_TEST_REQUIRE(taken.ok(), fakes::why(taken));
     results_.pop_front();
+    num_ended += static_cast<int>(out.ended.size());
     for (const TokenDelivery& token : out.tokens)
       token_times[token.choice.request.value].push_back(now);
   }
@@ -254,6 +257,39 @@ BOOST_AUTO_TEST_CASE(uneven_stages_run_at_the_pace_of_the_slowest) {
   const double bound = 8 / 2.5e-3;
   BOOST_TEST_MESSAGE(fmt::format("uneven stages, 32 requests: {:.3f} of the bound", rate / bound));
   BOOST_TEST(rate >= 0.97 * bound);
+}
+
+// Somebody always has a prompt to compute while the others decode: steps are not equal then, and
+// the stages behind a long one wait for the next.
+BOOST_AUTO_TEST_CASE(a_mix_of_prompts_and_decodes_keeps_the_last_stage_busy) {
+  for (const size_t num_stages : {2u, 4u, 8u}) {
+    const Coefficients cost = long_prompt_cost(num_stages);
+    TimedChain chain(options_of(num_stages, cost), {num_stages, cost});
+    std::mt19937 random(3);
+    uint64_t last_id = 0;
+    const auto submit = [&] {
+      chain.submit(++last_id, 50 + static_cast<int>(random() % 1000),
+                   20 + static_cast<int>(random() % 200));
+    };
+    for (int i = 0; i < 64; ++i) submit();
+    TimePoint start;
+    Duration busy_before{0};
+    while (chain.num_ended < 400) {  // one that ends is followed by another
+      const int num_ended = chain.num_ended;
+      BOOST_TEST_REQUIRE(chain.step());
+      for (int i = num_ended; i < chain.num_ended; ++i) submit();
+      if (num_ended >= 64 || chain.num_ended < 64) continue;
+      start = chain.now;
+      busy_before = chain.last_stage_busy;
+    }
+    const double busy =
+        to_seconds(chain.last_stage_busy - busy_before) / to_seconds(chain.now - start);
+    BOOST_TEST_MESSAGE(
+        fmt::format("{} stages, 64 requests that come and go: the last one is busy "
+                    "{:.3f} of the time",
+                    num_stages, busy));
+    BOOST_TEST(busy >= 0.95);
+  }
 }
 
 // A prompt of 32 K tokens arrives while others decode: no gap between two tokens of theirs grows by
