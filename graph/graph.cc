@@ -27,7 +27,7 @@ Graph graph_from(const Values& values) {
   graph.prefill_chunk = int32("batching.prefill_chunk", graph.prefill_chunk);
   graph.max_sequences = int32("batching.max_sequences", graph.max_sequences);
   graph.max_microbatches = int32("batching.max_microbatches", 0);
-  graph.kv_type = kKvTypes[values.number("kv.type", 1)];
+  graph.kv_type = kKvTypes[values.number("kv.type", 0)];
   graph.kv_budget_bytes = values.number("kv.budget", 0);
   graph.kv_blocks = int32("kv.blocks", 0);
   graph.context_tokens = int32("kv.context", 0);

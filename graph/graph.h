@@ -70,7 +70,7 @@ struct Graph {
   int32_t prefill_chunk = 256;
   int32_t max_sequences = 8;
   int32_t max_microbatches = 0;
-  DType kv_type = DType::bf16;
+  DType kv_type = DType::f32;
   int64_t kv_budget_bytes = 0;
   int32_t kv_blocks = 0;
   int32_t context_tokens = 0;

@@ -84,7 +84,7 @@ constexpr KeySpec kKeys[] = {
     {"batching.max_microbatches", KeyType::integer, "auto",
      "Microbatches in flight; auto: one a stage.", 1, 1024, true},
     {"kv", KeyType::section, "", "The cache of keys and values."},
-    {"kv.type", KeyType::choice, "bf16",
+    {"kv.type", KeyType::choice, "f32",
      "Element type of the cache; int8: with a scale per position and head.", 0, 0, false,
      "f32|bf16|f16|int8", "--kv-type"},
     {"kv.budget", KeyType::bytes, "a quarter of the memory",

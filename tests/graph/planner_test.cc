@@ -131,7 +131,7 @@ BOOST_AUTO_TEST_CASE(BytesAddUp) {
     }
     BOOST_TEST(next == 30);
     BOOST_TEST(weights == 30 * 2'200'000 + (stages == 1 ? 1 : 2) * 30'000'000);
-    BOOST_TEST(kv == int64_t{512} * 32 * 2 * 2 * 3 * 64 * 30);
+    BOOST_TEST(kv == int64_t{512} * 32 * 2 * 4 * 3 * 64 * 30);
     const EdgePlan& back = plan.edges.back();
     BOOST_TEST(back.is_return);
     BOOST_TEST(back.credits >= plan.max_microbatches);
@@ -142,8 +142,8 @@ BOOST_AUTO_TEST_CASE(BytesAddUp) {
 
 BOOST_AUTO_TEST_CASE(Verdicts) {
   const ModelProfile model = small_model();
-  const auto small = make_plan_report(parse("kv: {type: f32, budget: 10MiB, context: 2048}\n"),
-                                      model, kMachine, {});
+  const auto small =
+      make_plan_report(parse("kv: {budget: 10MiB, context: 2048}\n"), model, kMachine, {});
   BOOST_REQUIRE(small.ok());
   BOOST_TEST(!small->verdict.fits);
   // 10 MiB hold 7 blocks of 32 tokens over 30 layers.
@@ -151,8 +151,7 @@ BOOST_AUTO_TEST_CASE(Verdicts) {
   const auto refused = make_plan(parse("limits: {memory: 50MiB}\n"), model, kMachine, {});
   BOOST_REQUIRE(!refused.ok());
   BOOST_TEST((refused.error().code == ErrorCode::no_room));
-  BOOST_TEST(
-      make_plan(parse("kv: {type: f32, budget: 10MiB, context: 224}\n"), model, kMachine, {}).ok());
+  BOOST_TEST(make_plan(parse("kv: {budget: 10MiB, context: 224}\n"), model, kMachine, {}).ok());
 }
 
 BOOST_AUTO_TEST_CASE(RefusalsAreTyped) {
