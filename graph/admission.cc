@@ -49,7 +49,7 @@ Status Sequencer::check_room(const Request& request) const {
       short_of_blocks_ || slowest >= options_.stages.size() ? smallest : options_.stages[slowest];
   return make_error(
       ErrorCode::overloaded,
-      "{} is full: {} sequences run ({} of {} KV blocks free), {} wait; retry in {:.2f} s",
+      "{} is full: {} sequences run ({} of {} KV blocks free), {} wait; retry after {:.2f} s",
       stage.name, num_running(), cache_.num_free(), cache_.num_blocks(), num_waiting_,
       to_seconds(retry_after()));
 }

@@ -151,10 +151,11 @@ Error Router::none_serves() const {
     if (lane.state == LaneState::draining) ++num_draining;
     if (lane.state == LaneState::serving) ++num_silent;
   }
-  return make_error(
-      ErrorCode::overloaded,
-      "no lane takes requests now: of {}, {} drain, {} do not answer, {} are not up; retry later",
-      lanes_.size(), num_draining, num_silent, lanes_.size() - num_draining - num_silent);
+  return make_error(ErrorCode::overloaded,
+                    "no lane takes requests now: of {}, {} drain, {} do not answer, {} are not up; "
+                    "retry after 1 s",
+                    lanes_.size(), num_draining, num_silent,
+                    lanes_.size() - num_draining - num_silent);
 }
 
 std::optional<LaneId> Router::lane_of(RequestId id) const {

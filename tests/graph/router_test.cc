@@ -59,6 +59,7 @@ BOOST_AUTO_TEST_CASE(refuses_while_no_lane_serves) {
   BOOST_TEST((refused.error().code == ErrorCode::overloaded));
   BOOST_TEST(refused.error().message.find("of 2, 1 drain, 0 do not answer, 1 are not up") !=
              std::string::npos);
+  BOOST_TEST(refused.error().message.ends_with("; retry after 1 s"));
   BOOST_TEST(router.num_requests() == 0u);
 }
 

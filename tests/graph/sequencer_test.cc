@@ -104,6 +104,7 @@ BOOST_AUTO_TEST_CASE(sequencer_refuses_when_full_and_says_where_and_until_when) 
   const Status full = lane.sequencer.submit(request(20, 8, 4), lane.now);
   BOOST_TEST(code_of(full) == "overloaded");
   BOOST_TEST(why(full).find("is full: 1 sequences run") != std::string::npos, why(full));
+  BOOST_TEST(why(full).find("; retry after ") != std::string::npos, why(full));
   BOOST_TEST((lane.sequencer.retry_after() > 50ms && lane.sequencer.retry_after() < 60s));
   lane.run_dry();
 
