@@ -160,8 +160,8 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
     return make_error(ErrorCode::invalid_argument, "plan: unknown KV type '{}'", plan.kv.type);
   out.kv = {
       .type = *kv_type, .block_tokens = plan.kv.block_tokens, .num_blocks = plan.kv.num_blocks};
-  if (out.context_tokens < 1 || out.prefill_chunk_tokens < 1 ||
-      out.max_microbatch_tokens < out.prefill_chunk_tokens || out.max_sequences < 1 ||
+  if (out.context_tokens < 1 || out.prefill_chunk_tokens < 0 ||
+      out.max_microbatch_tokens < std::max(1, out.prefill_chunk_tokens) || out.max_sequences < 1 ||
       out.max_microbatches < 1 || out.kv.block_tokens < 1 || out.kv.num_blocks < 1)
     return make_error(ErrorCode::invalid_argument, "plan: its limits make no sense");
   for (const rpc::StagePlan& stage : plan.stages) out.stages.push_back(from_wire(stage));

@@ -51,6 +51,8 @@ models::StageSpec stage_spec(const graph::Plan& plan, const graph::StagePlan& st
 graph::SequencerOptions sequencer_options(const graph::Plan& plan,
                                           const models::StageExecutor& executor) {
   graph::SequencerOptions options;
+  const int32_t predicted_tokens =
+      plan.prefill_chunk_tokens > 0 ? plan.prefill_chunk_tokens : plan.max_microbatch_tokens;
   for (const graph::StagePlan& stage : plan.stages) {
     options.stages.push_back(
         {stage.name.empty() ? fmt::format("stage {}", stage.index) : stage.name,
@@ -58,7 +60,7 @@ graph::SequencerOptions sequencer_options(const graph::Plan& plan,
     // The slowest stage's: reading its weights, and then what each token adds.
     graph::StepCost::Coefficients& cost = options.cost_prior;
     cost.overhead_s = std::max(cost.overhead_s, stage.predicted_decode_s);
-    cost.token_s = std::max(cost.token_s, stage.predicted_prefill_s / plan.prefill_chunk_tokens);
+    cost.token_s = std::max(cost.token_s, stage.predicted_prefill_s / predicted_tokens);
   }
   options.context_tokens = plan.context_tokens;
   options.prefill_chunk_tokens = plan.prefill_chunk_tokens;

@@ -14,14 +14,13 @@ void StepTrace::record(const StepEvent& event) {
   const uint64_t number = num_recorded_.load(std::memory_order_relaxed);
   Place& place = places_[number % kCapacity];
   place.version.store(2 * number + 1, std::memory_order_relaxed);
-  // No word may be seen before the odd version is.
-  std::atomic_thread_fence(std::memory_order_release);
   const std::array<uint64_t, kWords> words = {
       event.microbatch.value,       static_cast<uint64_t>(event.num_tokens),
       word_of(event.received),      word_of(event.credit_from),
       word_of(event.credit_until),  word_of(event.compute_from),
       word_of(event.compute_until), word_of(event.sent)};
-  for (size_t i = 0; i < kWords; ++i) place.words[i].store(words[i], std::memory_order_relaxed);
+  // Release, so that whoever reads a word of this event also sees the odd version before it.
+  for (size_t i = 0; i < kWords; ++i) place.words[i].store(words[i], std::memory_order_release);
   place.version.store(2 * number + 2, std::memory_order_release);
   num_recorded_.store(number + 1, std::memory_order_release);
 }
@@ -37,8 +36,7 @@ StepEvents StepTrace::read(uint64_t since) const {
     const Place& place = places_[number % kCapacity];
     const uint64_t version = place.version.load(std::memory_order_acquire);
     std::array<uint64_t, kWords> words;
-    for (size_t i = 0; i < kWords; ++i) words[i] = place.words[i].load(std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_acquire);
+    for (size_t i = 0; i < kWords; ++i) words[i] = place.words[i].load(std::memory_order_acquire);
     if (version != 2 * number + 2 || place.version.load(std::memory_order_relaxed) != version) {
       ++out.lost;  // overwritten meanwhile
       continue;

@@ -14,6 +14,7 @@
 #include "base/version.h"
 #include "cli/bench_kernels.h"
 #include "cli/bench_link.h"
+#include "cli/bench_pipeline.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
 #include "cli/inspect.h"
@@ -91,6 +92,7 @@ struct Flags {
   QuantizeVerbOptions quantize;
   BenchLinkOptions bench_link;
   BenchKernelsOptions bench_kernels;
+  BenchPipelineOptions bench_pipeline;
   std::string explain_key;
   std::string rank_label;
   std::string output = "table";
@@ -191,7 +193,9 @@ void add_others(CLI::App& app, Flags& flags) {
   kernels.add_option("--model", k.model_path, "the model, a GGUF file");
   kernels.add_option("--threads", k.num_threads, "compute threads")->check(CLI::Range(1, 1024));
   kernels.add_option("--type", k.types, "a weight type, as q4_1; may be given several times");
-  for (CLI::App* verb : {&link, &kernels})
+  CLI::App& pipeline = *bench.add_subcommand("pipeline", "the engine round stages that sleep");
+  pipeline.add_option("--rounds", flags.bench_pipeline.rounds)->check(CLI::Range(1, 100));
+  for (CLI::App* verb : {&link, &kernels, &pipeline})
     verb->add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
 
   // A rank's program; started by the node agent only.
@@ -240,7 +244,7 @@ int plan_verb(Flags& flags) {
 int run_verb(const CLI::App& app, Flags& flags) {
   const bool json = flags.output == "json";
   flags.run.json = flags.plan.json = flags.validate.json = flags.bench_link.json =
-      flags.bench_kernels.json = json;
+      flags.bench_kernels.json = flags.bench_pipeline.json = json;
   flags.plan.yaml = flags.validate.yaml = flags.output == "yaml";
   if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
   if (app.got_subcommand("run")) {
@@ -262,6 +266,8 @@ int run_verb(const CLI::App& app, Flags& flags) {
   }
   if (app.get_subcommand("bench")->got_subcommand("kernels"))
     return run_bench_kernels(flags.bench_kernels);
+  if (app.get_subcommand("bench")->got_subcommand("pipeline"))
+    return run_bench_pipeline(flags.bench_pipeline);
   return run_bench_link(flags.bench_link);
 }
 

@@ -35,7 +35,7 @@ struct StagePlan {
   int64_t kv_bytes = 0;            // its whole block pool
   int64_t slot_bytes = 0;          // all receive and send slots
   double predicted_decode_s = 0;   // one token through this stage
-  double predicted_prefill_s = 0;  // one prefill chunk
+  double predicted_prefill_s = 0;  // one prefill chunk; the largest microbatch if there is none
 };
 
 /// A link from one stage to the next, or the return edge from the last to the first.
@@ -61,8 +61,8 @@ struct KvPlan {
 struct Plan {
   PlanEpoch epoch{1};
   std::string model_path;
-  int32_t context_tokens = 0;  // longest sequence admitted
-  int32_t prefill_chunk_tokens = 0;
+  int32_t context_tokens = 0;        // longest sequence admitted
+  int32_t prefill_chunk_tokens = 0;  // 0: the scheduler sizes chunks by the time they take
   int32_t max_microbatch_tokens = 0;
   int32_t max_sequences = 0;       // running at once
   int32_t max_microbatches = 0;    // in flight

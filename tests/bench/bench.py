@@ -171,6 +171,12 @@ def cores(rounds):
             print("  " + line)
 
 
+def pipeline(rounds):
+    print("\nThe engine round stages that sleep (chainpump bench pipeline)")
+    for line in programs.call([programs.PROGRAM, "bench", "pipeline", "--rounds", str(rounds)]).splitlines():
+        print("  " + line)
+
+
 def tokenizer(rounds):
     """Encoding on one thread: the same vocabulary and merges on all sides, texts of about 2 MiB each."""
     with tempfile.TemporaryDirectory() as folder:
@@ -237,7 +243,7 @@ def kernels(rounds):
 
 
 SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link,
-            "cores": cores, "tokenizer": tokenizer, "context": context, "kernels": kernels}
+            "cores": cores, "pipeline": pipeline, "tokenizer": tokenizer, "context": context, "kernels": kernels}
 
 
 def main():

@@ -1,0 +1,28 @@
+// `chainpump bench pipeline`: the engine without a model. Stages sleep for a known time
+// (models/sleep/), so that many fit on few cores and what is lost beside them is the engine's own:
+// scheduling, links, actors, control. Each case runs as threads over loopback and as processes over
+// TCP.
+//
+//   even, uneven   8 requests a stage, decoding, with as many microbatches in flight as stages or
+//                  one more (which are then smaller); ideal: the longer of each token's way through
+//                  all stages, and of every microbatch's through the slowest, one after the other
+//   long prompt    32,768 tokens, a step of (0.3 ms + 32/S us * c + 1.05/S ns * c * (prefix +
+//   c/2)),
+//                  which is an 8B model on an H100 in real time; scaling: the time on one stage /
+//                  (S * the time on S); chunks fitted by the scheduler against fixed ones
+//
+// Figures are shown, never judged. Wants an otherwise idle machine.
+#pragma once
+
+namespace chainpump::cli {
+
+struct BenchPipelineOptions {
+  int rounds = 1;  // the median is shown
+  bool json = false;
+};
+
+/// Prints the table, or JSON {"release", "commit", "rows": [{"name", "links", "seconds", "ideal",
+/// "ratio", ...}]}, to standard output; returns the exit status.
+int run_bench_pipeline(const BenchPipelineOptions& options);
+
+}  // namespace chainpump::cli
