@@ -6,12 +6,15 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <vector>
 
 #include "cli/graph_commands.h"
 #include "cli/machine.h"
 #include "cli/progress.h"
+#include "graph/demo_graph.h"
 #include "models/llama/profile.h"
 
 namespace chainpump::cli {
@@ -64,6 +67,14 @@ Status check_open_files(size_t num_stages) {
 
 }  // namespace
 
+Result<std::string> graph_text(const std::string& graph_name) {
+  if (graph_name == "demo") return std::string(graph::kDemoGraph);
+  std::ifstream file(graph_name, std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  if (!file) return make_error(ErrorCode::not_found, "{}: cannot be read", graph_name);
+  return text;
+}
+
 Result<std::string> find_model(const std::string& graph_name, const graph::Graph& graph,
                                const graph::PlanOverrides& overrides) {
   if (overrides.model_path) return *overrides.model_path;
@@ -102,6 +113,7 @@ Result<Deployment> deploy(const DeployOptions& options) {
   ASSIGN_OR_RETURN(gateway::PromptEncoder encoder, gateway::PromptEncoder::create(model));
   gateway::DeploymentInfo info;
   info.graph_name = graph.name;
+  ASSIGN_OR_RETURN(info.graph_text, graph_text(options.graph));
   info.isa = isa ? isa : "";
   info.plan = std::move(plan);
   return Deployment{

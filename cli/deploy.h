@@ -17,6 +17,7 @@ struct DeployOptions {
   std::string graph = "demo";  // a file, or "demo"
   graph::PlanOverrides overrides;
   bool in_process = false;
+  bool use_service = true;  // one that runs, if it is the same
 };
 
 /// Ranks come up in their own time while the caller goes on; runtime->wait_ready() tells.
@@ -25,6 +26,9 @@ struct Deployment {
   gateway::PromptEncoder encoder;
   std::unique_ptr<actors::Runtime> runtime;
 };
+
+/// The graph file's text; of "demo" the built-in one.
+Result<std::string> graph_text(const std::string& graph_name);
 
 /// The model file that the graph or the overrides name; for "demo" the one that `make demo`
 /// installs.

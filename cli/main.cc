@@ -22,6 +22,8 @@
 #include "cli/quantize.h"
 #include "cli/run.h"
 #include "cli/score.h"
+#include "cli/serve.h"
+#include "cli/status.h"
 #include "cli/usage.h"
 #include "models/llama/profile.h"
 
@@ -35,6 +37,7 @@ struct DeployFlags {
   std::string transport;
   std::string spin;
   std::string kv_type;
+  std::string service = "auto";
 };
 
 void add_plan_flags(CLI::App& verb, DeployFlags& flags) {
@@ -62,10 +65,14 @@ void add_deploy_flags(CLI::App& verb, DeployFlags& flags) {
   add_plan_flags(verb, flags);
   verb.add_flag("--in-process", flags.options.in_process,
                 "run the stages as threads of this process, for debugging");
+  verb.add_option("--service", flags.service,
+                  "auto: be a client of the service of this graph, if one runs; none: run alone")
+      ->check(CLI::IsMember({"auto", "none"}));
 }
 
 DeployOptions deploy_options(const DeployFlags& flags) {
   DeployOptions options = flags.options;
+  options.use_service = flags.service == "auto";
   graph::PlanOverrides& o = options.overrides;
   if (!flags.activations.empty()) o.exact_activations = flags.activations == "f32";
   if (!flags.kv_type.empty()) o.kv_type = dtype_from_name(flags.kv_type);
@@ -86,6 +93,10 @@ struct Flags {
   DeployFlags score_deploy;
   ScoreOptions score;
   DeployFlags plan_deploy;
+  DeployFlags serve_deploy;
+  GatewayOptions serve;
+  std::vector<std::string> serve_arguments;  // as they were typed
+  StatusOptions status;
   GraphCommandOptions plan;
   GraphCommandOptions validate;
   InspectOptions inspect;
@@ -148,6 +159,23 @@ void add_run(CLI::App& app, Flags& flags) {
   add_sampling_flags(verb, run);
   verb.add_option("-o", flags.output, "table (text as it is made, then a summary) or json")
       ->check(CLI::IsMember({"table", "json"}));
+}
+
+/// The verbs about services. `gateway` is what `serve` starts, with its own arguments.
+void add_services(CLI::App& app, Flags& flags) {
+  CLI::App& serve = *app.add_subcommand("serve", "keep a deployment up for run, score and others");
+  CLI::App& gateway = *app.add_subcommand("gateway", "")->group("");
+  for (CLI::App* verb : {&serve, &gateway}) {
+    add_plan_flags(*verb, flags.serve_deploy);
+    verb->add_option("--drain", flags.serve.drain_s,
+                     "seconds that requests may take to end once it is told to")
+        ->check(CLI::Range(0, 86400))
+        ->capture_default_str();
+  }
+  CLI::App& status = *app.add_subcommand("status", "what the services of this machine do");
+  status.add_option("name", flags.status.name, "a service's name; all if not given");
+  status.add_option("-o", flags.output, "table, json or yaml")
+      ->check(CLI::IsMember({"table", "json", "yaml"}));
 }
 
 void add_quantize(CLI::App& app, QuantizeVerbOptions& options) {
@@ -247,6 +275,15 @@ int run_verb(const CLI::App& app, Flags& flags) {
       flags.bench_kernels.json = flags.bench_pipeline.json = json;
   flags.plan.yaml = flags.validate.yaml = flags.output == "yaml";
   if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
+  if (app.got_subcommand("serve") || app.got_subcommand("gateway")) {
+    flags.serve.deploy = deploy_options(flags.serve_deploy);
+    return app.got_subcommand("serve") ? run_serve(flags.serve, flags.serve_arguments)
+                                       : run_gateway(flags.serve);
+  }
+  if (app.got_subcommand("status")) {
+    flags.status.output = flags.output;
+    return run_status(flags.status);
+  }
   if (app.got_subcommand("run")) {
     flags.run.deploy = deploy_options(flags.run_deploy);
     return run_run(std::move(flags.run));
@@ -282,7 +319,9 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", fmt::format("chainpump {}+{}", release(), commit()));
   app.require_subcommand(1);
   cli::Flags flags;
+  if (argc > 2) flags.serve_arguments.assign(argv + 2, argv + argc);
   cli::add_run(app, flags);
+  cli::add_services(app, flags);
   cli::add_others(app, flags);
   cli::add_quantize(app, flags.quantize);
   cli::refuse_empty_numbers(app);

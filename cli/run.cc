@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "actors/os/signals.h"
+#include "cli/client.h"
 #include "cli/exit_status.h"
 #include "cli/generation.h"
 #include "cli/prompt_source.h"
@@ -201,7 +202,7 @@ Status run_deployed(const RunOptions& options, Interrupter& interrupter) {
     return make_error(ErrorCode::invalid_argument,
                       "no prompt: give --prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3 "
                       "(a chat needs a terminal)");
-  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Service> service, deploy_service(options.deploy));
+  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Service> service, open_service(options.deploy));
   RETURN_IF_ERROR(validate(options.sampling, service->deployment().vocabulary_size));
   Generation generation(*service);
   interrupter.set_generation(&generation);

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/version.h"
 
 namespace chainpump::cli {
@@ -84,6 +82,18 @@ actors::RuntimeReport since(const actors::RuntimeReport& before,
   return out;
 }
 
+Json stages_json(const actors::RuntimeReport& report) {
+  Json json = Json::array();
+  for (const actors::StageReport& s : report.stages) json.push_back(stage_json(s));
+  return json;
+}
+
+Json links_json(const actors::RuntimeReport& report) {
+  Json json = Json::array();
+  for (const actors::LinkReport& l : report.links) json.push_back(link_json(l));
+  return json;
+}
+
 std::string run_json(const Generated& generated, const std::vector<TokenId>& prompt, uint64_t seed,
                      const actors::RuntimeReport& report) {
   const double ttft_s = to_seconds(generated.to_first_token);
@@ -99,24 +109,15 @@ std::string run_json(const Generated& generated, const std::vector<TokenId>& pro
       {"seed", seed},
       {"version", fmt::format("{}+{}", release(), commit())},
       {"system_fingerprint", report.numerics_id},
-      {"stages", Json::array()},
-      {"links", Json::array()}};
-  for (const actors::StageReport& s : report.stages) json["stages"].push_back(stage_json(s));
-  for (const actors::LinkReport& l : report.links) json["links"].push_back(link_json(l));
+      {"stages", stages_json(report)},
+      {"links", links_json(report)}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string summary(const Generated& generated, size_t num_prompt_tokens,
-                    const actors::RuntimeReport& report) {
-  std::string text = fmt::format(
-      "\n{} prompt tokens, {} new ({}): first token after {:.0f} ms, then {:.2f} ms per token, "
-      "{:.1f} tokens/s    chainpump {}+{}\n\n",
-      num_prompt_tokens, generated.token_ids.size(), graph::to_string(generated.finish),
-      to_ms(generated.to_first_token), generated.tpot_ms(), generated.tokens_per_second(),
-      release(), commit());
-  text += fmt::format("{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n", "stage",
-                      "layers", "process", "cores", "weights", "KV", "busy", "transfer",
-                      "wait input", "wait credit");
+std::string stages_table(const actors::RuntimeReport& report) {
+  std::string text = fmt::format("{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n",
+                                 "stage", "layers", "process", "cores", "weights", "KV", "busy",
+                                 "transfer", "wait input", "wait credit");
   for (const actors::StageReport& s : report.stages) {
     const Duration whole = active(s);
     text +=
@@ -137,6 +138,18 @@ std::string summary(const Generated& generated, size_t num_prompt_tokens,
                         l.latency_p99_us);
   }
   return text;
+}
+
+std::string summary(const Generated& generated, size_t num_prompt_tokens,
+                    const actors::RuntimeReport& report) {
+  return fmt::format(
+             "\n{} prompt tokens, {} new ({}): first token after {:.0f} ms, then {:.2f} ms per "
+             "token, "
+             "{:.1f} tokens/s    chainpump {}+{}\n\n",
+             num_prompt_tokens, generated.token_ids.size(), graph::to_string(generated.finish),
+             to_ms(generated.to_first_token), generated.tpot_ms(), generated.tokens_per_second(),
+             release(), commit()) +
+         stages_table(report);
 }
 
 }  // namespace chainpump::cli

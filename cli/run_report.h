@@ -2,6 +2,7 @@
 // programs (its keys are an API). Pure; one thread.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,11 @@ actors::RuntimeReport since(const actors::RuntimeReport& before,
 /// "stages": [...], "links": [...]}, one line.
 std::string run_json(const Generated& generated, const std::vector<TokenId>& prompt, uint64_t seed,
                      const actors::RuntimeReport& report);
+
+/// Their "stages" and "links", and both as a table.
+nlohmann::ordered_json stages_json(const actors::RuntimeReport& report);
+nlohmann::ordered_json links_json(const actors::RuntimeReport& report);
+std::string stages_table(const actors::RuntimeReport& report);
 
 /// The same as lines of a table.
 std::string summary(const Generated& generated, size_t num_prompt_tokens,

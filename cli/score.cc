@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -14,6 +15,7 @@
 
 #include "actors/os/signals.h"
 #include "base/unique_fd.h"
+#include "cli/client.h"
 #include "cli/exit_status.h"
 #include "graph/diagnostics.h"
 #include "models/npy.h"
@@ -166,7 +168,9 @@ Error in_line(const Line& line, const Error& error) {
 }
 
 Status score_all(const ScoreOptions& options, const std::vector<Line>& lines, std::ostream& out) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Service> service, deploy_service(options.deploy));
+  DeployOptions deploy = options.deploy;
+  deploy.use_service &= options.full.empty();  // a service writes no files for its clients
+  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Service> service, open_service(deploy));
   const gateway::DeploymentInfo& deployment = service->deployment();
   RETURN_IF_ERROR(check_lines(lines, deployment));
   RETURN_IF_ERROR(wait_ready(*service));
@@ -175,7 +179,9 @@ Status score_all(const ScoreOptions& options, const std::vector<Line>& lines, st
   for (const Line& line : lines) num_rows += static_cast<int64_t>(line.targets.size());
   RETURN_IF_ERROR(full.create(num_rows));
   // With a full file one line is under way at a time, so that one part file is enough.
-  const size_t window = full.wanted() ? 1 : static_cast<size_t>(deployment.plan.max_sequences) * 2;
+  constexpr size_t kWindowMax = 32;  // a service admits no more than twice that of one client
+  const size_t window =
+      full.wanted() ? 1 : std::min(kWindowMax, size_t(deployment.plan.max_sequences) * 2);
   std::vector<std::unique_ptr<gateway::Scored>> under_way;
   size_t next = 0;
   for (size_t done = 0; done < lines.size(); ++done) {

@@ -77,7 +77,8 @@ set(CHAINPUMP_TEST_ENVIRONMENT
   CHAINPUMP_TEST_PYTHON=${CHAINPUMP_TEST_PYTHON}
   CHAINPUMP_TEST_LLAMA_CPP=${CMAKE_SOURCE_DIR}/.cache/peers/llama_cpp_python-0.3.36/vendor/llama.cpp
   CHAINPUMP_TEST_PROGRAM=${CMAKE_BINARY_DIR}/chainpump
-  XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache)  # never the user's own
+  XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache  # never the user's own
+  CHAINPUMP_RUN_DIR=${CMAKE_BINARY_DIR}/test-run)  # nor one of the user's services
 
 function(chainpump_test_settings name timeout_s labels)
   if(CHAINPUMP_SANITIZE)

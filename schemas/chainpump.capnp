@@ -23,7 +23,8 @@
 # Limits, checked before the library sees a byte; whoever exceeds them is disconnected:
 #   8 MiB and 512 segments a message; a message that has begun must be complete after 10 s;
 #   1,024 calls that the peer has made and not released (`Finish` in the protocol);
-#   while more than 256 KiB of answers wait for the peer to read them, nothing is read from it.
+#   while more than 256 KiB of answers wait for the peer to read them, nothing is read from it, nor
+#   while calls of more than 16 MiB in all wait for their answers.
 # Limits that are answered with `overloaded`:
 #   64 generations and scores of one connection that have not ended; 1,024 sequences, running or
 #   waiting, in all; 8 sessions and 8 watches of one connection.

@@ -248,9 +248,9 @@ Result<UniqueFd> connect_to(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return make_error(ErrorCode::invalid_argument,
-                      "{}: a socket's path may have {} bytes at most, this one has {}", path,
-                      sizeof address.sun_path - 1, path.size());
+    return make_error(ErrorCode::not_found,
+                      "{}: no service: a socket's path may have {} bytes at most, this one has {}",
+                      path, sizeof address.sun_path - 1, path.size());
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return make_error(ErrorCode::no_room, "socket: {}", std::strerror(errno));

@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIMIT_S = 120
@@ -32,9 +33,10 @@ def blocks(path):
 
 
 def run(script):
-    environment = os.environ | {"PATH": f"{ROOT / 'build/release'}:{os.environ['PATH']}"}
-    return subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, env=environment, timeout=LIMIT_S,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as run_dir:  # services of a block's own
+        environment = os.environ | {"PATH": f"{ROOT / 'build/release'}:{os.environ['PATH']}", "CHAINPUMP_RUN_DIR": run_dir}
+        return subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, env=environment, timeout=LIMIT_S,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
 
 def problem(language, words, script):

@@ -1,0 +1,88 @@
+#include "cli/client.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/atomic_file.h"
+#include "base/version.h"
+#include "cli/graph_commands.h"
+#include "gateway/rpc/client.h"
+#include "gateway/service_folder.h"
+
+namespace chainpump::cli {
+namespace {
+
+constexpr Duration kConnectMax = std::chrono::seconds(5);
+
+/// What a service must be to serve these options, as far as they say.
+Result<gateway::DeploymentInfo> asked_for(const DeployOptions& options) {
+  gateway::DeploymentInfo info;
+  ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options.graph));
+  ASSIGN_OR_RETURN(info.graph_text, graph_text(options.graph));
+  ASSIGN_OR_RETURN(info.plan.model_path, find_model(options.graph, graph, options.overrides));
+  info.graph_name = graph.name;
+  info.build = fmt::format("{}+{}", release(), commit());
+  const char* isa = std::getenv("CHAINPUMP_ISA");
+  info.isa = isa ? isa : "";
+  return info;
+}
+
+template <typename T, typename U>
+std::optional<std::string> differs(const char* what, const T& theirs,
+                                   const std::optional<U>& ours) {
+  if (!ours || theirs == static_cast<T>(*ours)) return std::nullopt;
+  return fmt::format("its {} is another", what);
+}
+
+}  // namespace
+
+std::optional<std::string> conflict(const gateway::DeploymentInfo& service,
+                                    const gateway::DeploymentInfo& asked,
+                                    const graph::PlanOverrides& o) {
+  if (service.build != asked.build)
+    return fmt::format("it is chainpump {}, and this is {}", service.build, asked.build);
+  if (service.graph_text != asked.graph_text) return "its graph file reads otherwise";
+  if (!is_same_file(service.plan.model_path, asked.plan.model_path))
+    return fmt::format("its model is {}", service.plan.model_path);
+  if (service.isa != asked.isa) return "its CHAINPUMP_ISA is another";
+  const graph::Plan& plan = service.plan;
+  for (const graph::StagePlan& stage : plan.stages)
+    if (auto found = differs("--threads", stage.num_threads, o.threads)) return found;
+  for (const graph::EdgePlan& edge : plan.edges) {
+    if (auto found = differs("--transport", edge.transport, o.transport)) return found;
+    if (auto found = differs("--spin", edge.spin, o.spin)) return found;
+  }
+  for (auto found : {differs("--stages", plan.stages.size(), o.stages),
+                     differs("--context", plan.context_tokens, o.context_tokens),
+                     differs("--prefill-chunk", plan.prefill_chunk_tokens, o.prefill_chunk),
+                     differs("--activations", plan.exact_activations, o.exact_activations),
+                     differs("--kv-type", plan.kv.type, o.kv_type)})
+    if (found) return found;
+  return std::nullopt;
+}
+
+Result<std::unique_ptr<gateway::Service>> open_service(const DeployOptions& options) {
+  if (!options.use_service || options.in_process) return deploy_service(options);
+  ASSIGN_OR_RETURN(const gateway::DeploymentInfo asked, asked_for(options));
+  const std::string socket = gateway::service_socket(asked.graph_name).string();
+  Result<std::unique_ptr<gateway::rpc::Client>> client =
+      gateway::rpc::Client::connect(socket, kConnectMax);
+  if (!client.ok()) {
+    // Most often there is no service, which is nothing to speak of.
+    if (client.error().code != ErrorCode::not_found)
+      std::fprintf(stderr, "[not using the service '%s': %s]\n", asked.graph_name.c_str(),
+                   client.error().message.c_str());
+    return deploy_service(options);
+  }
+  const auto found = conflict((*client)->deployment(), asked, options.overrides);
+  if (found) {
+    std::fprintf(stderr, "[not using the service '%s': %s]\n", asked.graph_name.c_str(),
+                 found->c_str());
+    return deploy_service(options);
+  }
+  std::fprintf(stderr, "[using the service '%s']\n", asked.graph_name.c_str());
+  return std::unique_ptr<gateway::Service>(std::move(*client));
+}
+
+}  // namespace chainpump::cli

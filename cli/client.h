@@ -1,0 +1,24 @@
+// Whom `run` and `score` are clients of: a service of the same deployment, if one runs on this
+// machine, else one of their own, in this process. One thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "cli/deploy.h"
+#include "gateway/service.h"
+
+namespace chainpump::cli {
+
+/// Says on standard error if it is another process's, or why a service that runs is not used.
+Result<std::unique_ptr<gateway::Service>> open_service(const DeployOptions& options);
+
+/// What keeps a service from being what the options ask for, or nothing. Pure but for a look at the
+/// model files.
+std::optional<std::string> conflict(const gateway::DeploymentInfo& service,
+                                    const gateway::DeploymentInfo& asked,
+                                    const graph::PlanOverrides& overrides);
+
+}  // namespace chainpump::cli

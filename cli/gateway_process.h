@@ -1,0 +1,23 @@
+// The gateway as a process of its own, `chainpump gateway`, started by `chainpump serve` only: it
+// brings the deployment up and serves it on a socket that it is given. SIGTERM drains it: requests
+// that run may end, up to a bound. One thread, the command's.
+#pragma once
+
+#include "base/unique_fd.h"
+#include "cli/deploy.h"
+
+namespace chainpump::cli {
+
+// The descriptors that it is started with:
+inline constexpr int kListenerFd = 3;  // a listening socket
+inline constexpr int kNewsFd = 4;      // a pipe that it writes "ready\n" to, once
+
+struct GatewayOptions {
+  DeployOptions deploy;
+  int32_t drain_s = 30;  // for requests that run when it is told to end
+};
+
+/// The exit status: 0 after a drain, else as in exit_status.h, with the reason on standard error.
+int run_gateway(const GatewayOptions& options);
+
+}  // namespace chainpump::cli

@@ -1,0 +1,168 @@
+#include "cli/serve.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+
+#include "actors/os/process.h"
+#include "actors/os/signals.h"
+#include "cli/exit_status.h"
+#include "cli/graph_commands.h"
+#include "gateway/service_folder.h"
+
+namespace chainpump::cli {
+namespace {
+
+constexpr size_t kRestartsMax = 3;
+constexpr Duration kRestartsWithin = std::chrono::minutes(1);
+constexpr Duration kEndMax = std::chrono::seconds(10);  // beyond the drain, for the ranks to end
+
+struct Pipe {
+  UniqueFd reader;
+  UniqueFd writer;
+  static Result<Pipe> create() {
+    int fds[2];
+    if (::pipe2(fds, O_CLOEXEC) != 0)
+      return make_error(ErrorCode::no_room, "pipe: {}", std::strerror(errno));
+    return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+  }
+};
+
+/// The gateway's process, and what it says.
+struct Child {
+  os::Process process;
+  UniqueFd news;
+
+  static Result<Child> start(const std::vector<std::string>& arguments, int listener) {
+    ASSIGN_OR_RETURN(Pipe pipe, Pipe::create());
+    os::SpawnOptions options;
+    options.program = os::self_exe();
+    options.argv = {"chainpump", "gateway"};
+    options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
+    options.descriptors = {{listener, kListenerFd}, {pipe.writer.get(), kNewsFd}};
+    ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
+    return Child{std::move(process), std::move(pipe.reader)};
+  }
+};
+
+class Supervisor {
+ public:
+  Supervisor(const GatewayOptions& options, const std::vector<std::string>& arguments,
+             gateway::ServiceFolder folder)
+      : options_(options), arguments_(arguments), folder_(std::move(folder)) {}
+
+  /// `signals` brings a byte for each signal that arrives, its number.
+  Result<int> run(int signals) {
+    ASSIGN_OR_RETURN(Child child, Child::start(arguments_, folder_.listener()));
+    while (true) {
+      pollfd ready[3] = {
+          {signals, POLLIN, 0}, {child.process.pidfd(), POLLIN, 0}, {child.news.get(), POLLIN, 0}};
+      if (::poll(ready, 3, timeout_ms()) == 0) {
+        std::fprintf(stderr, "chainpump: the gateway does not end; it is killed\n");
+        return 5;
+      }
+      if (ready[0].revents != 0) {
+        if (const auto status = on_signal(signals, child)) return *status;
+      } else if (ready[1].revents != 0) {
+        ASSIGN_OR_RETURN(const os::ExitStatus end, child.process.wait(kEndMax));
+        if (const auto status = after(end)) return *status;
+        ASSIGN_OR_RETURN(child, Child::start(arguments_, folder_.listener()));
+      } else if (ready[2].revents != 0) {
+        if (const auto status = on_news(child)) return *status;
+      }
+    }
+  }
+
+ private:
+  int timeout_ms() const {
+    if (!ends_at_) return -1;
+    return static_cast<int>(std::max(0.0, to_ms(*ends_at_ - steady_clock().now()))) + 1;
+  }
+
+  std::optional<int> on_signal(int signals, Child& child) {
+    unsigned char number = 0;
+    if (::read(signals, &number, 1) != 1) return std::nullopt;
+    if (ends_at_) return 128 + number;  // with this process its child ends, and the ranks with it
+    ends_at_ = steady_clock().now() + std::chrono::seconds(options_.drain_s) + kEndMax;
+    if (was_ready_)
+      std::fprintf(
+          stderr,
+          "draining: requests that run may end within %d s; a second signal stops at once\n",
+          options_.drain_s);
+    (void)child.process.kill(SIGTERM);
+    return std::nullopt;
+  }
+
+  /// The exit status, unless the gateway is to be started anew.
+  std::optional<int> after(const os::ExitStatus& end) {
+    // Before it listens to signals, SIGTERM just ends it.
+    if (ends_at_ && end.signalled) return end.code == SIGTERM ? 0 : 5;
+    if (ends_at_) return end.code;
+    if (!was_ready_ && !end.signalled) return end.code;  // it said why
+    const TimePoint now = steady_clock().now();
+    std::erase_if(restarts_, [&](TimePoint at) { return now - at > kRestartsWithin; });
+    if (restarts_.size() >= kRestartsMax) {
+      std::fprintf(stderr, "chainpump: the gateway ended (%s) after %zu new starts in a minute\n",
+                   to_string(end).c_str(), restarts_.size());
+      return 5;
+    }
+    restarts_.push_back(now);
+    std::fprintf(stderr, "chainpump: the gateway ended (%s); it is started anew\n",
+                 to_string(end).c_str());
+    return std::nullopt;
+  }
+
+  std::optional<int> on_news(Child& child) {
+    char word[16];
+    const ssize_t got = ::read(child.news.get(), word, sizeof word);
+    if (got <= 0) {
+      child.news.reset();  // it ends: its status says the rest
+      return std::nullopt;
+    }
+    was_ready_ = true;
+    std::printf("ready: %s; try: chainpump run %s --prompt \"Name three rivers.\"\n",
+                folder_.socket_path().c_str(), options_.deploy.graph.c_str());
+    if (std::fflush(stdout) == 0) return std::nullopt;
+    std::fprintf(stderr, "chainpump: standard output cannot be written\n");
+    return 5;
+  }
+
+  const GatewayOptions& options_;
+  const std::vector<std::string>& arguments_;
+  const gateway::ServiceFolder folder_;
+  bool was_ready_ = false;
+  std::optional<TimePoint> ends_at_;  // once a signal has come
+  std::vector<TimePoint> restarts_;
+};
+
+Result<int> serve(const GatewayOptions& options, const std::vector<std::string>& arguments) {
+  ASSIGN_OR_RETURN(const Pipe signals, Pipe::create());
+  ASSIGN_OR_RETURN(const auto listening,
+                   os::TerminationSignals::create([to = signals.writer.get()](int signal) {
+                     const auto number = static_cast<unsigned char>(signal);
+                     [[maybe_unused]] const ssize_t n = ::write(to, &number, 1);
+                   }));
+  ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options.deploy.graph));
+  ASSIGN_OR_RETURN(gateway::ServiceFolder folder, gateway::ServiceFolder::create(graph.name));
+  Supervisor supervisor(options, arguments, std::move(folder));
+  return supervisor.run(signals.reader.get());
+}
+
+}  // namespace
+
+int run_serve(const GatewayOptions& options, const std::vector<std::string>& arguments) {
+  ::signal(SIGPIPE, SIG_IGN);
+  const Result<int> done = serve(options, arguments);
+  if (done.ok()) return *done;
+  std::fprintf(stderr, "chainpump: %s\n", done.error().message.c_str());
+  return exit_status(done.error().code);
+}
+
+}  // namespace chainpump::cli

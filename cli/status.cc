@@ -1,0 +1,141 @@
+#include "cli/status.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <vector>
+
+#include "cli/exit_status.h"
+#include "cli/run_report.h"
+#include "cli/yaml_output.h"
+#include "gateway/rpc/client.h"
+#include "gateway/service_folder.h"
+
+namespace chainpump::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr Duration kAnswerMax = std::chrono::seconds(5);
+
+struct Found {
+  std::string name;
+  std::string socket;
+  Result<gateway::StatusReport> status;
+  gateway::DeploymentInfo deployment;
+};
+
+/// None if nobody listens there.
+std::optional<Found> ask(const std::string& name) {
+  Found found{.name = name,
+              .socket = gateway::service_socket(name).string(),
+              .status = Error{},
+              .deployment = {}};
+  const auto client = gateway::rpc::Client::connect(found.socket, kAnswerMax);
+  if (!client.ok()) {
+    if (client.error().code == ErrorCode::not_found) return std::nullopt;
+    found.status = client.error();
+    return found;
+  }
+  found.deployment = (*client)->deployment();
+  found.status = (*client)->status(kAnswerMax);
+  return found;
+}
+
+std::vector<Found> find_services(const std::string& name) {
+  std::vector<std::string> names;
+  if (!name.empty()) {
+    names.push_back(name);
+  } else {
+    std::error_code ignored;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(gateway::service_folder("x").parent_path(), ignored))
+      names.push_back(entry.path().filename().string());
+    std::sort(names.begin(), names.end());
+  }
+  std::vector<Found> services;
+  for (const std::string& each : names)
+    if (auto found = ask(each)) services.push_back(std::move(*found));
+  return services;
+}
+
+Json to_json(const Found& found) {
+  if (!found.status.ok())
+    return {{"name", found.name},
+            {"socket", found.socket},
+            {"phase", "unknown"},
+            {"message", found.status.error().message}};
+  const gateway::StatusReport& s = *found.status;
+  const graph::Plan& plan = found.deployment.plan;
+  return {{"name", found.name},
+          {"socket", found.socket},
+          {"phase", gateway::to_string(s.phase)},
+          {"message", s.message},
+          {"pid", s.pid},
+          {"uptime_s", to_seconds(s.uptime)},
+          {"model", plan.model_path},
+          {"context_tokens", plan.context_tokens},
+          {"requests", s.num_requests},
+          {"sequences", s.num_sequences},
+          {"max_sequences", plan.max_sequences},
+          {"completed", s.num_completed},
+          {"failed", s.num_failed},
+          {"cancelled", s.num_cancelled},
+          {"refused", s.num_refused},
+          {"tokens", s.num_tokens},
+          {"tokens_per_second", s.tokens_per_second},
+          {"kv",
+           {{"blocks", plan.kv.num_blocks},
+            {"block_tokens", plan.kv.block_tokens},
+            {"tokens_held", s.num_tokens_held}}},
+          {"version", found.deployment.build},
+          {"system_fingerprint", s.stages.numerics_id},
+          {"stages", stages_json(s.stages)},
+          {"links", links_json(s.stages)}};
+}
+
+std::string to_table(const Found& found) {
+  if (!found.status.ok())
+    return fmt::format("{}: does not answer: {}\n", found.name, found.status.error().message);
+  const gateway::StatusReport& s = *found.status;
+  const graph::Plan& plan = found.deployment.plan;
+  return fmt::format(
+             "{}: {} ({}), process {}, up {:.0f} s\n"
+             "{} on {}\n"
+             "requests: {} live in {} sequences ({} run at once), {} completed, {} failed, {} "
+             "cancelled, {} refused\n"
+             "tokens: {} generated, {:.1f} per second of late; {} of {} KV positions held at "
+             "most\n",
+             found.name, gateway::to_string(s.phase), s.message, s.pid, to_seconds(s.uptime),
+             plan.model_path, found.socket, s.num_requests, s.num_sequences, plan.max_sequences,
+             s.num_completed, s.num_failed, s.num_cancelled, s.num_refused, s.num_tokens,
+             s.tokens_per_second, s.num_tokens_held,
+             int64_t{plan.kv.num_blocks} * plan.kv.block_tokens) +
+         (s.stages.stages.empty() ? "" : "\n" + stages_table(s.stages));
+}
+
+}  // namespace
+
+int run_status(const StatusOptions& options) {
+  const std::vector<Found> services = find_services(options.name);
+  if (services.empty() && !options.name.empty()) {
+    std::fprintf(stderr, "chainpump: no service named '%s' runs\n", options.name.c_str());
+    return exit_status(ErrorCode::not_found);
+  }
+  std::string text;
+  if (options.output == "table") {
+    for (const Found& found : services) text += (text.empty() ? "" : "\n") + to_table(found);
+    if (services.empty()) text = "no service runs; `chainpump serve demo` starts one\n";
+  } else {
+    Json json = {{"services", Json::array()}};
+    for (const Found& found : services) json["services"].push_back(to_json(found));
+    text = options.output == "yaml"
+               ? to_yaml(json)
+               : json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+  std::fprintf(stderr, "chainpump: standard output cannot be written\n");
+  return 5;
+}
+
+}  // namespace chainpump::cli
