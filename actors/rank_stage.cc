@@ -80,6 +80,16 @@ Error out_of_order(const char* call) {
 
 Error leaving() { return make_error(ErrorCode::cancelled, "the rank is shutting down"); }
 
+/// What is wrong with the model's numbers is wrong with the file.
+Error named(const Error& how, const std::string& model_path) {
+  if (how.code != ErrorCode::internal) return how;
+  return make_error(
+      how.code,
+      "{}: the weights in {} are damaged; compare the file with its source or fetch it again "
+      "('chainpump inspect' lists what is in it)",
+      how.message, model_path);
+}
+
 template <typename Link>
 rpc::LinkReport link_report(const graph::EdgePlan& edge, bool outgoing, const Link& stats) {
   return {.edge = edge.id.value,
@@ -239,7 +249,7 @@ void RankStage::deliver(const graph::Deliveries& deliveries) {
     end_request(id, std::move(error));
   }
   for (const auto& [choice, how] : deliveries.ended)
-    end_request(choice.request, how.ok() ? Result<Ok>(Ok{}) : Result<Ok>(how.error()));
+    end_request(choice.request, how.ok() ? Result<Ok>(Ok{}) : named(how.error(), plan_.model_path));
 }
 
 void RankStage::end_request(RequestId id, Result<Ok> how) {

@@ -15,6 +15,14 @@ void watch(transport::Waiter& waiter, Link& link) {
               .event_fd = link.event_fd()});
 }
 
+/// What one of our own ranks sent and cannot be read is no mistake of whoever typed the command.
+template <typename T>
+Result<T> from_peer(Result<T> decoded, const char* peer) {
+  if (decoded.ok()) return decoded;
+  return make_error(ErrorCode::internal, "what the {} stage sent cannot be read: {}", peer,
+                    decoded.error().message);
+}
+
 std::span<const float> as_floats(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
 }
@@ -90,7 +98,9 @@ Result<bool> StageLoop::take_result() {
   if (!taken_) return false;
   if (taken_->kind() != transport::FrameKind::result)
     return make_error(ErrorCode::internal, "the return edge carried a frame that is no result");
-  ASSIGN_OR_RETURN(result_, graph::decode_step_result(taken_->metadata(), executor_.limits()));
+  ASSIGN_OR_RETURN(
+      result_,
+      from_peer(graph::decode_step_result(taken_->metadata(), executor_.limits()), "last"));
   deliveries_.clear();
   RETURN_IF_ERROR(sequencer_->on_result(result_, clock_.now(), deliveries_));
   on_deliveries_(deliveries_);
@@ -126,8 +136,9 @@ Result<bool> StageLoop::run_received() {
   const std::unique_ptr<transport::ReceivedFrame> frame = std::move(frame_);
   if (frame->kind() != transport::FrameKind::activation)
     return make_error(ErrorCode::internal, "the input edge carried a frame that is no activation");
-  ASSIGN_OR_RETURN(const graph::Microbatch microbatch,
-                   graph::decode_microbatch(frame->metadata(), executor_.limits()));
+  ASSIGN_OR_RETURN(
+      const graph::Microbatch microbatch,
+      from_peer(graph::decode_microbatch(frame->metadata(), executor_.limits()), "previous"));
   const std::span<const float> input = as_floats(frame->payload());
   const int64_t num_floats = int64_t{microbatch.num_tokens()} * executor_.hidden_size();
   if (static_cast<int64_t>(frame->payload().size()) != num_floats * int64_t{sizeof(float)})

@@ -22,7 +22,7 @@
 //                       list(TokenResult) | list(ScoreResult)
 //   TokenResult         u64 id | i32 position | i32 token | f32 logprob | u8 finish
 //                       i64 text_bytes | list(i32 token, f32 logprob)
-//   ScoreResult         u64 id | i32 position | f32 logprob | i32 argmax
+//   ScoreResult         u64 id | i32 position | f32 logprob | i32 argmax | u8 failed
 #include "graph/microbatch.h"
 
 #include <algorithm>
@@ -47,7 +47,7 @@ constexpr size_t kSamplingBytes = 4 * 7 + 8 + 4 + 4 + 1 + 3 * 4;
 constexpr size_t kDescriptorBytes = 8 + 4 + kSamplingBytes + 4 + 4 + 2 * 4;
 constexpr size_t kSliceBytes = 8 + 4 + 4 + 1 + 2 * 4;
 constexpr size_t kTokenResultBytes = 8 + 4 + 4 + 4 + 1 + 8 + 4;
-constexpr size_t kScoreResultBytes = 8 + 4 + 4 + 4;
+constexpr size_t kScoreResultBytes = 8 + 4 + 4 + 4 + 1;
 
 class Encoder {
  public:
@@ -274,6 +274,7 @@ ScoreResult Decoder::score_result() {
   s.position = within<int32_t>("position", 0, limits_.context_tokens - 1);
   s.logprob = logprob("logprob");
   s.argmax = token("argmax");
+  s.failed = flag("failed");
   return s;
 }
 
@@ -356,8 +357,10 @@ void encode(const StepResult& result, std::vector<std::byte>& out) {
     encoder.pairs(t.top_logprobs);
   }
   encoder.count(result.scores.size());
-  for (const ScoreResult& s : result.scores)
+  for (const ScoreResult& s : result.scores) {
     encoder.numbers(s.id.value, s.position, s.logprob, s.argmax);
+    encoder.flag(s.failed);
+  }
 }
 
 void note_step_time(std::span<std::byte> encoded, Duration spent, StageIndex stage) {

@@ -100,6 +100,7 @@ struct ScoreResult {
   int32_t position = 0;  // of the token whose successor is scored
   float logprob = 0.0f;
   TokenId argmax = 0;
+  bool failed = false;  // the logits were not finite numbers: the rest means nothing
   bool operator==(const ScoreResult&) const = default;
 };
 

@@ -45,7 +45,8 @@ struct ScoreDelivery {
   Choice choice;
   ScoreResult score;
 };
-/// Nothing comes for the choice after this. deadline_exceeded if time ran out.
+/// Nothing comes for the choice after this. deadline_exceeded if time ran out, internal if its
+/// logits were not finite numbers: the message says where.
 struct EndDelivery {
   Choice choice;
   Result<FinishReason> how;

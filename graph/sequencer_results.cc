@@ -5,6 +5,15 @@
 #include "graph/sequencer.h"
 
 namespace chainpump::graph {
+namespace {
+
+/// `position`: of the token whose logits they were.
+Error not_finite(int32_t position) {
+  return make_error(ErrorCode::internal,
+                    "the model's numbers are not finite (logits at position {})", position);
+}
+
+}  // namespace
 
 Status Sequencer::on_result(const StepResult& result, TimePoint now, Deliveries& out) {
   if (in_flight_.empty() || in_flight_.front().id != result.id)
@@ -40,6 +49,11 @@ Status Sequencer::take_token(const TokenResult& token, Deliveries& out) {
                       "sequence {}: a token for position {}, of {} known and {} sent", token.id,
                       token.position, sequence->tokens.size(), sequence->num_sent);
   const Choice choice{sequence->request->what.id, sequence->index};
+  if (token.finish == FinishReason::failed) {
+    out.ended.push_back({choice, not_finite(token.position - 1)});
+    end(*sequence);
+    return ok_status();
+  }
   sequence->tokens.push_back(token.token);
   ++sequence->num_needed;
   ++counters_.tokens_generated;
@@ -63,6 +77,11 @@ Status Sequencer::take_score(const ScoreResult& score, Deliveries& out) {
                       score.id, score.position, sequence->next_score);
   if (score.position < sequence->next_score) return ok_status();
   const Choice choice{sequence->request->what.id, sequence->index};
+  if (score.failed) {
+    out.ended.push_back({choice, not_finite(score.position)});
+    end(*sequence);
+    return ok_status();
+  }
   ++sequence->next_score;
   out.scores.push_back({choice, score});
   if (sequence->next_score < sequence->num_needed) return ok_status();

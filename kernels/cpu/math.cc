@@ -136,6 +136,22 @@ void band_sums(Isa isa, std::span<const float> values, float top, float bands_pe
   std::copy_n(lanes, kNumBands, sums.begin());
 }
 
+bool all_finite(std::span<const float> values) {
+  // Whole groups without a branch inside become vector code on every machine.
+  constexpr size_t kGroup = 64;
+  const auto is_not = [](float value) -> uint32_t {
+    return (std::bit_cast<uint32_t>(value) & 0x7f800000) == 0x7f800000;
+  };
+  uint32_t found[kGroup] = {};
+  size_t at = 0;
+  for (; at + kGroup <= values.size(); at += kGroup)
+    for (size_t i = 0; i < kGroup; ++i) found[i] |= is_not(values[at + i]);
+  for (; at < values.size(); ++at) found[0] |= is_not(values[at]);
+  uint32_t any = 0;
+  for (const uint32_t one : found) any |= one;
+  return any == 0;
+}
+
 size_t select(Isa isa, std::span<const float> values, float above, float up_to,
               std::span<int32_t> indices) {
   CHECK_GE(indices.size(), values.size());

@@ -32,6 +32,8 @@ double log_sum_exp(Isa isa, std::span<const float> values);
 /// every ISA. No value may be above `top`; a NaN makes the last sum NaN.
 void band_sums(Isa isa, std::span<const float> values, float top, float bands_per_unit,
                std::span<double, kNumBands> sums);
+/// Whether no value is NaN or infinite.
+bool all_finite(std::span<const float> values);
 /// Indices of the values in (above, up_to], ascending, to the front of `indices` (as long as
 /// `values`); how many. A NaN is in no interval.
 size_t select(Isa isa, std::span<const float> values, float above, float up_to,

@@ -1,6 +1,7 @@
 #include "models/llama/output_head.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "kernels/cpu/elementwise.h"
@@ -17,6 +18,14 @@ constexpr int64_t kMaxLogitBytes = int64_t{16} << 20;
 /// Rounded once, at the end.
 float log_prob(float logit, double log_sum) {
   return static_cast<float>(static_cast<double>(logit) - log_sum);
+}
+
+/// Whether rms_norm makes anything of the row: a sum of squares that overflows makes zeros of
+/// finite numbers, and of those finite logits.
+bool has_norm(std::span<const float> row) {
+  float sum = 0;
+  for (const float value : row) sum += value * value;
+  return std::isfinite(sum);
 }
 
 }  // namespace
@@ -147,24 +156,40 @@ void OutputHead::list_rows(const graph::SequenceSlice& slice, int64_t first_row)
   }
 }
 
-void OutputHead::score_row(const Row& row, const float* logits) {
-  const std::span<const float> values(logits, static_cast<size_t>(config_->vocabulary_size));
+Status OutputHead::score_row(const Row& row, float* logits) {
+  const std::span<float> values(logits, static_cast<size_t>(config_->vocabulary_size));
   const double log_sum = kernels::cpu::log_sum_exp(isa_, values);
   graph::ScoreResult& score = results_.scores[static_cast<size_t>(row.score_result)];
   const TokenId next = row.sequence->prompt[static_cast<size_t>(row.position) + 1];
   score.logprob = log_prob(values[static_cast<size_t>(next)], log_sum);
   score.argmax = kernels::cpu::argmax(isa_, values);
+  if (!row.sequence->full.valid()) return ok_status();
+  for (float& value : values) value = log_prob(value, log_sum);
+  return write_npy_row(row.sequence->full, row.position - row.sequence->score.first_position,
+                       values);
 }
 
-void OutputHead::finish_row(const Row& row, float* logits) {
+void OutputHead::fail_row(const Row& row) {
+  if (row.score_result >= 0) results_.scores[static_cast<size_t>(row.score_result)].failed = true;
+  if (row.token_result < 0) return;
+  graph::TokenResult& token = results_.tokens[static_cast<size_t>(row.token_result)];
+  token.position = row.position + 1;
+  token.finish = graph::FinishReason::failed;
+}
+
+Status OutputHead::finish_row(const Row& row, float* logits) {
   const std::span<float> values(logits, static_cast<size_t>(config_->vocabulary_size));
+  if (!row.finite || !kernels::cpu::all_finite(values)) {
+    fail_row(row);
+    return ok_status();
+  }
   if (row.token_result >= 0) {
     graph::TokenResult& token = results_.tokens[static_cast<size_t>(row.token_result)];
     const SequenceId id = token.id;
     token = row.sequence->sampler->sample(row.position + 1, values);
     token.id = id;
   }
-  if (row.score_result >= 0) score_row(row, logits);
+  return row.score_result >= 0 ? score_row(row, logits) : ok_status();
 }
 
 void OutputHead::consume(kernels::cpu::TeamMember& member, const StageWeights& weights,
@@ -178,8 +203,10 @@ void OutputHead::consume(kernels::cpu::TeamMember& member, const StageWeights& w
     const kernels::cpu::Range mine = share_of(member, count, 1);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       float* normed = normed_ + i * hidden;
-      rms_norm(isa_, x + rows_[static_cast<size_t>(begin + i)].index * hidden,
-               weights.output_norm.data(), config_->rms_epsilon, hidden, normed);
+      Row& row = rows_[static_cast<size_t>(begin + i)];
+      const float* in = x + row.index * hidden;
+      row.finite = has_norm({in, static_cast<size_t>(hidden)});
+      rms_norm(isa_, in, weights.output_norm.data(), config_->rms_epsilon, hidden, normed);
       activations_->convert(weights.head->form(), normed, i, count, hidden, {0, hidden});
     }
     member.barrier();
@@ -188,14 +215,7 @@ void OutputHead::consume(kernels::cpu::TeamMember& member, const StageWeights& w
     member.barrier();
     for (int64_t i = member.index(); i < count; i += member.size()) {
       const Row& row = rows_[static_cast<size_t>(begin + i)];
-      float* logits = logits_ + i * vocabulary;
-      finish_row(row, logits);
-      if (row.score_result < 0 || !row.sequence->full.valid()) continue;
-      const std::span<float> values(logits, static_cast<size_t>(vocabulary));
-      const double log_sum = kernels::cpu::log_sum_exp(isa_, values);
-      for (float& value : values) value = log_prob(value, log_sum);
-      const Status written = write_npy_row(
-          row.sequence->full, row.position - row.sequence->score.first_position, values);
+      const Status written = finish_row(row, logits_ + i * vocabulary);
       if (!written.ok()) errors_[static_cast<size_t>(member.index())] = written.error();
     }
     member.barrier();

@@ -1,7 +1,8 @@
 // The last stage's end: final norm and head for the rows that need logits, then sampling or
-// scoring. Keeps each sequence's sampler, rebuilt from its descriptor whenever one comes. Rows go
-// through in groups of bounded size, so that logits take bounded memory.
-// One thread, but for consume(), which the whole team calls.
+// scoring. A row whose logits are not all finite numbers fails alone. Keeps each sequence's
+// sampler, rebuilt from its descriptor whenever one comes. Rows go through in groups of bounded
+// size, so that logits take bounded memory. One thread, but for consume(), which the whole team
+// calls.
 #pragma once
 
 #include <cstdint>
@@ -54,14 +55,16 @@ class OutputHead {
     int32_t position;
     int32_t token_result;  // in results_.tokens, or -1
     int32_t score_result;  // in results_.scores, or -1
+    bool finite = true;    // what its logits come from
   };
 
   OutputHead() = default;
   Result<Sequence> make_sequence(const graph::SequenceDescriptor& descriptor) const;
   Status check_slice(const graph::Microbatch& microbatch, const graph::SequenceSlice& slice) const;
   void list_rows(const graph::SequenceSlice& slice, int64_t first_row);
-  void finish_row(const Row& row, float* logits);
-  void score_row(const Row& row, const float* logits);
+  Status finish_row(const Row& row, float* logits);
+  void fail_row(const Row& row);
+  Status score_row(const Row& row, float* logits);
 
   const LlamaConfig* config_ = nullptr;
   kernels::cpu::Isa isa_ = kernels::cpu::Isa::reference;

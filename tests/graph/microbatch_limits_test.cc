@@ -137,6 +137,7 @@ BOOST_AUTO_TEST_CASE(step_results_are_checked_too) {
       {"token", [](StepResult& r) { r.tokens[0].token = 1000; }},
       {"argmax", [](StepResult& r) { r.scores[0].argmax = -1; }},
       {"logprob", [](StepResult& r) { r.tokens[0].logprob = kNan; }},
+      {"logprob", [](StepResult& r) { r.scores[0].logprob = kNan; }},
       {"logprob", [](StepResult& r) { r.scores[0].logprob = kInf; }},
       {"top_logprobs", [](StepResult& r) { r.tokens[0].top_logprobs.resize(21); }},
       {"top_logprobs", [](StepResult& r) { r.tokens[0].top_logprobs[0].second = kNan; }},

@@ -105,7 +105,7 @@ StepResult Generator::step_result() {
     r.tokens.push_back(std::move(t));
   }
   for (int32_t i = upto(10); i > 0; --i)
-    r.scores.push_back({SequenceId(engine_()), upto(127), -real(0, 20), upto(999)});
+    r.scores.push_back({SequenceId(engine_()), upto(127), -real(0, 20), upto(999), upto(1) == 1});
   return r;
 }
 

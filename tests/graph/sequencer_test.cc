@@ -147,6 +147,40 @@ BOOST_AUTO_TEST_CASE(sequencer_pipelines_the_chunks_of_one_prompt) {
   BOOST_TEST(decode->slices[0].tokens == std::vector<TokenId>{out.tokens[0].token.token});
 }
 
+BOOST_AUTO_TEST_CASE(sequencer_ends_what_fails_and_nothing_else) {
+  Lane lane(small_options());
+  lane.submit(request(1, 2, 3));
+  Request scored = request(2, 6, 1);
+  scored.score.first_position = 2;
+  lane.submit(scored);
+  lane.submit(request(3, 2, 1));
+  std::vector<EndDelivery> ends;
+  std::vector<int32_t> scores;
+  std::optional<SequenceId> bad;  // the first one described
+  while (const auto formed = lane.form()) {
+    if (!bad) bad = formed->descriptors.at(0).id;
+    for (TokenResult& token : lane.in_flight.front().tokens)
+      if (token.id == *bad) token.finish = FinishReason::failed;
+    for (ScoreResult& score : lane.in_flight.front().scores) score.failed = score.position >= 3;
+    Deliveries out = lane.take();
+    for (const ScoreDelivery& score : out.scores) scores.push_back(score.score.position);
+    ends.insert(ends.end(), out.ended.begin(), out.ended.end());
+  }
+  BOOST_TEST(scores == std::vector<int32_t>{2});
+  BOOST_TEST_REQUIRE(ends.size() == 3u);
+  for (const EndDelivery& end : ends) {
+    const uint64_t id = end.choice.request.value;
+    BOOST_TEST(end.how.ok() == (id == 3));
+    if (id != 3) {
+      BOOST_TEST((end.how.error().code == ErrorCode::internal));
+      BOOST_TEST(why(end.how).find(id == 1 ? "position 1" : "position 3") != std::string::npos);
+    }
+  }
+  BOOST_TEST(lane.tokens.count(1) == 0u);
+  BOOST_TEST(lane.tokens[3].size() == 1u);
+  BOOST_TEST(lane.sequencer.idle());
+}
+
 BOOST_AUTO_TEST_CASE(sequencer_refuses_results_that_make_no_sense) {
   Lane lane(small_options());
   lane.submit(request(1, 4, 4));

@@ -94,6 +94,23 @@ BOOST_AUTO_TEST_CASE(argmax_takes_the_first_of_the_largest) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(all_finite_sees_every_place) {
+  const float largest = std::numeric_limits<float>::max();
+  const float smallest = std::numeric_limits<float>::denorm_min();
+  BOOST_TEST(all_finite({}));
+  for (const size_t count : {1, 15, 64, 100, 128, 131}) {
+    std::vector<float> values(count, -largest);
+    for (size_t i = 0; i < count; i += 3) values[i] = smallest;
+    BOOST_TEST(all_finite(values));
+    for (size_t i = 0; i < count; ++i)
+      for (const float bad : {NAN, -NAN, kInfinity, -kInfinity}) {
+        const float before = std::exchange(values[i], bad);
+        BOOST_TEST(!all_finite(values), bad << " at " << i << " of " << count);
+        values[i] = before;
+      }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(log_sum_exp_is_accurate_and_equal_in_all_variants) {
   for (const size_t count : {size_t{1}, size_t{15}, size_t{16}, size_t{33}, size_t{49152}}) {
     const auto values = testing::random_floats(count, static_cast<uint32_t>(count), 5.0f);
