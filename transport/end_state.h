@@ -15,7 +15,9 @@
 
 namespace chainpump::transport {
 
-inline constexpr Duration kConnectDeadline = std::chrono::seconds(5);
+// A rank prepares all its slots before it answers, and many ranks of a busy machine do so at once.
+// A peer that died is noticed by other means; this only ends what nobody else does.
+inline constexpr Duration kConnectDeadline = std::chrono::seconds(20);
 inline constexpr Duration kCloseDeadline = std::chrono::seconds(1);
 
 class EndState {

@@ -17,7 +17,7 @@ class ListenerCore;
 
 struct UcxListenerOptions {
   std::string bind = "127.0.0.1:0";  // numeric; port 0: any
-  Duration hello_deadline = std::chrono::seconds(2);
+  Duration hello_deadline = std::chrono::seconds(5);
 };
 
 class UcxListener {
@@ -30,8 +30,8 @@ class UcxListener {
   const std::string& address() const;
 
   /// A link in state connecting, to be opened by a sender with the same options. Its progress()
-  /// moves the listener along. It fails with deadline_exceeded after 5 s without such a sender.
-  /// invalid_argument for options that cannot be, or if the edge is waited for already.
+  /// moves the listener along. It fails with deadline_exceeded after kConnectDeadline without such
+  /// a sender. invalid_argument for options that cannot be, or if the edge is waited for already.
   Result<std::unique_ptr<ReceiveLink>> accept(const LinkOptions& options);
 
   /// Needed only while no link is connecting: answers strangers.
