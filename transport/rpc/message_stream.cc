@@ -31,9 +31,10 @@ kj::Exception CheckedMessageStream::refuse(std::string why) {
 kj::Promise<void> CheckedMessageStream::read_exactly(void* buffer, size_t num_bytes) {
   if (num_bytes == 0) return kj::READY_NOW;
   return stream_.tryRead(buffer, num_bytes, num_bytes)
+      .catch_([this](kj::Exception&& e) -> kj::Promise<size_t> { return noted(kj::mv(e)); })
       .then([this, num_bytes](size_t got) -> kj::Promise<void> {
         if (got == num_bytes) return kj::READY_NOW;
-        return refuse("the connection ended inside a message");
+        return noted(KJ_EXCEPTION(DISCONNECTED, "the connection ended inside a message"));
       });
 }
 
@@ -104,6 +105,8 @@ kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryRead
               auto reader =
                   kj::heap<capnp::SegmentArrayMessageReader>(owned->segments.asPtr(), options);
               if (limits_.unreleased_calls_max > 0) count_call(*reader);
+              // A client that takes its leave in words, as the library's do when they have time to.
+              ended_by_peer_ |= reader->getRoot<capnp::rpc::Message>().isAbort();
               return capnp::MessageReaderAndFds{
                   kj::Own<capnp::MessageReader>(kj::mv(reader)).attach(kj::mv(owned)), nullptr};
             });

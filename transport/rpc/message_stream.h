@@ -52,7 +52,7 @@ class CheckedMessageStream final : public capnp::MessageStream {
 
   /// Why the peer's bytes were refused, or empty.
   const std::string& refusal() const { return refusal_; }
-  /// Whether the peer ended the connection between two messages.
+  /// Whether the peer ended the connection: between two messages, inside one, or by an abort.
   bool ended_by_peer() const { return ended_by_peer_; }
   /// Resolves when all that has been written so far is on its way. One waiter at a time.
   kj::Promise<void> flushed();

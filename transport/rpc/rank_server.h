@@ -96,8 +96,9 @@ struct RankServerOptions {
   size_t sink_results_max = 65536;  // per submit
 };
 
-/// Serves one connection in the calling thread until shutdown was answered (ok), the peer closed
-/// the connection (ok), or it broke a limit or the protocol (invalid_argument, disconnected).
+/// Serves one connection in the calling thread until shutdown was answered (ok), the peer ended the
+/// connection at whatever place (ok), or it broke a limit or the protocol (invalid_argument,
+/// disconnected).
 /// Replies answered after that are dropped.
 Status serve_rank(UniqueFd socket, RankHandler& handler, const RankServerOptions& options = {});
 
