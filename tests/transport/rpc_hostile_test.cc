@@ -81,6 +81,35 @@ BOOST_AUTO_TEST_CASE(a_rank_survives_what_a_caller_sends) {
   }
 }
 
+// Whole messages, whose first pointer is not one to a Message. The caller goes on listening, so
+// what ends the connection is the rank.
+BOOST_AUTO_TEST_CASE(a_root_that_is_no_message_is_refused) {
+  const std::vector<std::vector<uint32_t>> broken = {
+      {0, 0},                          // one segment of nothing
+      {0, 1, 0x7ffffffc, 0xffffffff},  // a struct beyond the end
+      {0, 1, 0xfffffff8, 0x00010001},  // and before the begin
+      {0, 1, 0xfffffffc, 0x00010001},  // on top of its own pointer, and beyond the end
+      {0, 1, 1, 0xffffffff},           // a list
+      {0, 1, 3, 0},                    // a capability
+      {0, 1, 2, 7},                    // in a segment that is not there
+      {0, 2, 2, 0, 6, 0},              // a far pointer to itself
+  };
+  for (const std::vector<uint32_t>& words : broken) {
+    auto [ours, theirs] = fakes::connected_sockets();
+    QuickRank rank;
+    const auto* bytes = reinterpret_cast<const char*>(words.data());
+    fakes::say(ours, fakes::Bytes(bytes, bytes + words.size() * sizeof(uint32_t)));
+    auto served = std::async(std::launch::async, [&rank, fd = theirs.release()] {
+      return serve_rank(UniqueFd(fd), rank);
+    });
+    const auto index = &words - broken.data();
+    BOOST_REQUIRE_MESSAGE(served.wait_for(5s) == std::future_status::ready, "message " << index);
+    const Status status = served.get();
+    BOOST_TEST(!status.ok(), "message " << index);
+    if (!status.ok()) BOOST_TEST_MESSAGE(index << ": " << status.error().message);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_caller_survives_what_a_rank_sends) {
   const fakes::Bytes good = conversation().from_server;
   std::mt19937 random(12);
