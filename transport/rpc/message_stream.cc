@@ -28,10 +28,15 @@ kj::Exception CheckedMessageStream::refuse(std::string why) {
                        kj::heapString(why.data(), why.size()));
 }
 
+// The library throws what it meets at once, and breaks the promise with what it meets later.
+kj::Promise<size_t> CheckedMessageStream::read_some(void* buffer, size_t at_least, size_t at_most) {
+  return kj::evalNow([&] { return stream_.tryRead(buffer, at_least, at_most); })
+      .catch_([this](kj::Exception&& e) -> kj::Promise<size_t> { return noted(kj::mv(e)); });
+}
+
 kj::Promise<void> CheckedMessageStream::read_exactly(void* buffer, size_t num_bytes) {
   if (num_bytes == 0) return kj::READY_NOW;
-  return stream_.tryRead(buffer, num_bytes, num_bytes)
-      .catch_([this](kj::Exception&& e) -> kj::Promise<size_t> { return noted(kj::mv(e)); })
+  return read_some(buffer, num_bytes, num_bytes)
       .then([this, num_bytes](size_t got) -> kj::Promise<void> {
         if (got == num_bytes) return kj::READY_NOW;
         return noted(KJ_EXCEPTION(DISCONNECTED, "the connection ended inside a message"));
@@ -85,8 +90,7 @@ kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryRead
   auto owned = kj::heap<Incoming>();
   Incoming& incoming = *owned;
   using Message = kj::Maybe<capnp::MessageReaderAndFds>;
-  return stream_.tryRead(incoming.head, 1, sizeof(incoming.head))
-      .catch_([this](kj::Exception&& e) -> kj::Promise<size_t> { return noted(kj::mv(e)); })
+  return read_some(incoming.head, 1, sizeof(incoming.head))
       .then([this, &incoming, options,
              owned = kj::mv(owned)](size_t got) mutable -> kj::Promise<Message> {
         if (got == 0) {
@@ -158,12 +162,12 @@ kj::Promise<void> CheckedMessageStream::flushed() {
 
 kj::Promise<void> CheckedMessageStream::writeMessage(
     kj::ArrayPtr<const int> fds, kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>> segments) {
-  return counted(inner_.writeMessage(fds, segments));
+  return counted(kj::evalNow([&] { return inner_.writeMessage(fds, segments); }));
 }
 
 kj::Promise<void> CheckedMessageStream::writeMessages(
     kj::ArrayPtr<kj::ArrayPtr<const kj::ArrayPtr<const capnp::word>>> messages) {
-  return counted(inner_.writeMessages(messages));
+  return counted(kj::evalNow([&] { return inner_.writeMessages(messages); }));
 }
 
 }  // namespace chainpump::transport::rpc

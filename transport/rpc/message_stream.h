@@ -63,6 +63,7 @@ class CheckedMessageStream final : public capnp::MessageStream {
   kj::Exception noted(kj::Exception&& exception);
   kj::Exception refuse(std::string why);
   kj::Promise<void> read_rest(Incoming& incoming);
+  kj::Promise<size_t> read_some(void* buffer, size_t at_least, size_t at_most);
   kj::Promise<void> read_exactly(void* buffer, size_t num_bytes);
   kj::Promise<void> read_body(Incoming& incoming);
   void count_call(capnp::MessageReader& message);
