@@ -1,6 +1,7 @@
 #include "cli/bench_pipeline.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -80,16 +81,33 @@ Status Bench::decoding(const std::string& name, const std::vector<SleepLayer>& s
                    {"seconds", outcome.seconds},
                    {"ideal", ideal},
                    {"ratio", ideal / outcome.seconds},
-                   {"slowest_busy", outcome.slowest_busy},
+                   {"busy", outcome.busy},
+                   {"transfer", outcome.transfer},
+                   {"wait_input", outcome.wait_input},
+                   {"wait_credit", outcome.wait_credit},
                    {"tokens_per_s", static_cast<double>(outcome.num_tokens) / outcome.seconds},
                    {"tokens_per_microbatch", static_cast<double>(outcome.num_tokens) / steps}});
   return ok_status();
 }
 
+std::vector<SleepLayer> long_prompt_stages(int32_t num_stages) {
+  return std::vector<SleepLayer>(static_cast<size_t>(num_stages),
+                                 {0.3e-3, 32e-6 / num_stages, 1.05e-9 / num_stages});
+}
+
+/// What no equal chunks can beat: the least of (n + S - 1) * (a + W / n) over their number n, for
+/// the work W of a stage and the overhead a of a step.
+double shortest_seconds(int32_t num_stages) {
+  const SleepLayer layer = long_prompt_stages(num_stages)[0];
+  const double tokens = kLongPrompt;
+  const double work = layer.token_s * tokens + layer.attended_s * tokens * tokens / 2;
+  const double root = std::sqrt(work) + std::sqrt(layer.overhead_s * (num_stages - 1));
+  return root * root;
+}
+
 Result<double> Bench::prompt_seconds(int32_t num_stages, bool as_processes, int32_t chunk) {
   PipelineCase c;
-  c.stages.assign(static_cast<size_t>(num_stages),
-                  {0.3e-3, 32e-6 / num_stages, 1.05e-9 / num_stages});
+  c.stages = long_prompt_stages(num_stages);
   c.as_processes = as_processes;
   c.prompt_tokens = kLongPrompt;
   c.chunk_tokens = chunk;
@@ -120,6 +138,7 @@ Status Bench::long_prompt(int32_t num_stages, bool as_processes) {
                    {"seconds", fitted},
                    {"ideal", alone / num_stages},
                    {"ratio", alone / num_stages / fitted},
+                   {"bound", shortest_seconds(num_stages)},
                    {"fixed_2048", fixed},
                    {"over_fixed_2048", fixed / fitted},
                    {"best_fixed", best},
@@ -158,14 +177,17 @@ void print_table(const Json& rows) {
                row["links"].get<std::string>(), row["seconds"].get<double>(),
                row["ideal"].get<double>(), row["ratio"].get<double>());
     if (row.contains("fixed_2048")) {
-      fmt::print("  fixed 2048: {:.3f} s, {:.2f} x; best fixed ({}): {:.3f} s, {:.2f} x\n",
-                 row["fixed_2048"].get<double>(), row["over_fixed_2048"].get<double>(),
-                 row["best_fixed_tokens"].get<int>(), row["best_fixed"].get<double>(),
-                 row["over_best_fixed"].get<double>());
+      fmt::print("  bound {:.3f} s; fixed 2048: {:.3f} s, {:.2f} x; best fixed ({}): {:.3f} s, ",
+                 row["bound"].get<double>(), row["fixed_2048"].get<double>(),
+                 row["over_fixed_2048"].get<double>(), row["best_fixed_tokens"].get<int>(),
+                 row["best_fixed"].get<double>());
+      fmt::print("{:.2f} x\n", row["over_best_fixed"].get<double>());
     } else {
-      fmt::print("  {} in flight; slowest stage busy {:.1f} %, {:.0f} tokens/s, {:.1f} each\n",
-                 row["in_flight"].get<int>(), 100 * row["slowest_busy"].get<double>(),
-                 row["tokens_per_s"].get<double>(), row["tokens_per_microbatch"].get<double>());
+      const auto percent = [&](const char* key) { return 100 * row[key].get<double>(); };
+      fmt::print("  {} in flight of {:.1f}, {:.0f} tokens/s; % busy {:.1f}, transfer {:.1f}, ",
+                 row["in_flight"].get<int>(), row["tokens_per_microbatch"].get<double>(),
+                 row["tokens_per_s"].get<double>(), percent("busy"), percent("transfer"));
+      fmt::print("input {:.1f}, credit {:.1f}\n", percent("wait_input"), percent("wait_credit"));
     }
   }
   fmt::print("chainpump {} ({}); sleeping stages, time scale 1\n", release(), commit());

@@ -6,10 +6,10 @@
 //   even, uneven   8 requests a stage, decoding, with as many microbatches in flight as stages or
 //                  one more (which are then smaller); ideal: the longer of each token's way through
 //                  all stages, and of every microbatch's through the slowest, one after the other
-//   long prompt    32,768 tokens, a step of (0.3 ms + 32/S us * c + 1.05/S ns * c * (prefix +
-//   c/2)),
-//                  which is an 8B model on an H100 in real time; scaling: the time on one stage /
-//                  (S * the time on S); chunks fitted by the scheduler against fixed ones
+//   long prompt    32,768 tokens, a step of c of them takes 0.3 ms + 32/S us * c + 1.05/S ns * c *
+//                  (prefix + c/2), an 8B model on an H100 in real time; ideal: the time on one
+//                  stage / S; bound: what no equal chunks can beat, as every stage adds its 0.3 ms;
+//                  chunks fitted by the scheduler against fixed ones
 //
 // Figures are shown, never judged. Wants an otherwise idle machine.
 #pragma once

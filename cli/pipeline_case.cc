@@ -143,7 +143,14 @@ Result<PipelineOutcome> run_pipeline_case(const PipelineCase& c) {
   outcome.num_tokens = progress->num_tokens();
   for (const actors::StageReport& stage : report.stages) {
     outcome.num_microbatches = std::max(outcome.num_microbatches, stage.steps);
-    outcome.slowest_busy = std::max(outcome.slowest_busy, to_seconds(stage.busy) / outcome.seconds);
+    // Idle is left out: it is before the first request and after the last.
+    const double all =
+        to_seconds(stage.busy + stage.transfer + stage.bubble_input + stage.bubble_credit);
+    if (to_seconds(stage.busy) / all <= outcome.busy) continue;
+    outcome.busy = to_seconds(stage.busy) / all;
+    outcome.transfer = to_seconds(stage.transfer) / all;
+    outcome.wait_input = to_seconds(stage.bubble_input) / all;
+    outcome.wait_credit = to_seconds(stage.bubble_credit) / all;
   }
   runtime->stop();
   return outcome;

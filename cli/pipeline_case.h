@@ -25,7 +25,11 @@ struct PipelineOutcome {
   double seconds = 0;
   uint64_t num_microbatches = 0;
   uint64_t num_tokens = 0;  // generated
-  double slowest_busy = 0;  // share of the wall time that the slowest stage computes
+  /// Where the busiest stage's time went, as shares of all it accounts for.
+  double busy = 0;
+  double transfer = 0;
+  double wait_input = 0;
+  double wait_credit = 0;
 };
 
 Result<PipelineOutcome> run_pipeline_case(const PipelineCase& c);
