@@ -185,14 +185,21 @@ BOOST_AUTO_TEST_CASE(sequencer_makes_progress_with_room_for_one_sequence_only) {
         Request r = request(id, 3, 38);  // 40 positions: the whole pool
         r.num_choices = num_choices;
         r.priority = static_cast<int>(id % 2);
+        r.sampling.seed = id;
         lane.submit(r);
       }
       // The oldest of the highest priority is never thrown back: the others cost time, not it.
       int num_formed = 0;
+      int num_described = 0;
       while (lane.ended.empty()) {
-        while (lane.form()) ++num_formed;
+        while (const auto microbatch = lane.form()) {
+          ++num_formed;
+          for (const SequenceDescriptor& d : microbatch->descriptors)
+            num_described += d.sampling.seed == 1 && d.sequence_index == 0 ? 1 : 0;
+        }
         lane.take();
       }
+      BOOST_TEST(num_described == 1);
       BOOST_TEST(lane.ended[0].request.value == 1u);
       BOOST_TEST(lane.ended[0].index == 0u);
       BOOST_TEST(num_formed < 3 * 40);
@@ -210,18 +217,26 @@ BOOST_AUTO_TEST_CASE(sequencer_takes_what_was_in_flight_when_it_preempts) {
   Lane lane(options);
   lane.submit(request(1, 4, 12));
   lane.submit(request(2, 1, 12));
-  while (lane.sequencer.stats().preemptions == 0) {
-    if (!lane.form() || lane.in_flight.size() == 2) lane.take();
+  std::optional<Microbatch> preempting;
+  while (true) {
+    preempting = lane.form();
+    if (lane.sequencer.stats().preemptions > 0) break;
+    if (!preempting || lane.in_flight.size() == 2) lane.take();
   }
-  // Whatever was on its way arrives, and then it is described anew with all of it.
-  const size_t had = lane.tokens[2].size();
+  // Whatever is on its way arrives, and then it is described anew with all of it.
+  BOOST_TEST_REQUIRE(preempting->released.size() == 1u);
+  std::vector<TokenId> made = lane.tokens[2];
+  for (const StepResult& result : lane.in_flight)
+    for (const TokenResult& token : result.tokens)
+      if (token.id == preempting->released[0]) made.push_back(token.token);
+  BOOST_TEST(made.size() == lane.tokens[2].size() + 1);
   std::optional<Microbatch> anew;
   while (!anew || anew->descriptors.empty()) {
     anew = lane.form();
     if (!anew) lane.take();
   }
-  BOOST_TEST(anew->descriptors[0].generated == lane.tokens[2]);
-  BOOST_TEST(lane.tokens[2].size() >= had);
+  BOOST_TEST(lane.tokens[2] == made);
+  BOOST_TEST(anew->descriptors[0].generated == made);
   lane.run_dry();
   BOOST_TEST(lane.tokens[2].size() == 12u);
 }
