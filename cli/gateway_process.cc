@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "actors/os/affinity.h"
 #include "actors/os/signals.h"
 #include "cli/exit_status.h"
 #include "cli/progress.h"
@@ -104,6 +105,8 @@ Status serve(const GatewayOptions& options, const std::atomic<int>& signal) {
     return make_error(ErrorCode::invalid_argument,
                       "the gateway is started by `chainpump serve`, with a socket");
   ASSIGN_OR_RETURN(Deployment deployment, deploy(options.deploy));
+  // A token comes when the first stage begins the next step: delivering it must not delay that.
+  os::keep_off(deployment.info.plan.stages.front().device.cores);
   gateway::RuntimeEngine engine(*deployment.runtime);
   gateway::Core core(engine, std::move(deployment.encoder), std::move(deployment.info), {},
                      steady_clock());

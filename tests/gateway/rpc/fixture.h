@@ -34,21 +34,30 @@ inline bool wait_for(const std::function<bool()>& condition) {
   return true;
 }
 
+inline sockaddr_un address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+  return address;
+}
+
+inline UniqueFd listen_at(const std::string& path) {
+  const sockaddr_un address = address_of(path);
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  BOOST_REQUIRE_EQUAL(
+      ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  BOOST_REQUIRE_EQUAL(::listen(listener.get(), 64), 0);
+  return listener;
+}
+
 class TestServer {
  public:
   explicit TestServer(ServerOptions options = {.uid = ::geteuid()}, CoreOptions core_options = {})
       : core_(engine, encoder(), info(), core_options, steady_clock()) {
     path_ = (folder_.path() / "socket").string();
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path_.c_str(), sizeof address.sun_path - 1);
-    UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    BOOST_REQUIRE_EQUAL(
-        ::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    BOOST_REQUIRE_EQUAL(::listen(listener.get(), 64), 0);
     options.on_tick = [this] { return !stop_; };
     core_.set_ready("ready");
-    server_ = std::make_unique<Server>(std::move(listener), core_, std::move(options));
+    server_ = std::make_unique<Server>(listen_at(path_), core_, std::move(options));
     thread_ = std::thread([this] { ended_ = server_->run(); });
   }
   ~TestServer() { stop(); }
@@ -64,12 +73,10 @@ class TestServer {
     return std::move(*client);
   }
   UniqueFd connect_raw() {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path_.c_str(), sizeof address.sun_path - 1);
+    const sockaddr_un address = address_of(path_);
     UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     BOOST_REQUIRE_EQUAL(
-        ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     return socket;
   }
   const std::string& path() const { return path_; }
