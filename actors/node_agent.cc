@@ -2,6 +2,8 @@
 
 #include <caf/typed_event_based_actor.hpp>
 
+#include "actors/actor_system.h"
+
 namespace chainpump::actors {
 namespace {
 
@@ -36,8 +38,9 @@ AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make
 
 }  // namespace
 
-AgentActor spawn_node_agent(caf::actor_system& system, MakeHost make_host) {
-  return system.spawn<caf::detached>(agent_behavior, std::move(make_host));
+Result<AgentActor> spawn_node_agent(caf::actor_system& system, MakeHost make_host) {
+  return spawn_detached(system, "the thread of the node agent", agent_behavior,
+                        std::move(make_host));
 }
 
 }  // namespace chainpump::actors

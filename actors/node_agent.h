@@ -15,6 +15,7 @@ class RankHost;
 /// Makes the host in the agent's own thread; an error ends the deployment.
 using MakeHost = std::function<Result<std::unique_ptr<RankHost>>(RankHost::OnExit on_exit)>;
 
-AgentActor spawn_node_agent(caf::actor_system& system, MakeHost make_host);
+/// no_room if the system refuses the thread.
+Result<AgentActor> spawn_node_agent(caf::actor_system& system, MakeHost make_host);
 
 }  // namespace chainpump::actors

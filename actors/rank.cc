@@ -56,6 +56,12 @@ class Handler final : public rpc::RankHandler {
   StageHandle stage_;
 };
 
+[[noreturn]] void leave_without_room(const Error& error) {
+  std::fprintf(stderr, "chainpump rank: %s\n", error.message.c_str());
+  std::fflush(stderr);
+  ::_exit(5);
+}
+
 }  // namespace
 
 int run_rank(UniqueFd control) {
@@ -65,8 +71,12 @@ int run_rank(UniqueFd control) {
     std::fprintf(stderr, "chainpump: rank: no control connection; a run starts its ranks itself\n");
     ::_exit(2);
   }
-  ActorSystem actors;
-  Handler handler(spawn_stage(actors.system(), std::make_shared<LoopbackHub>(), steady_clock()));
+  Result<ActorSystem> actors = ActorSystem::create();
+  if (!actors.ok()) leave_without_room(actors.error());
+  Result<StageHandle> stage =
+      spawn_stage(actors->system(), std::make_shared<LoopbackHub>(), steady_clock());
+  if (!stage.ok()) leave_without_room(stage.error());
+  Handler handler(*std::move(stage));
   const Status served = serve_rank(std::move(control), handler);
   if (!served.ok())
     std::fprintf(stderr, "chainpump rank: control: %s\n", served.error().message.c_str());

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "actors/os/affinity.h"
 #include "actors/os/process.h"
@@ -13,12 +14,12 @@ namespace {
 
 class ProcessHost final : public RankHost {
  public:
-  ProcessHost(std::string program, OnExit on_exit, const std::vector<int>& busy_cores)
-      : program_(std::move(program)),
-        on_exit_(std::move(on_exit)),
-        rpc_([&] { os::keep_off(busy_cores); }) {}
+  ProcessHost(std::string program, OnExit on_exit)
+      : program_(std::move(program)), on_exit_(std::move(on_exit)) {}
 
-  Status start() {
+  Status start(const std::vector<int>& busy_cores) {
+    ASSIGN_OR_RETURN(rpc::RpcThread rpc, rpc::RpcThread::create([&] { os::keep_off(busy_cores); }));
+    rpc_.emplace(std::move(rpc));
     ASSIGN_OR_RETURN(watcher_, os::ProcessWatcher::create([this](pid_t pid) { reap(pid); }));
     return ok_status();
   }
@@ -30,7 +31,7 @@ class ProcessHost final : public RankHost {
     options.argv = {"chainpump", "rank", fmt::format("stage-{}", stage)};
     options.descriptors = {{sockets.second.get(), kControlFd}};
     ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
-    auto port = make_rpc_port(rpc_, std::move(sockets.first));
+    auto port = make_rpc_port(*rpc_, std::move(sockets.first));
     const pid_t pid = process.pid();
     const std::lock_guard lock(mutex_);
     const auto [entry, is_new] = ranks_.emplace(pid, Rank{stage, std::move(process)});
@@ -68,7 +69,7 @@ class ProcessHost final : public RankHost {
 
   const std::string program_;
   const OnExit on_exit_;
-  rpc::RpcThread rpc_;
+  std::optional<rpc::RpcThread> rpc_;
   std::mutex mutex_;
   std::map<pid_t, Rank> ranks_;
   std::unique_ptr<os::ProcessWatcher> watcher_;  // ends first: its thread uses the ranks
@@ -80,7 +81,7 @@ class LocalHost final : public RankHost {
       : system_(system), on_exit_(std::move(on_exit)), hub_(std::make_shared<LoopbackHub>()) {}
 
   Result<std::shared_ptr<RankPort>> spawn(StageIndex stage) override {
-    StageHandle handle = spawn_stage(system_, hub_, steady_clock());
+    ASSIGN_OR_RETURN(StageHandle handle, spawn_stage(system_, hub_, steady_clock()));
     caf::actor_cast<caf::strong_actor_ptr>(handle.actor())
         ->get()
         ->attach_functor([on_exit = on_exit_, stage](const caf::error& reason) {
@@ -107,8 +108,8 @@ class LocalHost final : public RankHost {
 
 Result<std::unique_ptr<RankHost>> make_process_host(std::string program, RankHost::OnExit on_exit,
                                                     const std::vector<int>& busy_cores) {
-  auto host = std::make_unique<ProcessHost>(std::move(program), std::move(on_exit), busy_cores);
-  RETURN_IF_ERROR(host->start());
+  auto host = std::make_unique<ProcessHost>(std::move(program), std::move(on_exit));
+  RETURN_IF_ERROR(host->start(busy_cores));
   return Result<std::unique_ptr<RankHost>>(std::move(host));
 }
 

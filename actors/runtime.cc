@@ -168,6 +168,8 @@ class Outcome {
 }  // namespace
 
 struct Runtime::Impl {
+  explicit Impl(ActorSystem system) : actors(std::move(system)) {}
+
   // The observer's callbacks hold the outcome, so it may outlive the actors.
   std::shared_ptr<Outcome> outcome = std::make_shared<Outcome>();
   ActorSystem actors;
@@ -194,16 +196,19 @@ struct Runtime::Impl {
 Runtime::Runtime(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<Runtime>> Runtime::start(const graph::Plan& plan, RuntimeOptions options) {
-  auto impl = std::make_unique<Impl>();
+  ASSIGN_OR_RETURN(ActorSystem actors, ActorSystem::create());
+  auto impl = std::make_unique<Impl>(std::move(actors));
   caf::actor_system& system = impl->actors.system();
   const std::string program = options.rank_program.empty() ? os::self_exe() : options.rank_program;
   // A token comes when the first stage begins the next step: taking it must not delay that.
-  impl->agent =
+  Result<AgentActor> agent =
       spawn_node_agent(system, [&system, program, in_process = options.in_process,
                                 busy = plan.stages.front().device.cores](RankHost::OnExit on_exit) {
         if (!in_process) return make_process_host(program, std::move(on_exit), busy);
         return Result<std::unique_ptr<RankHost>>(make_local_host(system, std::move(on_exit)));
       });
+  if (!agent.ok()) return std::move(agent).error();
+  impl->agent = *std::move(agent);
   impl->coordinator = spawn_coordinator(system,
                                         {.plan = plan,
                                          .isa = options.isa,

@@ -2,6 +2,7 @@
 
 #include <caf/typed_event_based_actor.hpp>
 
+#include "actors/actor_system.h"
 #include "actors/rank_stage.h"
 
 namespace chainpump::actors {
@@ -38,12 +39,13 @@ StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_p
 
 }  // namespace
 
-StageHandle spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,
-                        const Clock& clock) {
+Result<StageHandle> spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,
+                                const Clock& clock) {
   auto waiter = std::make_shared<transport::Waiter>(transport::WaiterOptions{});
   auto trace = std::make_shared<StepTrace>();
-  const StageActor actor =
-      system.spawn<caf::detached>(stage_behavior, std::move(hub), waiter, trace, &clock);
+  ASSIGN_OR_RETURN(const StageActor actor,
+                   spawn_detached(system, "the thread of a stage", stage_behavior, std::move(hub),
+                                  waiter, trace, &clock));
   return StageHandle(actor, std::move(waiter), std::move(trace));
 }
 

@@ -54,8 +54,9 @@ class StageHandle {
   std::shared_ptr<const StepTrace> trace_;
 };
 
-StageHandle spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,
-                        const Clock& clock);
+/// no_room if the system refuses the thread.
+Result<StageHandle> spawn_stage(caf::actor_system& system, std::shared_ptr<LoopbackHub> hub,
+                                const Clock& clock);
 
 }  // namespace chainpump::actors
 

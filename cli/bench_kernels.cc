@@ -179,7 +179,9 @@ Status bench(const BenchKernelsOptions& options) {
                    kernels::cpu::choose_isa(forced == nullptr ? "" : forced));
   std::vector<int> cores;
   for (int i = 0; i < options.num_threads; ++i) cores.push_back(i);
-  kernels::cpu::Team team({.num_threads = options.num_threads, .cores = cores});
+  ASSIGN_OR_RETURN(
+      kernels::cpu::Team team,
+      kernels::cpu::Team::create({.num_threads = options.num_threads, .cores = cores}));
   const KernelBench bench{isa, &team};
   Report report(options.json, isa, options.num_threads);
   for (const ModelShapes& shapes : {model, llama_8b()}) {

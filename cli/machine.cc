@@ -9,8 +9,8 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
-#include <thread>
 
+#include "base/thread.h"
 #include "base/version.h"
 #include "cli/rates_cache.h"
 #include "kernels/cpu/measure.h"
@@ -95,15 +95,19 @@ int64_t control_group_memory(const path& root) {
   return least;
 }
 
+constexpr double kGuessedRate = 1e9;  // bytes or operations per second
+
 /// Read rates at 1, 2, 4, ... and all threads; those between lie on a line.
-void measure_rates(cpu::Isa isa, graph::MachineProfile& machine) {
+Status measure_rates(cpu::Isa isa, graph::MachineProfile& machine) {
   const size_t num_cores = machine.cores.size();
   machine.read_bytes_per_s.assign(num_cores, 0);
   size_t before = 0;
   for (size_t threads = 1; before < num_cores; threads = std::min(num_cores, threads * 2)) {
-    cpu::Team team({.num_threads = static_cast<int>(threads),
-                    .cores = {machine.cores.begin(),
-                              machine.cores.begin() + static_cast<ptrdiff_t>(threads)}});
+    ASSIGN_OR_RETURN(
+        cpu::Team team,
+        cpu::Team::create({.num_threads = static_cast<int>(threads),
+                           .cores = {machine.cores.begin(),
+                                     machine.cores.begin() + static_cast<ptrdiff_t>(threads)}}));
     const cpu::MachineRates rates = cpu::measure_machine(isa, team);
     const double from = before == 0 ? 0 : machine.read_bytes_per_s[before - 1];
     const double step =
@@ -116,6 +120,13 @@ void measure_rates(cpu::Isa isa, graph::MachineProfile& machine) {
     machine.bf16_ops_per_s = rates.bf16_ops_per_second / static_cast<double>(threads);
     before = threads;
   }
+  return ok_status();
+}
+
+/// For a machine that refuses us a thread now: its ranks will be refused theirs, and say so.
+void guess_rates(graph::MachineProfile& machine) {
+  machine.read_bytes_per_s.assign(machine.cores.size(), kGuessedRate);
+  machine.int8_ops_per_s = machine.f32_ops_per_s = machine.bf16_ops_per_s = kGuessedRate;
 }
 
 }  // namespace
@@ -178,8 +189,14 @@ graph::MachineProfile machine_profile(const MachineOptions& options) {
       .file_name = fmt::format("rates-{}-{}.json", to_string(options.isa), machine.cores.size())};
   if (!read_rates(options.cache_folder, key, machine)) {
     // A team pins the thread that makes it; ours, and the ranks it forks, must stay free.
-    std::thread([&] { measure_rates(options.isa, machine); }).join();
-    write_rates(options.cache_folder, key, machine);
+    Status measured = ok_status();
+    Result<std::thread> thread = start_thread(
+        "the thread that measures", [&] { measured = measure_rates(options.isa, machine); });
+    if (thread.ok()) thread->join();
+    if (thread.ok() && measured.ok())
+      write_rates(options.cache_folder, key, machine);
+    else
+      guess_rates(machine);
   }
   return machine;
 }

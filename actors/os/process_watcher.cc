@@ -8,9 +8,9 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <thread>
 
 #include "actors/os/process.h"
+#include "base/thread.h"
 
 namespace chainpump::os {
 
@@ -53,7 +53,8 @@ Result<std::unique_ptr<ProcessWatcher>> ProcessWatcher::create(OnExit on_exit) {
   if (!impl->epoll_fd.valid() || !impl->stop_fd.valid() ||
       epoll_ctl(impl->epoll_fd.get(), EPOLL_CTL_ADD, impl->stop_fd.get(), &event) != 0)
     return make_error(ErrorCode::no_room, "process watcher: {}", strerror(errno));
-  impl->thread = std::thread([raw = impl.get()] { raw->main(); });
+  ASSIGN_OR_RETURN(impl->thread, start_thread("the thread that watches processes",
+                                              [raw = impl.get()] { raw->main(); }));
   return std::unique_ptr<ProcessWatcher>(new ProcessWatcher(std::move(impl)));
 }
 

@@ -8,8 +8,8 @@
 
 #include <cerrno>
 #include <cstring>
-#include <thread>
 
+#include "base/thread.h"
 #include "base/unique_fd.h"
 
 namespace chainpump::os {
@@ -48,7 +48,13 @@ Result<std::unique_ptr<TerminationSignals>> TerminationSignals::create(
   if (!impl->signal_fd.valid() || !impl->stop_fd.valid())
     return make_error(ErrorCode::no_room, "signalfd: {}", strerror(errno));
   pthread_sigmask(SIG_BLOCK, &set, &impl->mask_before);
-  impl->thread = std::thread([raw = impl.get()] { raw->main(); });
+  Result<std::thread> thread =
+      start_thread("the thread for signals", [raw = impl.get()] { raw->main(); });
+  if (!thread.ok()) {
+    pthread_sigmask(SIG_SETMASK, &impl->mask_before, nullptr);
+    return std::move(thread).error();
+  }
+  impl->thread = *std::move(thread);
   return std::unique_ptr<TerminationSignals>(new TerminationSignals(std::move(impl)));
 }
 

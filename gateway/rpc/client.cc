@@ -8,10 +8,12 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
+#include <future>
 #include <map>
 #include <mutex>
 #include <thread>
 
+#include "base/thread.h"
 #include "gateway/rpc/convert.h"
 #include "gateway/rpc/inflow.h"
 #include "transport/rpc/loop.h"
@@ -89,7 +91,8 @@ struct Client::Impl : std::enable_shared_from_this<Client::Impl>, kj::TaskSet::E
   std::map<uint64_t, api::Generation::Client> generations;
   uint64_t last_key = 0;
 
-  void main(int socket);
+  /// Tells `ready` whether there is a loop; only then does it talk to the service.
+  void main(UniqueFd socket, std::promise<Status>& ready);
   void taskFailed(kj::Exception&&) override {}
 
   /// Makes a call and waits for it; dropped when `patience` is over.
@@ -145,12 +148,18 @@ std::pair<uint64_t, std::shared_ptr<Answer<T>>> Client::Impl::begin(
   return {key, std::move(answer)};
 }
 
-void Client::Impl::main(int socket) {
+void Client::Impl::main(UniqueFd socket, std::promise<Status>& ready) {
+  Result<kj::AsyncIoContext> loop = wire::make_loop();
+  if (!loop.ok()) {
+    inbox->close();
+    return ready.set_value(loop.error());
+  }
+  ready.set_value(ok_status());
+  kj::AsyncIoContext& io = *loop;
   auto exception = kj::runCatchingExceptions([&] {
-    auto io = kj::setupAsyncIo();
     timer = &io.provider->getTimer();
-    auto stream_io =
-        io.lowLevelProvider->wrapSocketFd(socket, kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
+    auto stream_io = io.lowLevelProvider->wrapSocketFd(socket.release(),
+                                                       kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
     wire::CheckedMessageStream stream(*stream_io, *timer);
     capnp::ReaderOptions options;
     options.traversalLimitInWords = 4 * wire::kMessageWordsMax;
@@ -181,7 +190,7 @@ void Client::Impl::main(int socket) {
     gateway = nullptr;
     stop = nullptr;
   });
-  KJ_IF_MAYBE (e, exception) (void)e;  // a system without room for a loop: nobody was promised more
+  KJ_IF_MAYBE (e, exception) (void)e;  // whoever waits is told that the service has gone
   inbox->close();
 }
 
@@ -288,8 +297,12 @@ Result<std::unique_ptr<Client>> Client::connect(const std::string& path, Duratio
 
 Result<std::unique_ptr<Client>> Client::connect(UniqueFd socket, Duration patience) {
   auto impl = std::make_shared<Impl>();
-  impl->thread = std::thread([raw = impl.get(), fd = socket.release()] { raw->main(fd); });
+  std::promise<Status> ready;
+  ASSIGN_OR_RETURN(impl->thread,
+                   start_thread("the thread that talks to the service",
+                                [&, raw = impl.get()] { raw->main(std::move(socket), ready); }));
   std::unique_ptr<Client> client(new Client(impl));
+  RETURN_IF_ERROR(ready.get_future().get());
   ASSIGN_OR_RETURN(
       impl->deployment, impl->call<DeploymentInfo>("authenticate", patience, [](Impl& to) {
         auto entered = KJ_ASSERT_NONNULL(to.gateway).authenticateRequest().send();

@@ -126,8 +126,8 @@ Server::Server(UniqueFd listener, Core& core, ServerOptions options)
 Server::~Server() = default;
 
 Status Server::run() {
-  auto exception = kj::runCatchingExceptions([this] {
-    auto io = kj::setupAsyncIo();
+  ASSIGN_OR_RETURN(kj::AsyncIoContext io, wire::make_loop());
+  auto exception = kj::runCatchingExceptions([&] {
     kj::Timer& timer = io.provider->getTimer();
     Serving serving{impl_->core, impl_->options};
     {

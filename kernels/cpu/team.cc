@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <thread>
 
 #include "base/check.h"
+#include "base/thread.h"
 
 namespace chainpump::kernels::cpu {
 namespace {
@@ -76,8 +76,8 @@ void pin_to_core(pthread_t thread, int core) {
 
 }  // namespace
 
-struct Team::State {
-  explicit State(int num_threads)
+struct TeamState {
+  explicit TeamState(int num_threads)
       : mailboxes(static_cast<size_t>(num_threads)), barriers(static_cast<size_t>(num_threads)) {}
 
   std::vector<Mailbox> mailboxes;
@@ -116,7 +116,7 @@ struct Team::State {
 };
 
 void TeamMember::barrier() {
-  if (size_ > 1) team_->state_->barrier(index_, kBarrierSpins);
+  if (size_ > 1) team_->barrier(index_, kBarrierSpins);
 }
 
 Range share_of(const TeamMember& member, int64_t count, int64_t granule) {
@@ -126,21 +126,32 @@ Range share_of(const TeamMember& member, int64_t count, int64_t granule) {
   return {std::min(begin, count), std::min(end, count)};
 }
 
-Team::Team(const TeamOptions& options) : state_(std::make_unique<State>(options.num_threads)) {
+Team::Team(const TeamOptions& options) : state_(std::make_unique<TeamState>(options.num_threads)) {
   CHECK_GE(options.num_threads, 1);
   CHECK_LE(options.num_threads, 1 << kRoundsMax);
   CHECK(options.cores.empty() || options.cores.size() == static_cast<size_t>(options.num_threads));
   state_->spin = options.spin;
-  if (!options.cores.empty()) pin_to_core(pthread_self(), options.cores[0]);
-  for (int i = 1; i < options.num_threads; ++i) {
-    TeamMember member(this, i, options.num_threads);
-    state_->helpers.emplace_back([state = state_.get(), member] { state->help(member); });
-    if (!options.cores.empty())
-      pin_to_core(state_->helpers.back().native_handle(), options.cores[static_cast<size_t>(i)]);
-  }
 }
 
+Result<Team> Team::create(const TeamOptions& options) {
+  Team team(options);  // its end, also before it is whole, ends the helpers that it has
+  TeamState* const state = team.state_.get();
+  for (int i = 1; i < options.num_threads; ++i) {
+    const TeamMember member(state, i, options.num_threads);
+    ASSIGN_OR_RETURN(std::thread helper, start_thread("a thread that computes",
+                                                      [state, member] { state->help(member); }));
+    state->helpers.push_back(std::move(helper));
+    if (!options.cores.empty())
+      pin_to_core(state->helpers.back().native_handle(), options.cores[static_cast<size_t>(i)]);
+  }
+  if (!options.cores.empty()) pin_to_core(pthread_self(), options.cores[0]);
+  return team;
+}
+
+Team::Team(Team&&) noexcept = default;
+
 Team::~Team() {
+  if (!state_) return;
   state_->stopping = true;
   state_->start_run();
   for (std::thread& helper : state_->helpers) helper.join();
@@ -149,7 +160,7 @@ Team::~Team() {
 int Team::size() const { return static_cast<int>(state_->mailboxes.size()); }
 
 void Team::run(const std::function<void(TeamMember&)>& work) {
-  TeamMember self(this, 0, size());
+  TeamMember self(state_.get(), 0, size());
   if (size() == 1) return work(self);
   state_->work = &work;
   state_->start_run();

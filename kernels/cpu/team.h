@@ -8,9 +8,12 @@
 #include <memory>
 #include <vector>
 
+#include "base/result.h"
+
 namespace chainpump::kernels::cpu {
 
 class Team;
+struct TeamState;
 
 /// One thread's view of its team during a run.
 class TeamMember {
@@ -22,8 +25,8 @@ class TeamMember {
 
  private:
   friend class Team;
-  TeamMember(Team* team, int index, int size) : team_(team), index_(index), size_(size) {}
-  Team* team_;
+  TeamMember(TeamState* team, int index, int size) : team_(team), index_(index), size_(size) {}
+  TeamState* team_;
   int index_;
   int size_;
 };
@@ -43,19 +46,19 @@ struct TeamOptions {
 
 class Team {
  public:
-  explicit Team(const TeamOptions& options);
+  /// no_room if the system refuses a thread; then none is left.
+  static Result<Team> create(const TeamOptions& options);
   ~Team();
-  Team(const Team&) = delete;
-  Team& operator=(const Team&) = delete;
+  Team(Team&&) noexcept;
+  Team& operator=(Team&&) = delete;
 
   int size() const;
   /// Runs `work` on every member and returns when all have ended. `work` must not throw.
   void run(const std::function<void(TeamMember&)>& work);
 
  private:
-  friend class TeamMember;
-  struct State;
-  std::unique_ptr<State> state_;
+  explicit Team(const TeamOptions& options);
+  std::unique_ptr<TeamState> state_;
 };
 
 }  // namespace chainpump::kernels::cpu

@@ -54,7 +54,7 @@ class LlamaStage final : public StageExecutor {
   LlamaConfig config_;
   RopeTable rope_;
   kernels::cpu::Isa isa_ = kernels::cpu::Isa::reference;
-  std::unique_ptr<kernels::cpu::Team> team_;
+  std::optional<kernels::cpu::Team> team_;
   StageWeights weights_;
   int64_t weight_bytes_cached_ = 0;
   std::string cache_note_;

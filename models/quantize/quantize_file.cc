@@ -75,11 +75,11 @@ void encode_part(const GgufTensor& tensor, DType type, int64_t begin, int64_t en
 class FileQuantizer {
  public:
   FileQuantizer(const QuantizeOptions& options, const GgufFile& file,
-                std::vector<TensorChoice> choices)
+                std::vector<TensorChoice> choices, Team team)
       : options_(options),
         file_(file),
         choices_(std::move(choices)),
-        team_({.num_threads = options.num_threads, .cores = {}, .spin = false}),
+        team_(std::move(team)),
         parts_(static_cast<size_t>(options.num_threads)) {
     for (const GgufTensor& tensor : file.tensors())
       bytes_total_ += static_cast<int64_t>(tensor.bytes.size());
@@ -210,7 +210,10 @@ Result<QuantizeReport> quantize_file(const QuantizeOptions& options) {
     return make_error(ErrorCode::unimplemented,
                       "{}: one of several files of a model; join them first",
                       options.input.string());
-  FileQuantizer quantizer(options, file, choose_types(file, config, options.recipe));
+  ASSIGN_OR_RETURN(Team team,
+                   Team::create({.num_threads = options.num_threads, .cores = {}, .spin = false}));
+  FileQuantizer quantizer(options, file, choose_types(file, config, options.recipe),
+                          std::move(team));
   return quantizer.run();
 }
 

@@ -9,11 +9,14 @@
 #include <mutex>
 #include <thread>
 
+#include "actors/actor_system.h"
+#include "actors/stage_actor.h"
 #include "graph/demo_graph.h"
 #include "graph/planner.h"
 #include "models/gguf/gguf.h"
 #include "models/llama/profile.h"
 #include "models/sleep/sleep_model.h"
+#include "tests/fakes/no_threads.h"
 #include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
@@ -132,6 +135,26 @@ std::vector<TokenId> generate(Runtime& runtime, SequenceRequest what) {
 }
 
 }  // namespace
+
+BOOST_AUTO_TEST_CASE(a_runtime_without_threads_is_an_error) {
+  const Model model;
+  const graph::Plan plan = plan_for(model.path(), 1);
+  for (const int room : {0, 1}) {  // of the two that the actors need; the second is time's
+    const fakes::NoThreads refused(room);
+    const auto runtime = Runtime::start(plan, RuntimeOptions());
+    BOOST_REQUIRE(!runtime.ok());
+    BOOST_TEST((runtime.error().code == ErrorCode::no_room));
+  }
+}
+
+// A detached actor whose thread is refused: an error, and the system's end does not wait for it.
+BOOST_AUTO_TEST_CASE(a_stage_without_a_thread_is_an_error) {
+  ActorSystem actors = *ActorSystem::create();
+  const fakes::NoThreads refused;
+  const auto stage = spawn_stage(actors.system(), std::make_shared<LoopbackHub>(), steady_clock());
+  BOOST_REQUIRE(!stage.ok());
+  BOOST_TEST((stage.error().code == ErrorCode::no_room));
+}
 
 BOOST_AUTO_TEST_CASE(sleeping_stages_say_what_the_sequences_decide) {
   const Model model;

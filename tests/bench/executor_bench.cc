@@ -35,7 +35,8 @@ struct BenchOptions {
 
 // Before anything else is loaded, for a fresh look at what decode and prefill are bound by.
 void print_machine(int num_threads) {
-  kernels::cpu::Team team({.num_threads = num_threads, .cores = {}, .spin = true});
+  kernels::cpu::Team team =
+      *kernels::cpu::Team::create({.num_threads = num_threads, .cores = {}, .spin = true});
   const kernels::cpu::Isa isa = kernels::cpu::available_isas().back();
   const kernels::cpu::MachineRates rates = kernels::cpu::measure_machine(isa, team);
   fmt::print("read {:.2f} GB/s, int8 {:.1f} Gop/s, bf16 {:.1f} Gop/s, f32 {:.1f} Gop/s\n",

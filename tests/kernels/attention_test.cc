@@ -83,7 +83,7 @@ float scale_of(const Shape& s) { return 1.0f / std::sqrt(static_cast<float>(s.he
 
 // Feeds one sequence in chunks and gathers the outputs, from the shape's first query on.
 std::vector<float> run(Isa isa, int team_size, const Shape& s, const Inputs& in, int32_t chunk) {
-  Team team({.num_threads = team_size, .spin = false});
+  Team team = *Team::create({.num_threads = team_size, .spin = false});
   const Cache cache(s, 1);
   std::vector<float> out(in.q.size());
   std::vector<float> scratch(
@@ -244,7 +244,7 @@ BOOST_AUTO_TEST_CASE(appending_equals_the_reference) {
       std::vector<std::vector<std::byte>> contents;
       for (const Isa isa : available_isas()) {
         const Cache cache(s, 1);
-        Team team({.num_threads = 2, .spin = false});
+        Team team = *Team::create({.num_threads = 2, .spin = false});
         for (const auto& [begin, count] : {std::pair{0, 33}, {33, 1}, {34, 36}}) {
           const std::vector<AttentionSlice> slices = {cache.slice(0, 0, begin, count)};
           team.run([&](TeamMember& member) {
@@ -282,7 +282,7 @@ void check_batch(Isa isa, const Shape& s) {
     // What is already in the cache, and what this call adds.
     const int32_t before[3] = {69, 0, 31};
     const int32_t added[3] = {1, 40, 3};
-    Team team({.num_threads = 2, .spin = false});
+    Team team = *Team::create({.num_threads = 2, .spin = false});
     std::vector<float> scratch(
         static_cast<size_t>(attention_scratch_floats(2, s.num_tokens, s.head_dim)));
     std::vector<float> q;
@@ -336,7 +336,7 @@ BOOST_AUTO_TEST_CASE(no_slices_and_no_tokens_write_nothing) {
   const std::vector<float> q(static_cast<size_t>(s.q_cols()), 1.0f);
   std::vector<float> out(q.size(), 7.0f);
   const Cache cache(s, 1);
-  Team team({.num_threads = 2, .spin = false});
+  Team team = *Team::create({.num_threads = 2, .spin = false});
   for (const Isa isa : available_isas()) {
     const std::vector<AttentionSlice> empty = {cache.slice(0, 0, 0, 0)};
     team.run([&](TeamMember& member) {

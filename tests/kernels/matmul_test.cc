@@ -38,7 +38,7 @@ std::string name_of(const Problem& p) {
 // The whole y [num_tokens, rows + y_pad], prefilled with 0.5 so that padding and add are seen.
 std::vector<float> product(Isa isa, int team_size, const Problem& p, std::span<const std::byte> raw,
                            std::span<const float> x) {
-  Team team({.num_threads = team_size, .spin = false});
+  Team team = *Team::create({.num_threads = team_size, .spin = false});
   PackedMatrix w = PackedMatrix::pack(isa, p.type, p.precision, p.rows, p.cols, raw, team);
   ActivationBuffer buffer(isa, std::max<int64_t>(p.num_tokens, 1), p.cols);
   const int64_t y_stride = p.rows + p.y_pad;
@@ -228,7 +228,7 @@ BOOST_AUTO_TEST_CASE(pieces_equal_the_whole) {
           const Problem p{type, precision, 70, 96, n};
           const auto raw = random_weights(type, p.rows, p.cols, 91);
           const auto x = activations(p, 92);
-          Team team({.num_threads = 1, .spin = false});
+          Team team = *Team::create({.num_threads = 1, .spin = false});
           const PackedMatrix w =
               PackedMatrix::pack(isa, type, precision, p.rows, p.cols, raw, team);
           ActivationBuffer buffer(isa, n, p.cols);

@@ -7,13 +7,14 @@
 
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/measure.h"
+#include "tests/fakes/no_threads.h"
 
 namespace chainpump::kernels::cpu {
 namespace {
 
 BOOST_AUTO_TEST_CASE(shares_cover_everything_once) {
   for (const int size : {1, 2, 3, 7}) {
-    Team team({.num_threads = size, .spin = false});
+    Team team = *Team::create({.num_threads = size, .spin = false});
     BOOST_CHECK_EQUAL(team.size(), size);
     for (const int64_t count : {0, 1, 5, 16, 100, 1000}) {
       for (const int64_t granule : {1, 16}) {
@@ -37,7 +38,7 @@ BOOST_AUTO_TEST_CASE(shares_cover_everything_once) {
 BOOST_AUTO_TEST_CASE(barriers_make_writes_visible) {
   for (const bool spin : {true, false}) {
     for (const int size : {1, 2, 3, 4, 7, 8}) {
-      Team team({.num_threads = size, .spin = spin});
+      Team team = *Team::create({.num_threads = size, .spin = spin});
       std::vector<int64_t> sums(static_cast<size_t>(size), 1);
       const int steps = spin && size < 4 ? 500 : 50;  // more sleep than run
       for (int run = 0; run < 20; ++run) {
@@ -57,20 +58,20 @@ BOOST_AUTO_TEST_CASE(barriers_make_writes_visible) {
 }
 
 BOOST_AUTO_TEST_CASE(many_short_runs_all_complete) {
-  Team team({.num_threads = 2, .spin = true});
+  Team team = *Team::create({.num_threads = 2, .spin = true});
   std::atomic<int> count{0};
   for (int run = 0; run < 5000; ++run) team.run([&](TeamMember&) { ++count; });
   BOOST_CHECK_EQUAL(count.load(), 10000);
 }
 
 BOOST_AUTO_TEST_CASE(an_unused_team_ends) {
-  const Team team({.num_threads = 3});
+  const Team team = *Team::create({.num_threads = 3});
   BOOST_CHECK_EQUAL(team.size(), 3);
 }
 
 BOOST_AUTO_TEST_CASE(every_rate_of_the_machine_is_measured) {
   for (const Isa isa : available_isas()) {
-    Team team({.num_threads = 2, .spin = false});
+    Team team = *Team::create({.num_threads = 2, .spin = false});
     const MachineRates rates = measure_machine(isa, team);
     BOOST_CHECK_EQUAL(rates.num_threads, 2);
     BOOST_CHECK_GT(rates.read_bytes_per_second, 1e7);
@@ -89,4 +90,14 @@ BOOST_AUTO_TEST_CASE(isa_names) {
 }
 
 }  // namespace
+BOOST_AUTO_TEST_CASE(a_team_that_cannot_be_whole_is_an_error) {
+  for (const int room : {0, 1}) {  // for the second member, and for no third
+    const fakes::NoThreads refused(room);
+    const Result<Team> team = Team::create({.num_threads = 3, .cores = {}, .spin = false});
+    BOOST_REQUIRE(!team.ok());
+    BOOST_TEST((team.error().code == ErrorCode::no_room));
+  }
+  BOOST_TEST(Team::create({.num_threads = 3, .cores = {}, .spin = false}).ok());
+}
+
 }  // namespace chainpump::kernels::cpu

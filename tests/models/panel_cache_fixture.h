@@ -55,7 +55,8 @@ struct Start {
   explicit Start(const Options& options) {
     const Result<MappedFile> mapped = MappedFile::open(options.model);
     CHECK(mapped.ok());
-    kernels::cpu::Team team({.num_threads = options.threads, .cores = {}, .spin = false});
+    kernels::cpu::Team team =
+        *kernels::cpu::Team::create({.num_threads = options.threads, .cores = {}, .spin = false});
     models::PanelCache cache(options.cache, {options.model, mapped->identity(), options.fingerprint,
                                              kernels::cpu::Isa::reference});
     for (size_t s = 0; s < options.sections.size(); ++s) {

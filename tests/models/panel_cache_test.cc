@@ -112,7 +112,7 @@ BOOST_AUTO_TEST_CASE(a_model_that_changes_while_it_is_packed_is_not_kept) {
   // The panels below belong to what `raw` says the file was, not to what it is now.
   const Result<MappedFile> mapped = MappedFile::open(options.model);
   BOOST_TEST_REQUIRE(mapped.ok());
-  kernels::cpu::Team team({});
+  kernels::cpu::Team team = *kernels::cpu::Team::create({});
   models::PanelCache cache(options.cache,
                            {options.model, mapped->identity(), 7, kernels::cpu::Isa::reference});
   auto matrix = kernels::cpu::PackedMatrix::allocate(kernels::cpu::Isa::reference, DType::q8_0,

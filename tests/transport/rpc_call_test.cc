@@ -112,7 +112,7 @@ struct Fixture {
   }
 
   FakeRank rank;
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   std::promise<Error> lost;
   std::future<Status> served;
   std::unique_ptr<RankClient> client;
@@ -291,7 +291,7 @@ BOOST_AUTO_TEST_CASE(a_result_takes_microseconds) {
 BOOST_AUTO_TEST_CASE(a_lost_rank_fails_open_calls) {
   int fds[2];
   BOOST_REQUIRE_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   std::promise<Error> lost, failed;
   RankClient client(thread, UniqueFd(fds[0]), [&](Error error) { lost.set_value(error); });
   client.hello(5s, [&](Result<HelloReply> reply) { failed.set_value(reply.error()); });

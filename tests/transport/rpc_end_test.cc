@@ -9,6 +9,8 @@
 #include <future>
 #include <thread>
 
+#include "tests/fakes/no_descriptors.h"
+#include "tests/fakes/no_threads.h"
 #include "transport/rpc/rank_client.h"
 #include "transport/rpc/rank_server.h"
 
@@ -85,7 +87,7 @@ BOOST_AUTO_TEST_CASE(a_client_may_outlive_its_thread) {
   Answer<HelloReply> hello;
   Answer<LoadReport> load;
   Answer<RankStats> late;
-  auto thread = std::make_unique<RpcThread>();
+  auto thread = std::make_unique<RpcThread>(*RpcThread::create());
   RankClient client(*thread, std::move(ours), ignore);
   client.hello(20s, hello.callback());
   BOOST_REQUIRE(hello.future.get().ok());
@@ -101,8 +103,21 @@ BOOST_AUTO_TEST_CASE(a_client_may_outlive_its_thread) {
   served.check_left();
 }
 
+BOOST_AUTO_TEST_CASE(a_refused_thread_is_an_error) {
+  const auto check = [](auto refused) {
+    const Result<RpcThread> thread = [] {
+      const typename decltype(refused)::type while_refused;
+      return RpcThread::create();
+    }();
+    BOOST_REQUIRE(!thread.ok());
+    BOOST_TEST((thread.error().code == ErrorCode::no_room));
+  };
+  check(std::type_identity<fakes::NoThreads>{});
+  check(std::type_identity<fakes::NoDescriptors>{});  // a thread, but no loop
+}
+
 BOOST_AUTO_TEST_CASE(a_thread_outlives_its_clients) {
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   for (int round = 0; round < 20; ++round) {
     auto [ours, theirs] = sockets();
     Served served(std::move(theirs));
@@ -146,7 +161,7 @@ BOOST_AUTO_TEST_CASE(a_client_that_leaves_without_reading_has_left) {
   auto [ours, theirs] = sockets();
   Served served(std::move(theirs));
   auto [tap, to_client] = sockets();
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   RankClient client(thread, std::move(to_client), ignore);
   client.hello(20s, [](const Result<HelloReply>&) {});
   std::array<char, 4096> bytes;
@@ -163,7 +178,7 @@ BOOST_AUTO_TEST_CASE(a_client_that_leaves_without_reading_has_left) {
 BOOST_AUTO_TEST_CASE(client_and_thread_may_end_together) {
   for (int round = 0; round < 200; ++round) {
     auto [ours, theirs] = sockets();
-    auto thread = std::make_unique<RpcThread>();
+    auto thread = std::make_unique<RpcThread>(*RpcThread::create());
     auto client = std::make_unique<RankClient>(*thread, std::move(ours), ignore);
     std::atomic<bool> gone{false};
     std::atomic<int> answers{0};
@@ -183,7 +198,7 @@ BOOST_AUTO_TEST_CASE(client_and_thread_may_end_together) {
 
 BOOST_AUTO_TEST_CASE(a_rank_that_never_reads_costs_a_deadline) {
   auto [ours, theirs] = sockets();
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   RankClient client(thread, std::move(ours), ignore);
   GenerateRequest request;
   request.prompt.resize(1'000'000);  // more than the socket takes
@@ -197,7 +212,7 @@ BOOST_AUTO_TEST_CASE(a_rank_that_never_reads_costs_a_deadline) {
 
 BOOST_AUTO_TEST_CASE(a_rank_that_leaves_in_a_call_is_disconnected) {
   auto [ours, theirs] = sockets();
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   std::promise<Error> lost;
   RankClient client(thread, std::move(ours), [&](Error error) { lost.set_value(error); });
   Answer<HelloReply> hello;
@@ -218,7 +233,7 @@ BOOST_AUTO_TEST_CASE(a_rank_that_leaves_in_a_call_is_disconnected) {
 BOOST_AUTO_TEST_CASE(a_call_too_large_for_a_message_is_refused) {
   auto [ours, theirs] = sockets();
   Served served(std::move(theirs));
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   RankClient client(thread, std::move(ours), ignore);
   Answer<HelloReply> hello;
   client.hello(20s, hello.callback());
@@ -251,7 +266,7 @@ BOOST_AUTO_TEST_CASE(segment_tables_that_lie_are_refused) {
     BOOST_TEST((served.status.get().error().code == ErrorCode::invalid_argument));
 
     auto [client_end, rank_end] = sockets();
-    RpcThread thread;
+    RpcThread thread = *RpcThread::create();
     std::promise<Error> lost;
     RankClient client(thread, std::move(client_end), [&](Error error) { lost.set_value(error); });
     Answer<HelloReply> hello;
@@ -269,7 +284,7 @@ BOOST_AUTO_TEST_CASE(a_message_that_never_ends_has_a_deadline) {
   auto [ours, theirs] = sockets();
   Served served(std::move(theirs));
   auto [client_end, rank_end] = sockets();
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   std::promise<Error> lost;
   RankClient client(thread, std::move(client_end), [&](Error error) { lost.set_value(error); });
   Answer<HelloReply> hello;

@@ -47,7 +47,7 @@ fakes::Wiretap conversation() {
     tap.run(client, server);
   });
   {
-    RpcThread thread;
+    RpcThread thread = *RpcThread::create();
     std::promise<void> done;
     RankClient client(thread, std::move(client_socket), [](const Error&) {});
     LoadParams params;
@@ -113,7 +113,7 @@ BOOST_AUTO_TEST_CASE(a_root_that_is_no_message_is_refused) {
 BOOST_AUTO_TEST_CASE(a_caller_survives_what_a_rank_sends) {
   const fakes::Bytes good = conversation().from_server;
   std::mt19937 random(12);
-  RpcThread thread;
+  RpcThread thread = *RpcThread::create();
   for (int i = 0; i < kNumInputs; ++i) {
     auto [ours, theirs] = fakes::connected_sockets();
     std::promise<void> hello, submitted;

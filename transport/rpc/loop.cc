@@ -62,6 +62,15 @@ kj::Duration to_kj(Duration duration) {
   return std::clamp(duration, Duration(0), kMax).count() * kj::NANOSECONDS;
 }
 
+Result<kj::AsyncIoContext> make_loop() {
+  std::optional<kj::AsyncIoContext> loop;
+  const auto refusal = kj::runCatchingExceptions([&] { loop.emplace(kj::setupAsyncIo()); });
+  KJ_IF_MAYBE (why, refusal)
+    return make_error(ErrorCode::no_room, "cannot start an event loop: {} (limits: ulimit -n)",
+                      to_error(*why).message);
+  return *std::move(loop);
+}
+
 bool Inbox::post(Task task) {
   const std::lock_guard lock(mutex_);
   if (closed_) return false;

@@ -28,6 +28,9 @@ Error to_error(const kj::Exception& exception);
 /// A duration for the library's timer, bounded so that no sum overflows.
 kj::Duration to_kj(Duration duration);
 
+/// An event loop for this thread; no_room if the system refuses the descriptors that it needs.
+Result<kj::AsyncIoContext> make_loop();
+
 class Inbox {
  public:
   using Task = std::function<void()>;

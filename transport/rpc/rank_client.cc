@@ -8,6 +8,7 @@
 #include <map>
 #include <thread>
 
+#include "base/thread.h"
 #include "base/version.h"
 #include "transport/rpc/convert.h"
 #include "transport/rpc/loop.h"
@@ -144,14 +145,16 @@ struct RpcThread::Impl {
   kj::Own<kj::PromiseFulfiller<void>> stop;
   std::map<uint64_t, kj::Own<Connection>> connections;
 
-  void main(std::promise<void>& ready) {
+  /// Tells `ready` whether there is a loop; only then is it run.
+  void main(std::promise<Status>& ready) {
     thread_id = std::this_thread::get_id();
-    auto context = kj::setupAsyncIo();
-    io = &context;
+    Result<kj::AsyncIoContext> context = make_loop();
+    if (!context.ok()) return ready.set_value(context.error());
+    io = &*context;
     auto paf = kj::newPromiseAndFulfiller<void>();
     stop = kj::mv(paf.fulfiller);
-    ready.set_value();
-    inbox.run().exclusiveJoin(kj::mv(paf.promise)).wait(context.waitScope);
+    ready.set_value(ok_status());
+    inbox.run().exclusiveJoin(kj::mv(paf.promise)).wait(context->waitScope);
     // In this order: whoever waits for a task that close() drops knows that no callback follows.
     connections.clear();
     inbox.close();
@@ -173,16 +176,23 @@ struct RpcThread::Impl {
 
 std::string build_name() { return fmt::format("{}+{}", release(), commit()); }
 
-RpcThread::RpcThread(const std::function<void()>& at_start) : impl_(std::make_shared<Impl>()) {
-  std::promise<void> ready;
-  impl_->thread = std::thread([impl = impl_.get(), &ready, &at_start] {
-    if (at_start) at_start();
-    impl->main(ready);
-  });
-  ready.get_future().wait();
+Result<RpcThread> RpcThread::create(const std::function<void()>& at_start) {
+  auto impl = std::make_shared<Impl>();
+  std::promise<Status> ready;
+  ASSIGN_OR_RETURN(impl->thread, start_thread("the thread of control", [&, raw = impl.get()] {
+                     if (at_start) at_start();
+                     raw->main(ready);
+                   }));
+  const Status started = ready.get_future().get();
+  if (!started.ok()) {
+    impl->thread.join();
+    return started.error();
+  }
+  return RpcThread(std::move(impl));
 }
 
 RpcThread::~RpcThread() {
+  if (!impl_) return;
   CHECK(std::this_thread::get_id() != impl_->thread_id);
   impl_->inbox.post([impl = impl_.get()] { impl->stop->fulfill(); });
   impl_->thread.join();

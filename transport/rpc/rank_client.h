@@ -29,16 +29,18 @@ std::string build_name();
 /// their calls with `cancelled`; clients may outlive it.
 class RpcThread {
  public:
-  /// `at_start`, unless empty, runs first of all in the new thread.
-  explicit RpcThread(const std::function<void()>& at_start = {});
+  /// `at_start`, unless empty, runs first of all in the new thread. no_room if the system refuses
+  /// the thread, or the descriptors of its event loop.
+  static Result<RpcThread> create(const std::function<void()>& at_start = {});
   ~RpcThread();
-  RpcThread(const RpcThread&) = delete;
-  RpcThread& operator=(const RpcThread&) = delete;
+  RpcThread(RpcThread&&) noexcept = default;
+  RpcThread& operator=(RpcThread&&) = delete;
 
   struct Impl;
   const std::shared_ptr<Impl>& impl() const { return impl_; }  // for RankClient
 
  private:
+  explicit RpcThread(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<Impl> impl_;
 };
 

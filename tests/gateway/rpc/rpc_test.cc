@@ -1,5 +1,9 @@
 // The public interface from end to end over a Unix socket, with an engine that does what the test
 // says: everything arrives as it was sent, and every way to leave frees what was held.
+#include <fcntl.h>
+
+#include "tests/fakes/no_descriptors.h"
+#include "tests/fakes/no_threads.h"
 #include "tests/gateway/rpc/fixture.h"
 
 namespace chainpump::gateway::rpc {
@@ -306,6 +310,23 @@ BOOST_AUTO_TEST_CASE(nobody_there) {
   const UniqueFd silent(fds[1]);
   const auto mute = Client::connect(UniqueFd(fds[0]), 50ms);
   BOOST_TEST((mute.error().code == ErrorCode::deadline_exceeded), mute.error().message);
+}
+
+BOOST_AUTO_TEST_CASE(a_client_without_room_says_so) {
+  const auto check = [](auto refused) {
+    int fds[2];
+    BOOST_REQUIRE_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    const UniqueFd silent(fds[1]);
+    const auto client = [&] {
+      const typename decltype(refused)::type while_refused;
+      return Client::connect(UniqueFd(fds[0]), kPatience);
+    }();
+    BOOST_REQUIRE(!client.ok());
+    BOOST_TEST((client.error().code == ErrorCode::no_room), client.error().message);
+    BOOST_TEST(::fcntl(fds[0], F_GETFD) == -1, "the socket is still open");
+  };
+  check(std::type_identity<fakes::NoThreads>{});
+  check(std::type_identity<fakes::NoDescriptors>{});  // a thread, but no loop
 }
 
 BOOST_AUTO_TEST_CASE(a_server_that_stops_tells_what_has_ended) {
