@@ -101,6 +101,9 @@ graph::EdgePlan from_wire(const rpc::EdgePlan& edge) {
           .slot_metadata_bytes = edge.slot_metadata_bytes};
 }
 
+// More than any graph file may ask for, and far fewer than the sequencer has names for.
+constexpr int32_t kSequencesMax = 1 << 17;
+
 /// The chain must be one: stage i feeds stage i + 1, and the last edge returns.
 Status check_chain(const graph::Plan& plan) {
   const size_t num_stages = plan.stages.size();
@@ -133,7 +136,10 @@ rpc::Plan to_wire(const graph::Plan& plan) {
                 .prefill_chunk_tokens = plan.prefill_chunk_tokens,
                 .max_microbatch_tokens = plan.max_microbatch_tokens,
                 .max_sequences = plan.max_sequences,
+                .max_queued = plan.max_queued,
                 .max_microbatches = plan.max_microbatches,
+                .decode_delay_ns = plan.decode_delay_max.count(),
+                .prefix_cache = plan.prefix_cache,
                 .exact_activations = plan.exact_activations,
                 .kv = {.type = std::string(to_string(plan.kv.type)),
                        .block_tokens = plan.kv.block_tokens,
@@ -153,6 +159,9 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
   out.prefill_chunk_tokens = plan.prefill_chunk_tokens;
   out.max_microbatch_tokens = plan.max_microbatch_tokens;
   out.max_sequences = plan.max_sequences;
+  out.max_queued = plan.max_queued;
+  out.decode_delay_max = Duration(plan.decode_delay_ns);
+  out.prefix_cache = plan.prefix_cache;
   out.max_microbatches = plan.max_microbatches;
   out.exact_activations = plan.exact_activations;
   const std::optional<DType> kv_type = dtype_from_name(plan.kv.type);
@@ -162,7 +171,9 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
       .type = *kv_type, .block_tokens = plan.kv.block_tokens, .num_blocks = plan.kv.num_blocks};
   if (out.context_tokens < 1 || out.prefill_chunk_tokens < 0 ||
       out.max_microbatch_tokens < std::max(1, out.prefill_chunk_tokens) || out.max_sequences < 1 ||
-      out.max_microbatches < 1 || out.kv.block_tokens < 1 || out.kv.num_blocks < 1)
+      out.max_sequences > kSequencesMax || out.max_queued < 1 || out.max_queued > kSequencesMax ||
+      out.decode_delay_max.count() < 0 || out.max_microbatches < 1 || out.kv.block_tokens < 1 ||
+      out.kv.num_blocks < 1)
     return make_error(ErrorCode::invalid_argument, "plan: its limits make no sense");
   for (const rpc::StagePlan& stage : plan.stages) out.stages.push_back(from_wire(stage));
   for (const rpc::EdgePlan& edge : plan.edges) out.edges.push_back(from_wire(edge));

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "actors/convert.h"
+#include "actors/sequencer_options.h"
 #include "base/check.h"
 
 namespace chainpump::actors {
@@ -46,32 +47,6 @@ models::StageSpec stage_spec(const graph::Plan& plan, const graph::StagePlan& st
           .exact_activations = plan.exact_activations,
           .isa = params.isa,
           .cache_folder = params.cache_folder};
-}
-
-graph::SequencerOptions sequencer_options(const graph::Plan& plan,
-                                          const models::StageExecutor& executor) {
-  graph::SequencerOptions options;
-  const int32_t predicted_tokens =
-      plan.prefill_chunk_tokens > 0 ? plan.prefill_chunk_tokens : plan.max_microbatch_tokens;
-  for (const graph::StagePlan& stage : plan.stages) {
-    options.stages.push_back(
-        {stage.name.empty() ? fmt::format("stage {}", stage.index) : stage.name,
-         plan.kv.num_blocks});
-    // The slowest stage's: reading its weights, and then what each token adds.
-    graph::StepCost::Coefficients& cost = options.cost_prior;
-    cost.overhead_s = std::max(cost.overhead_s, stage.predicted_decode_s);
-    cost.token_s = std::max(cost.token_s, stage.predicted_prefill_s / predicted_tokens);
-  }
-  options.context_tokens = plan.context_tokens;
-  options.prefill_chunk_tokens = plan.prefill_chunk_tokens;
-  options.max_microbatch_tokens = plan.max_microbatch_tokens;
-  options.max_sequences = plan.max_sequences;
-  options.max_microbatches = plan.max_microbatches;
-  options.block_tokens = plan.kv.block_tokens;
-  // One stage sends its microbatches nowhere.
-  if (plan.stages.size() > 1) options.max_metadata_bytes = plan.edges.front().slot_metadata_bytes;
-  options.vocabulary_size = executor.limits().vocabulary_size;
-  return options;
 }
 
 Error out_of_order(const char* call) {
@@ -194,7 +169,7 @@ void RankStage::start_running() {
   options.trace = trace_;
   options.is_first = is_first();
   options.is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size();
-  if (is_first()) options.sequencer = sequencer_options(plan_, *executor_);
+  if (is_first()) options.sequencer = sequencer_options(plan_, executor_->limits().vocabulary_size);
   loop_ = std::make_unique<StageLoop>(
       options, *executor_, std::move(input_), std::move(output_),
       [this](const graph::Deliveries& deliveries) { deliver(deliveries); }, *waiter_, clock_);

@@ -22,12 +22,12 @@ namespace chainpump::gateway {
 
 struct CoreOptions {
   size_t buffer_bytes_max = 256 << 10;  // of one request's results that nobody has taken yet
-  int32_t max_live_sequences = 1024;    // running or waiting
 };
 
 class Core {
  public:
-  /// `info.vocabulary_size` and `has_chat_template` are filled in here.
+  /// `info.vocabulary_size` and `has_chat_template` are filled in here; its plan says how many
+  /// sequences may run and how many wait.
   Core(Engine& engine, PromptEncoder encoder, DeploymentInfo info, const CoreOptions& options,
        const Clock& clock);
   Core(const Core&) = delete;

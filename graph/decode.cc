@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 namespace chainpump::graph {
 namespace {
@@ -33,6 +34,17 @@ std::optional<int64_t> byte_count(std::string_view text) {
     if (unit == kUnits[i])
       return *number > (int64_t{1} << 60 >> (10 * i)) ? std::nullopt
                                                       : std::optional(*number << (10 * i));
+  return std::nullopt;
+}
+
+std::optional<int64_t> milliseconds(std::string_view text) {
+  const size_t end = text.find_first_not_of("0123456789");
+  const auto number = digits(text.substr(0, end));
+  if (!number || end == std::string_view::npos) return std::nullopt;
+  std::string_view unit = text.substr(end);
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  if (unit == "ms") return number;
+  if (unit == "s" && *number <= std::numeric_limits<int64_t>::max() / 1000) return *number * 1000;
   return std::nullopt;
 }
 
@@ -121,6 +133,10 @@ class ValueReader {
       case KeyType::bytes:
         return read_number(byte_count(text), value,
                            "a number of bytes such as 512MiB or 2GiB, at most 1024TiB");
+      case KeyType::duration:
+        return read_number(
+            milliseconds(text), value,
+            fmt::format("a duration such as 50ms or 2s, in [{}ms, {}ms]", key_.low, key_.high));
       case KeyType::boolean:
         value.number = text == "true";
         return text == "true" || text == "false" || must_be("true or false");

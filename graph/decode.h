@@ -15,7 +15,7 @@ namespace chainpump::graph {
 /// The checked values of one mapping, by path.
 struct Values {
   struct Value {
-    int64_t number = 0;  // integer, bytes, boolean; index of a choice
+    int64_t number = 0;  // integer, bytes, boolean, duration in ms; index of a choice
     std::string text;
     std::vector<std::pair<std::string, Position>> names;
     std::optional<LayerRange> layers;

@@ -24,13 +24,16 @@ Graph graph_from(const Values& values) {
   if (const auto* model = values.find("model")) graph.model_path = model->text;
   graph.threads = int32("threads", 0);
   graph.exact_activations = values.number("activations", 0) == 1;
-  graph.prefill_chunk = int32("batching.prefill_chunk", graph.prefill_chunk);
+  graph.prefill_chunk = int32("batching.prefill_chunk", graph.prefill_chunk);  // auto: 0
+  graph.decode_delay_ms = int32("batching.decode_delay", graph.decode_delay_ms);
+  graph.max_queued = int32("batching.max_queued", graph.max_queued);
   graph.max_sequences = int32("batching.max_sequences", graph.max_sequences);
   graph.max_microbatches = int32("batching.max_microbatches", 0);
   graph.kv_type = kKvTypes[values.number("kv.type", 0)];
   graph.kv_budget_bytes = values.number("kv.budget", 0);
   graph.kv_blocks = int32("kv.blocks", 0);
   graph.context_tokens = int32("kv.context", 0);
+  graph.prefix_cache = values.number("kv.prefix_cache", 1) == 1;
   graph.transport = kTransports[values.number("links.transport", 0)];
   graph.spin = static_cast<SpinPolicy>(values.number("links.spin", 0));
   graph.checksum = static_cast<ChecksumPolicy>(values.number("links.checksum", 0));

@@ -68,12 +68,15 @@ struct Graph {
   int32_t threads = 0;
   bool exact_activations = false;
   int32_t prefill_chunk = 256;
-  int32_t max_sequences = 8;
+  int32_t decode_delay_ms = 100;
+  int32_t max_sequences = 32;
+  int32_t max_queued = 1024;
   int32_t max_microbatches = 0;
   DType kv_type = DType::f32;
   int64_t kv_budget_bytes = 0;
   int32_t kv_blocks = 0;
   int32_t context_tokens = 0;
+  bool prefix_cache = true;
   TransportKind transport = TransportKind::automatic;
   SpinPolicy spin = SpinPolicy::automatic;
   ChecksumPolicy checksum = ChecksumPolicy::automatic;

@@ -53,6 +53,8 @@ std::string type_schema(const KeySpec& key, int indent) {
           "{}\"anyOf\": [{{{}}}, {{\"type\": \"string\", \"pattern\": "
           "\"^([0-9]+ *(B|KiB|MiB|GiB|TiB)?|auto)$\"}}]",
           pad, integer);
+    case KeyType::duration:
+      return pad + R"("type": "string", "pattern": "^[0-9]+ *(ms|s)$")";
     case KeyType::boolean:
       return pad + R"("type": "boolean")";
     case KeyType::choice: {
@@ -88,6 +90,8 @@ std::string values_of(const KeySpec& key) {
   if (key.type == KeyType::choice)
     text = fmt::format("{}", fmt::join(split_choices(key.choices), ", "));
   if (key.type == KeyType::integer) text = fmt::format("integer in [{}, {}]", key.low, key.high);
+  if (key.type == KeyType::duration)
+    text = fmt::format("duration such as 50ms or 2s, in [{}ms, {}ms]", key.low, key.high);
   if (key.type == KeyType::bytes) text = "bytes such as 512MiB or 2GiB";
   return text + (key.automatic ? ", or auto" : "");
 }

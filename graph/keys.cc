@@ -74,21 +74,32 @@ constexpr KeySpec kKeys[] = {
     {"batching.prefill_chunk",
      KeyType::integer,
      "256",
-     "Prompt tokens in one microbatch.",
+     "Prompt tokens in one microbatch. auto sizes each chunk, up to 512 tokens, by what steps have "
+     "been measured to cost, so that the stages work side by side.",
      1,
      65536,
-     false,
+     true,
      {},
      "--prefill-chunk"},
-    {"batching.max_sequences", KeyType::integer, "8", "Sequences running at once.", 1, 4096},
+    {"batching.decode_delay", KeyType::duration, "100ms",
+     "What prompts may add to the time between two tokens of a sequence that generates. Kept by "
+     "prefill_chunk auto alone.",
+     1, 60000},
+    {"batching.max_sequences", KeyType::integer, "32", "Sequences running at once.", 1, 4096},
+    {"batching.max_queued", KeyType::integer, "1024",
+     "Sequences that may wait for one of those to end; more are refused, with the time after which "
+     "there should be room.",
+     1, 65536},
     {"batching.max_microbatches", KeyType::integer, "auto",
      "Microbatches in flight; auto: one a stage.", 1, 1024, true},
     {"kv", KeyType::section, "", "The cache of keys and values."},
     {"kv.type", KeyType::choice, "f32",
      "Element type of the cache; int8: with a scale per position and head.", 0, 0, false,
      "f32|bf16|f16|int8", "--kv-type"},
-    {"kv.budget", KeyType::bytes, "a quarter of the memory",
-     "Memory for the cache, of all stages together.", 1, kBytesMax, true},
+    {"kv.budget", KeyType::bytes, "auto",
+     "Memory for the cache, of all stages together. auto: what eight of the longest sequences "
+     "take, at most a quarter of the memory.",
+     1, kBytesMax, true},
     {"kv.blocks", KeyType::integer, "auto",
      "Blocks of 32 tokens on every stage, instead of a budget.", 1, 1 << 24, true},
     {"kv.context",
@@ -100,6 +111,8 @@ constexpr KeySpec kKeys[] = {
      true,
      {},
      "--context"},
+    {"kv.prefix_cache", KeyType::boolean, "true",
+     "Whether a prompt that begins like an earlier one takes over what that has computed."},
     {"links", KeyType::section, "", "The links between stages."},
     {"links.transport", KeyType::choice, "auto", "auto takes tcp, the safe one.", 0, 0, false,
      "auto|tcp|shared_memory", "--transport"},
@@ -134,6 +147,8 @@ std::string_view to_string(KeyType type) {
       return "bytes";
     case KeyType::boolean:
       return "true or false";
+    case KeyType::duration:
+      return "duration";
     case KeyType::choice:
       return "choice";
     case KeyType::layers:

@@ -13,17 +13,18 @@
 namespace chainpump::graph {
 
 enum class KeyType : uint8_t {
-  text,     // any string up to 4,096 bytes
-  name,     // letters, digits, '-', '_'; at most 64
-  integer,  // in [low, high]; with `automatic`, also `auto`, decoded as 0
-  bytes,    // an integer with an optional unit: B, KiB, MiB, GiB, TiB; `auto` likewise
-  boolean,  // true or false
-  choice,   // one of `choices`
-  layers,   // FIRST-LAST, both included, or one layer
-  device,   // auto, cpu, cpu:0-1,4 (both ends included) or cuda:N
-  names,    // a list of names
-  section,  // a mapping of the keys below it
-  stages,   // a number, or a list of stage mappings
+  text,      // any string up to 4,096 bytes
+  name,      // letters, digits, '-', '_'; at most 64
+  integer,   // in [low, high]; with `automatic`, also `auto`, decoded as 0
+  bytes,     // an integer with an optional unit: B, KiB, MiB, GiB, TiB; `auto` likewise
+  duration,  // an integer with its unit, ms or s; in [low, high] milliseconds, decoded as those
+  boolean,   // true or false
+  choice,    // one of `choices`
+  layers,    // FIRST-LAST, both included, or one layer
+  device,    // auto, cpu, cpu:0-1,4 (both ends included) or cuda:N
+  names,     // a list of names
+  section,   // a mapping of the keys below it
+  stages,    // a number, or a list of stage mappings
 };
 std::string_view to_string(KeyType type);
 

@@ -64,8 +64,12 @@ struct Plan {
   int32_t context_tokens = 0;        // longest sequence admitted
   int32_t prefill_chunk_tokens = 0;  // 0: the scheduler sizes chunks by the time they take
   int32_t max_microbatch_tokens = 0;
-  int32_t max_sequences = 0;       // running at once
-  int32_t max_microbatches = 0;    // in flight
+  int32_t max_sequences = 0;     // running at once
+  int32_t max_queued = 1024;     // sequences waiting
+  int32_t max_microbatches = 0;  // in flight
+  // What prefill may add to the time between two tokens, where the scheduler sizes chunks.
+  Duration decode_delay_max = std::chrono::milliseconds(100);
+  bool prefix_cache = true;
   bool exact_activations = false;  // `activations: f32`
   KvPlan kv;
   std::vector<StagePlan> stages;  // in chain order

@@ -10,49 +10,22 @@ namespace chainpump::graph {
 namespace {
 
 constexpr int32_t kDefaultContextMax = 8192;
-constexpr int32_t kStagesMax = 1024;
+constexpr int32_t kAutoChunkMax = 512;  // slots and buffers are made for it
+// The default cache holds so many of the longest kind: many more shorter ones then run at once.
+constexpr int32_t kLongestSequences = 8;
+// Descriptors at their limits that one frame must hold; what does not fit goes with the next.
+constexpr int32_t kDescribedAtOnce = 8;
 constexpr double kPromptTokensPerGenerated =
     4;  // a chat's usual mix, in the middle of a wide range
 constexpr int64_t kRankOverheadBytes = int64_t{16} << 20;
 constexpr int64_t kMetadataMax = int64_t{64} << 20;
-constexpr int64_t kSequenceMetadata = 96 << 10;  // biases, stop strings and ids at their limits
-constexpr int64_t kResultMetadata = 512;         // a token with 20 log-probabilities
+constexpr int64_t kDescriptorMetadata = 96 << 10;  // biases, stop strings, ids at their limits
+constexpr int64_t kSliceMetadata = 256;            // of one that is known, and its end
+constexpr int64_t kResultMetadata = 512;           // a token with 20 log-probabilities
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 int32_t blocks_for(int64_t tokens) {
   return static_cast<int32_t>((tokens + kKvBlockTokens - 1) / kKvBlockTokens);
-}
-
-Graph with_overrides(Graph graph, const PlanOverrides& o) {
-  if (o.stages) graph.stages = decoder_chain(std::clamp(*o.stages, 1, kStagesMax));
-  if (o.threads) {
-    graph.threads = *o.threads;
-    for (Stage& stage : graph.stages) stage.threads = 0;
-  }
-  graph.model_path = o.model_path.value_or(graph.model_path);
-  graph.context_tokens = o.context_tokens.value_or(graph.context_tokens);
-  graph.exact_activations = o.exact_activations.value_or(graph.exact_activations);
-  graph.transport = o.transport.value_or(graph.transport);
-  graph.spin = o.spin.value_or(graph.spin);
-  graph.prefill_chunk = o.prefill_chunk.value_or(graph.prefill_chunk);
-  graph.kv_type = o.kv_type.value_or(graph.kv_type);
-  return graph;
-}
-
-Status check_overrides(const PlanOverrides& o) {
-  const auto within = [](std::string_view name, std::optional<int32_t> value, int32_t low,
-                         int32_t high) -> Status {
-    if (!value || (*value >= low && *value <= high)) return ok_status();
-    return make_error(ErrorCode::invalid_argument, "{} is {}, must be in [{}, {}]", name, *value,
-                      low, high);
-  };
-  RETURN_IF_ERROR(within("--stages", o.stages, 1, kStagesMax));
-  RETURN_IF_ERROR(within("--threads", o.threads, 1, 1024));
-  RETURN_IF_ERROR(within("--context", o.context_tokens, 1, 1 << 24));
-  RETURN_IF_ERROR(within("--prefill-chunk", o.prefill_chunk, 1, 65536));
-  if (o.kv_type && !is_kv_type(*o.kv_type))
-    return make_error(ErrorCode::invalid_argument, "--kv-type must be f32, bf16, f16 or int8");
-  return ok_status();
 }
 
 /// What is in the file's language but not yet in this release.
@@ -90,7 +63,10 @@ class Planner {
     plan.exact_activations = graph_.exact_activations;
     plan.prefill_chunk_tokens = graph_.prefill_chunk;
     plan.max_sequences = graph_.max_sequences;
-    plan.max_microbatch_tokens = graph_.prefill_chunk + graph_.max_sequences;
+    plan.max_queued = graph_.max_queued;
+    plan.decode_delay_max = std::chrono::milliseconds(graph_.decode_delay_ms);
+    plan.prefix_cache = graph_.prefix_cache;
+    plan.max_microbatch_tokens = chunk_max() + graph_.max_sequences;
     plan.max_microbatches =
         graph_.max_microbatches > 0 ? graph_.max_microbatches : static_cast<int32_t>(num_stages());
     RETURN_IF_ERROR(assign_cores());
@@ -102,6 +78,10 @@ class Planner {
 
  private:
   size_t num_stages() const { return graph_.stages.size(); }
+  /// Prompt tokens of the largest microbatch.
+  int32_t chunk_max() const {
+    return graph_.prefill_chunk > 0 ? graph_.prefill_chunk : kAutoChunkMax;
+  }
 
   Status check_model() const {
     if (model_.num_layers < 1 || model_.hidden_size < 1 || model_.vocabulary_size < 1 ||
@@ -182,7 +162,7 @@ class Planner {
     // Decode tokens of one microbatch when the running set is full.
     const int32_t batch =
         std::max(1, graph_.max_sequences / std::max(1, report_.plan.max_microbatches));
-    const int32_t chunk = graph_.prefill_chunk;
+    const int32_t chunk = chunk_max();
     ChainCosts costs;
     for (size_t s = 0; s < num_stages(); ++s) {
       const int32_t threads = report_.plan.stages[s].num_threads;
@@ -219,7 +199,8 @@ class Planner {
   }
 
   void weigh() {
-    const int32_t chunk = graph_.prefill_chunk;
+    const int32_t chunk =
+        report_.plan.prefill_chunk_tokens > 0 ? chunk_max() : report_.plan.max_microbatch_tokens;
     for (StagePlan& stage : report_.plan.stages) {
       const auto add = [&](const WeightBytes& weights, int32_t prefill_tokens) {
         stage.weight_bytes += weights.total;
@@ -254,8 +235,9 @@ class Planner {
     plan.edges.clear();
     for (StagePlan& stage : plan.stages) stage.slot_bytes = 0;
     const size_t n = num_stages();
-    // Of all sequences together: they may share blocks, so there can be more than the pool holds.
-    const int64_t described = int64_t{plan.max_sequences} * plan.context_tokens;
+    const int64_t num_described = std::min(plan.max_sequences, kDescribedAtOnce);
+    const int64_t of_described =
+        num_described * (kDescriptorMetadata + int64_t{8} * plan.context_tokens);
     for (size_t i = 0; i < n; ++i) {
       EdgePlan& edge = plan.edges.emplace_back();
       edge.id = EdgeId{static_cast<uint32_t>(i)};
@@ -270,7 +252,7 @@ class Planner {
       edge.credits =
           edge.is_return ? std::max(graph_.credits, plan.max_microbatches) : graph_.credits;
       const int64_t payload = int64_t{plan.max_microbatch_tokens} * model_.hidden_size * 4;
-      const int64_t forward = 4096 + kSequenceMetadata * plan.max_sequences + 8 * described +
+      const int64_t forward = 4096 + kSliceMetadata * plan.max_sequences + of_described +
                               int64_t{4} * plan.kv.num_blocks + 8 * plan.max_microbatch_tokens;
       const int64_t back =
           4096 + kResultMetadata * plan.max_sequences + int64_t{32} * plan.max_microbatch_tokens;
@@ -297,7 +279,10 @@ class Planner {
     plan.kv = {graph_.kv_type, kKvBlockTokens, 0};
     int64_t blocks = graph_.kv_blocks;
     if (blocks == 0) {
-      const int64_t wanted = int64_t{plan.max_sequences} * blocks_for(context);
+      const int32_t longest = graph_.kv_budget_bytes > 0
+                                  ? plan.max_sequences
+                                  : std::min(plan.max_sequences, kLongestSequences);
+      const int64_t wanted = int64_t{longest} * blocks_for(context);
       blocks = std::min({wanted, budget / all_blocks_bytes(1), int64_t{1} << 24});
     }
     plan.kv.num_blocks = static_cast<int32_t>(blocks);
@@ -367,8 +352,7 @@ class Planner {
 
 Result<PlanReport> make_plan_report(const Graph& graph, const ModelProfile& model,
                                     const MachineProfile& machine, const PlanOverrides& overrides) {
-  RETURN_IF_ERROR(check_overrides(overrides));
-  const Graph effective = with_overrides(graph, overrides);
+  ASSIGN_OR_RETURN(const Graph effective, with_overrides(graph, overrides));
   RETURN_IF_ERROR(check_runs(effective));
   return Planner(effective, model, machine).make();
 }

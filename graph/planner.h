@@ -2,28 +2,13 @@
 // before any weight is read. Pure; any thread.
 #pragma once
 
-#include <optional>
-#include <string>
-
 #include "graph/cost_model.h"
 #include "graph/graph.h"
 #include "graph/model_profile.h"
 #include "graph/plan.h"
+#include "graph/plan_overrides.h"
 
 namespace chainpump::graph {
-
-/// The command line's words; each wins over the file.
-struct PlanOverrides {
-  std::optional<int32_t> stages;  // replaces the file's stages by a chain of decoders
-  std::optional<int32_t> threads;
-  std::optional<std::string> model_path;
-  std::optional<int32_t> context_tokens;
-  std::optional<bool> exact_activations;
-  std::optional<TransportKind> transport;
-  std::optional<SpinPolicy> spin;
-  std::optional<int32_t> prefill_chunk;
-  std::optional<DType> kv_type;
-};
 
 struct Verdict {
   bool fits = false;

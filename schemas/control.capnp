@@ -127,6 +127,9 @@ struct Plan {
   kv @8 :KvPlan;
   stages @9 :List(StagePlan);  # in chain order
   edges @10 :List(EdgePlan);   # the last is the return edge
+  maxQueued @11 :Int32;
+  decodeDelayNs @12 :Int64;
+  prefixCache @13 :Bool;
 }
 
 struct KvPlan {

@@ -24,10 +24,12 @@ struct Gateway {
   std::unique_ptr<Core> core;
   int wakes = 0;
 
-  explicit Gateway(CoreOptions options = {}, bool ready = true) {
+  explicit Gateway(CoreOptions options = {}, bool ready = true, int32_t max_queued = 1024) {
     DeploymentInfo info;
     info.graph_name = "test";
     info.plan.context_tokens = 20;
+    info.plan.max_sequences = 1;
+    info.plan.max_queued = max_queued;
     core = std::make_unique<Core>(
         engine,
         PromptEncoder(std::make_unique<models::FakeTokenizer>(kPieces, std::vector<TokenId>{6}),
@@ -186,7 +188,7 @@ BOOST_AUTO_TEST_CASE(what_can_be_wrong_is_refused_before_anything_runs) {
 }
 
 BOOST_AUTO_TEST_CASE(a_full_service_says_when_to_come_again) {
-  Gateway gateway({.max_live_sequences = 4});
+  Gateway gateway({}, /*ready=*/true, /*max_queued=*/3);
   GenerateRequest three = Gateway::request();
   three.num_choices = 3;
   const auto running = gateway.generate(three);

@@ -18,7 +18,9 @@ BOOST_AUTO_TEST_CASE(MinimalAndDefaults) {
   BOOST_TEST((graph->stages[2].inputs == std::vector<int32_t>{1}));
   BOOST_TEST(static_cast<int>(graph->stages[2].output_port.type) ==
              static_cast<int>(PortType::tokens));
-  BOOST_TEST(graph->max_sequences == 8);
+  BOOST_TEST(graph->max_sequences == 32);
+  BOOST_TEST(graph->prefill_chunk == 256);
+  BOOST_TEST(graph->prefix_cache);
   BOOST_TEST(parse_graph_text(kDemoGraph, "demo").ok());
 }
 
@@ -61,9 +63,36 @@ BOOST_AUTO_TEST_CASE(EachErrorHasItsPlace) {
        "f:1:14: kv.budget is '2GB', must be a number of bytes such as 512MiB or 2GiB, at most "
        "1024TiB or auto"},
       {"threads:\n", "f:1:1: threads has no value"},
+      {"batching: {max_queud: 3}\n",
+       "f:1:12: unknown key 'max_queud' in batching, did you mean 'max_queued'?"},
+      {"batching: {max_queued: 0}\n",
+       "f:1:24: batching.max_queued is '0', must be an integer in [1, 65536]"},
+      {"batching: {prefill_chunk: 0}\n",
+       "f:1:27: batching.prefill_chunk is '0', must be an integer in [1, 65536] or auto"},
+      {"kv: {prefix_cache: yes}\n", "f:1:20: kv.prefix_cache is 'yes', must be true or false"},
       {"stages:\n- }\n", "f:2:3: not valid YAML: flow mapping with invalid extra closing brace"},
   };
   for (const auto& [text, expected] : kTable) BOOST_TEST(errors_of(text) == expected);
+}
+
+BOOST_AUTO_TEST_CASE(AutoIsNotTheDefaultChunk) {
+  const auto graph = parse_graph_text("batching: {prefill_chunk: auto}\n", "f");
+  BOOST_TEST_REQUIRE(graph.ok());
+  BOOST_TEST(graph->prefill_chunk == 0);
+}
+
+BOOST_AUTO_TEST_CASE(DurationsHaveAUnit) {
+  const auto delay_ms = [](const std::string& text) {
+    return parse_graph_text("batching: {decode_delay: " + text + "}\n", "f");
+  };
+  BOOST_TEST(delay_ms("20ms")->decode_delay_ms == 20);
+  BOOST_TEST(delay_ms("20 ms")->decode_delay_ms == 20);
+  BOOST_TEST(delay_ms("60s")->decode_delay_ms == 60000);
+  for (const std::string wrong : {"20", "0ms", "61s", "-1ms", "1.5s", "ms", "20us", "auto",
+                                  "9223372036854775807s", "99999999999999999999ms"})
+    BOOST_TEST(delay_ms(wrong).error().message ==
+               "f:1:26: batching.decode_delay is '" + wrong +
+                   "', must be a duration such as 50ms or 2s, in [1ms, 60000ms]");
 }
 
 // As people read them, in layers and in cores: 0-9 is ten.

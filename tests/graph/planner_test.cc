@@ -140,6 +140,19 @@ BOOST_AUTO_TEST_CASE(BytesAddUp) {
   }
 }
 
+// Many sequences must not cost much more than a few: slots and the default cache are made for eight
+// of the longest, and a budget is used as given.
+BOOST_AUTO_TEST_CASE(ManySequencesTakeLittleMore) {
+  const auto plan_of = [](const std::string& text) {
+    return make_plan(parse(text), small_model(), kMachine, {.stages = 3}).value();
+  };
+  const Plan few = plan_of("batching: {max_sequences: 8}\n");
+  const Plan many = plan_of("batching: {max_sequences: 256}\n");
+  BOOST_TEST(many.kv.num_blocks == few.kv.num_blocks);
+  BOOST_TEST(many.edges[0].slot_metadata_bytes < few.edges[0].slot_metadata_bytes * 5 / 4);
+  BOOST_TEST(plan_of("kv: {budget: 2GiB}\n").kv.num_blocks > few.kv.num_blocks);
+}
+
 BOOST_AUTO_TEST_CASE(Verdicts) {
   const ModelProfile model = small_model();
   const auto small =

@@ -66,7 +66,10 @@ struct Plan {
   int32_t prefill_chunk_tokens = 0;
   int32_t max_microbatch_tokens = 0;
   int32_t max_sequences = 0;
+  int32_t max_queued = 0;
   int32_t max_microbatches = 0;
+  int64_t decode_delay_ns = 0;
+  bool prefix_cache = false;
   bool exact_activations = false;
   KvPlan kv;
   std::vector<StagePlan> stages;

@@ -152,34 +152,6 @@ void read(schema::EdgePlan::Reader in, EdgePlan& out) {
   out.slot_metadata_bytes = in.getSlotMetadataBytes();
 }
 
-void write(schema::Plan::Builder out, const Plan& in) {
-  out.setEpoch(in.epoch);
-  out.setModelPath(in.model_path.c_str());
-  out.setContextTokens(in.context_tokens);
-  out.setPrefillChunkTokens(in.prefill_chunk_tokens);
-  out.setMaxMicrobatchTokens(in.max_microbatch_tokens);
-  out.setMaxSequences(in.max_sequences);
-  out.setMaxMicrobatches(in.max_microbatches);
-  out.setExactActivations(in.exact_activations);
-  write(out.initKv(), in.kv);
-  write_list(out.initStages(num(in.stages)), in.stages);
-  write_list(out.initEdges(num(in.edges)), in.edges);
-}
-
-void read(schema::Plan::Reader in, Plan& out) {
-  out.epoch = in.getEpoch();
-  out.model_path = text(in.getModelPath());
-  out.context_tokens = in.getContextTokens();
-  out.prefill_chunk_tokens = in.getPrefillChunkTokens();
-  out.max_microbatch_tokens = in.getMaxMicrobatchTokens();
-  out.max_sequences = in.getMaxSequences();
-  out.max_microbatches = in.getMaxMicrobatches();
-  out.exact_activations = in.getExactActivations();
-  read(in.getKv(), out.kv);
-  read_list(in.getStages(), out.stages);
-  read_list(in.getEdges(), out.edges);
-}
-
 void write(schema::LoadParams::Builder out, const LoadParams& in) {
   write(out.initPlan(), in.plan);
   out.setStage(in.stage);

@@ -1,0 +1,40 @@
+// The plan as a whole; its parts stand in convert.cc.
+#include "transport/rpc/convert.h"
+
+namespace chainpump::transport::rpc {
+
+void write(schema::Plan::Builder out, const Plan& in) {
+  out.setEpoch(in.epoch);
+  out.setModelPath(in.model_path.c_str());
+  out.setContextTokens(in.context_tokens);
+  out.setPrefillChunkTokens(in.prefill_chunk_tokens);
+  out.setMaxMicrobatchTokens(in.max_microbatch_tokens);
+  out.setMaxSequences(in.max_sequences);
+  out.setMaxQueued(in.max_queued);
+  out.setDecodeDelayNs(in.decode_delay_ns);
+  out.setPrefixCache(in.prefix_cache);
+  out.setMaxMicrobatches(in.max_microbatches);
+  out.setExactActivations(in.exact_activations);
+  write(out.initKv(), in.kv);
+  write_list(out.initStages(static_cast<uint32_t>(in.stages.size())), in.stages);
+  write_list(out.initEdges(static_cast<uint32_t>(in.edges.size())), in.edges);
+}
+
+void read(schema::Plan::Reader in, Plan& out) {
+  out.epoch = in.getEpoch();
+  out.model_path = in.getModelPath().cStr();
+  out.context_tokens = in.getContextTokens();
+  out.prefill_chunk_tokens = in.getPrefillChunkTokens();
+  out.max_microbatch_tokens = in.getMaxMicrobatchTokens();
+  out.max_sequences = in.getMaxSequences();
+  out.max_queued = in.getMaxQueued();
+  out.decode_delay_ns = in.getDecodeDelayNs();
+  out.prefix_cache = in.getPrefixCache();
+  out.max_microbatches = in.getMaxMicrobatches();
+  out.exact_activations = in.getExactActivations();
+  read(in.getKv(), out.kv);
+  read_list(in.getStages(), out.stages);
+  read_list(in.getEdges(), out.edges);
+}
+
+}  // namespace chainpump::transport::rpc
