@@ -30,14 +30,11 @@ Status try_threads() {
 }  // namespace
 
 Result<ActorSystem> ActorSystem::create() {
-  // A second thread that is refused while the first runs ends the process inside CAF, so whether
-  // there is room for both is tried before; what remains is the moment in between.
+  // Inside CAF a refusal cannot be answered: of the first thread, what the constructor has built
+  // crashes as it is undone; of the second, the first still runs. So whether there is room for both
+  // is tried before; what remains is the moment in between.
   RETURN_IF_ERROR(try_threads());
-  try {
-    return ActorSystem(std::make_unique<Parts>());
-  } catch (const std::system_error& refusal) {
-    return thread_error("the threads of the actors", refusal);
-  }
+  return ActorSystem(std::make_unique<Parts>());
 }
 
 }  // namespace chainpump::actors
