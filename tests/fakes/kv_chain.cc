@@ -19,7 +19,9 @@ uint64_t hash_of(std::span<const TokenId> tokens) {
 /// The token after `tokens`, of a sequence with `num_prompt` of them given.
 graph::TokenResult sampled(const graph::SequenceDescriptor& d, std::span<const TokenId> tokens,
                            TokenId vocabulary_size) {
-  const uint64_t hash = mix(mix(hash_of(tokens), d.sampling.seed), d.sequence_index);
+  // The draw is keyed by how many were generated before it, which must outlive a preemption.
+  const uint64_t draw = tokens.size() - d.prompt.size();
+  const uint64_t hash = mix(mix(mix(hash_of(tokens), d.sampling.seed), d.sequence_index), draw);
   graph::TokenResult token;
   token.id = d.id;
   token.position = static_cast<int32_t>(tokens.size());
@@ -66,6 +68,11 @@ KvChain::Written& KvChain::at(KvBlockId block, int32_t offset) {
 
 const KvChain::Written& KvChain::at(KvBlockId block, int32_t offset) const {
   return const_cast<KvChain&>(*this).at(block, offset);
+}
+
+int32_t KvChain::num_blocks_held() const {
+  return static_cast<int32_t>(
+      std::count_if(num_tables_.begin(), num_tables_.end(), [](int32_t n) { return n > 0; }));
 }
 
 bool KvChain::holds_seed(uint64_t seed) const {

@@ -37,6 +37,9 @@ class KvChain {
   Result<graph::StepResult> run(const graph::Microbatch& microbatch);
 
   size_t num_held() const { return held_.size(); }
+  bool holds(SequenceId id) const { return held_.contains(id); }
+  /// Blocks that stand in some table, as of the last microbatch.
+  int32_t num_blocks_held() const;
   /// Whether it holds a sequence that was described with this seed.
   bool holds_seed(uint64_t seed) const;
 

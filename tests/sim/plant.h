@@ -1,0 +1,48 @@
+// Bugs to plant, one at a time, at the seams of the simulated cluster: each is what a core or a
+// shell would do to the others if it had that bug. They show that the simulator's invariants find
+// something. Pure.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace chainpump::sim {
+
+enum class Plant : uint8_t {
+  none,
+  credit_lost_on_cancel,  // the slot of a frame that releases a cancelled sequence gives none back
+  block_freed_in_flight,  // a frame's releases are done when it arrives, before those ahead of it
+  copy_missed,            // a stage leaves out the block copies
+  position_off_by_one,    // a sequence that begins behind shared blocks begins one too early
+  salt_dropped,           // all tenants share the prefix cache
+  philox_position_lost,   // what was generated before a preemption counts as prompt afterwards
+  tenant_starved,         // one tenant's weight gets lost on the way
+  frame_run_twice,        // a frame that was stalled is sent again
+  release_lost,           // a stage now and then forgets to forget
+  end_of_lane_forgotten,  // a request on its way to a lane that ends is not told of it
+};
+
+inline constexpr std::array<std::pair<Plant, std::string_view>, 10> kPlants = {{
+    {Plant::credit_lost_on_cancel, "credit-lost-on-cancel"},
+    {Plant::block_freed_in_flight, "block-freed-in-flight"},
+    {Plant::copy_missed, "copy-missed"},
+    {Plant::position_off_by_one, "position-off-by-one"},
+    {Plant::salt_dropped, "salt-dropped"},
+    {Plant::philox_position_lost, "philox-position-lost"},
+    {Plant::tenant_starved, "tenant-starved"},
+    {Plant::frame_run_twice, "frame-run-twice"},
+    {Plant::release_lost, "release-lost"},
+    {Plant::end_of_lane_forgotten, "end-of-lane-forgotten"},
+}};
+
+/// By its name on the command line.
+inline std::optional<Plant> find_plant(std::string_view name) {
+  for (const auto& [plant, its_name] : kPlants)
+    if (its_name == name) return plant;
+  return std::nullopt;
+}
+
+}  // namespace chainpump::sim

@@ -1,0 +1,201 @@
+#include "tests/sim/sim_lane.h"
+
+#include <algorithm>
+
+namespace chainpump::sim {
+namespace {
+
+void add(graph::SequencerStats& sum, const graph::SequencerStats& part) {
+  sum.preemptions += part.preemptions;
+  sum.prompt_tokens_hit += part.prompt_tokens_hit;
+  sum.tokens_generated += part.tokens_generated;
+}
+
+}  // namespace
+
+SimLane::SimLane(SimWorld& world, const Scenario& scenario, const graph::SequencerOptions& options,
+                 std::vector<SimRank*> ranks, std::function<void(const graph::Deliveries&)> deliver)
+    : world_(world),
+      scenario_(scenario),
+      options_(options),
+      ranks_(std::move(ranks)),
+      deliver_(std::move(deliver)) {}
+
+void SimLane::start() {
+  ++incarnation_;
+  num_taken_ = 0;
+  sequencer_ = std::make_unique<graph::Sequencer>(options_);
+  const auto accounts = std::make_shared<std::map<uint64_t, StageAccount>>();
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    ports_.push_back(std::make_shared<StagePort>(options_, static_cast<int>(i)));
+    ports_[i]->accounts = accounts;
+  }
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    const bool returns = i + 1 == ranks_.size();
+    links_.push_back(make_link(
+        i, returns ? std::max(scenario_.credits, options_.max_microbatches) : scenario_.credits));
+    ports_[i]->out = links_[i];
+    if (!returns) ports_[i + 1]->in = links_[i];
+  }
+  ports_[0]->form = [this] { return form(); };
+  for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i]->add(ports_[i]);
+  world_.trace.line(world_.events.now(), "lane {} starts, incarnation {}", options_.lane,
+                    incarnation_);
+}
+
+/// Only a link that is open calls back, so nothing comes from an earlier incarnation.
+std::shared_ptr<SimLink> SimLane::make_link(size_t from, int32_t credits) {
+  const bool returns = from + 1 == ranks_.size();
+  const auto on_frame = [this, from, returns](SimFrame frame) {
+    if (returns)
+      on_result(std::move(frame));
+    else
+      ranks_[from + 1]->on_frame(*ports_[from + 1], std::move(frame));
+  };
+  return std::make_shared<SimLink>(world_, scenario_,
+                                   fmt::format("lane {} link {}", options_.lane, from), credits,
+                                   on_frame, [this, from] { ranks_[from]->wake(); });
+}
+
+void SimLane::close_link(size_t index) {
+  world_.trace.line(world_.events.now(), "lane {} link {} closes", options_.lane, index);
+  links_[index]->close();
+}
+
+void SimLane::end() {
+  add(totals_, sequencer_->stats());
+  world_.trace.line(world_.events.now(), "lane {} ends", options_.lane);
+  for (const auto& link : links_) link->close();
+  for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i]->remove(ports_[i]);
+  links_.clear();
+  ports_.clear();
+  forgotten_.clear();
+  sequencer_.reset();
+}
+
+Status SimLane::submit(graph::Request request) {
+  ++num_taken_;
+  const auto tenant = static_cast<size_t>(request.tenant.value);
+  const double weight = request.tenant_weight;
+  const std::optional<TimePoint> deadline = request.deadline;
+  if (world_.plant == Plant::salt_dropped) request.cache_salt = 0;
+  if (world_.plant == Plant::tenant_starved && tenant + 1 == kTenants) request.tenant_weight = 1e-3;
+  RETURN_IF_ERROR(sequencer_->submit(std::move(request), world_.events.now()));
+  ++waiting_[tenant];
+  weights_[tenant] = weight;
+  if (deadline)
+    world_.events.at(*deadline, [this, incarnation = incarnation_] {
+      if (serving() && incarnation == incarnation_) on_time();
+    });
+  world_.events.after(Duration(0), [rank = ranks_[0]] { rank->wake(); });
+  return ok_status();
+}
+
+void SimLane::cancel(RequestId id, uint64_t seed) {
+  sequencer_->cancel(id);
+  forgotten_.push_back(seed);
+  ranks_[0]->wake();
+}
+
+void SimLane::cancel(RequestId id, uint32_t choice) {
+  sequencer_->cancel(id, choice);
+  ranks_[0]->wake();
+}
+
+void SimLane::on_time() {
+  graph::Deliveries out;
+  sequencer_->on_time(world_.events.now(), out);
+  deliver_(out);
+  ranks_[0]->wake();
+}
+
+std::optional<SimFrame> SimLane::form() {
+  const std::optional<graph::Microbatch> microbatch = sequencer_->next();
+  if (!microbatch) return std::nullopt;
+  if (scenario_.saturated) count_served(*microbatch);
+  SimFrame frame{.id = microbatch->id.value, .bytes = {}, .forgotten = {}};
+  frame.forgotten.swap(forgotten_);
+  encode(*microbatch, frame.bytes);
+  return frame;
+}
+
+void SimLane::on_result(SimFrame frame) {
+  graph::MicrobatchLimits limits{.max_tokens = options_.max_microbatch_tokens,
+                                 .max_sequences = options_.max_sequences,
+                                 .context_tokens = kContext,
+                                 .num_kv_blocks = scenario_.kv_blocks_per_lane,
+                                 .vocabulary_size = kVocabulary};
+  const Result<graph::StepResult> result = graph::decode_step_result(frame.bytes, limits);
+  if (!result.ok()) return world_.fail("lane {}: {}", options_.lane, result.error().message);
+  graph::Deliveries out;
+  const Status taken = sequencer_->on_result(*result, world_.events.now(), out);
+  if (!taken.ok()) return world_.fail("lane {}: {}", options_.lane, taken.error().message);
+  links_.back()->release(frame);
+  deliver_(out);
+  ranks_[0]->wake();
+}
+
+graph::LaneStats SimLane::stats() const {
+  const graph::SequencerStats stats = sequencer_->stats();
+  return {.num_taken = num_taken_,
+          .num_free_blocks = stats.num_free_blocks,
+          .queue_room = std::max(0, options_.max_queued - stats.num_waiting),
+          .waiting_tokens = stats.waiting_tokens,
+          .num_running = stats.num_running,
+          .tokens_per_s = 1 / (scenario_.cost.token_s + scenario_.cost.overhead_s / 8)};
+}
+
+graph::SequencerStats SimLane::totals() const {
+  graph::SequencerStats all = totals_;
+  if (serving()) add(all, sequencer_->stats());
+  return all;
+}
+
+/// While every tenant has somebody who has not begun. Seeds name the requests of a saturated run,
+/// which have one choice each.
+void SimLane::count_served(const graph::Microbatch& microbatch) {
+  for (const graph::SequenceDescriptor& d : microbatch.descriptors) {
+    const auto tenant = static_cast<uint32_t>(d.sampling.seed >> 32);
+    tenant_of_[d.id] = tenant;
+    if (seen_.insert(d.sampling.seed).second && --waiting_[tenant] == 0) all_wait_ = false;
+  }
+  if (!all_wait_) return;
+  for (const graph::SequenceSlice& slice : microbatch.slices) {
+    const uint32_t tenant = tenant_of_.at(slice.id);
+    served_[tenant] += static_cast<double>(slice.tokens.size()) / weights_[tenant];
+  }
+}
+
+void SimLane::check_books() const {
+  if (!serving()) return;
+  for (const auto& link : links_) link->check_books();
+  const graph::SequencerStats stats = sequencer_->stats();
+  const int bound = options_.max_queued + options_.max_sequences;
+  if (stats.num_running > options_.max_sequences || stats.num_waiting > bound ||
+      stats.num_preempted_now > stats.num_waiting || stats.num_preempted_now < 0 ||
+      stats.waiting_tokens < 0 || stats.num_in_flight > options_.max_microbatches ||
+      stats.num_free_blocks > stats.num_blocks)
+    world_.fail("lane {}: {} run, {} wait ({} preempted), {} microbatches are in flight",
+                options_.lane, stats.num_running, stats.num_waiting, stats.num_preempted_now,
+                stats.num_in_flight);
+  const std::optional<TimePoint> deadline = sequencer_->next_deadline();
+  if (deadline && *deadline < world_.events.now())
+    world_.fail("lane {}: a deadline was left over", options_.lane);
+  for (const auto& port : ports_)
+    if (static_cast<int32_t>(port->queue.size()) > scenario_.credits)
+      world_.fail("lane {}: {} frames wait at stage {}", options_.lane, port->queue.size(),
+                  port->stage);
+}
+
+void SimLane::check_idle() const {
+  if (!serving()) return world_.fail("lane {} did not come back", options_.lane);
+  const graph::SequencerStats stats = sequencer_->stats();
+  if (!sequencer_->idle() || stats.num_free_blocks != stats.num_blocks ||
+      stats.num_running + stats.num_waiting != 0 || stats.waiting_tokens != 0)
+    world_.fail("lane {}: {} run, {} wait, {} of {} blocks are free at the end", options_.lane,
+                stats.num_running, stats.num_waiting, stats.num_free_blocks, stats.num_blocks);
+  for (const auto& link : links_)
+    if (!link->at_rest()) world_.fail("lane {}: credits are missing at the end", options_.lane);
+}
+
+}  // namespace chainpump::sim
