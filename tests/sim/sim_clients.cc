@@ -57,7 +57,7 @@ Request SimClients::draw_request() {
     return request;
   }
   request.sampling.max_new_tokens = 1 + random.pick(random.chance(2) ? 120 : 14);
-  request.sampling.ignore_eos = random.chance(2);
+  request.sampling.ignore_eos = !random.chance(3);
   request.priority = random.chance(4) ? random.pick(3) - 1 : 0;
   if (random.chance(6)) request.deadline = world_.events.now() + random.up_to(40ms) + 1us;
   if (request.prompt.size() > 1 && random.chance(5)) {
@@ -76,7 +76,7 @@ void SimClients::draw_prompt(Request& request) {
   const int num_prompt = 1 + random.pick(longest);
   const int kind = scenario_.saturated ? random.pick(37) : random.pick(3);
   for (int i = 0; i < num_prompt; ++i) request.prompt.push_back((i * (3 + kind)) % kVocabulary);
-  if (random.chance(4)) request.prompt[static_cast<size_t>(random.pick(num_prompt))] = 1;
+  if (random.chance(2)) request.prompt[static_cast<size_t>(random.pick(num_prompt))] = 1;
 }
 
 void SimClients::ask(Request request) {
