@@ -42,7 +42,7 @@ Scenario Scenario::draw(Random& random) {
   s.num_stages = s.saturated ? 1 + random.pick(2) : 1 + random.pick(5);
   s.last_rank_shared = s.num_lanes == 2 && random.chance(2);
   s.kv_blocks_per_lane =
-      random.chance(2) ? kContext / kBlockTokens + random.pick(3) : 12 + random.pick(30);
+      !random.chance(4) ? kContext / kBlockTokens + random.pick(3) : 12 + random.pick(30);
   s.credits = 1 + random.pick(4);
   s.cost = {random.uniform(20e-6, 300e-6), random.uniform(1e-6, 20e-6), random.uniform(0, 50e-9)};
   s.delay = random.up_to(200us);
@@ -56,7 +56,7 @@ Scenario Scenario::draw(Random& random) {
   s.stall_max = random.up_to(20ms);
   s.num_closes = random.chance(3) ? 1 + random.pick(3) : 0;
   s.num_requests = 3 + random.pick(50);
-  s.arrivals = random.up_to(60ms);
+  s.arrivals = random.up_to(30ms);
   s.cancel_in = random.chance(4) ? 0 : 2 + random.pick(6);
   return s;
 }

@@ -72,7 +72,7 @@ Request SimClients::draw_request() {
 /// Few beginnings, so that prefixes are often equal, and differ at any place.
 void SimClients::draw_prompt(Request& request) {
   Random& random = world_.random;
-  const int longest = scenario_.saturated ? 8 : random.chance(3) ? 200 : 70;
+  const int longest = scenario_.saturated ? 8 : random.chance(3) ? 200 : 40;
   const int num_prompt = 1 + random.pick(longest);
   const int kind = scenario_.saturated ? random.pick(37) : random.pick(3);
   for (int i = 0; i < num_prompt; ++i) request.prompt.push_back((i * (3 + kind)) % kVocabulary);
