@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <random>
 #include <utility>
 #include <vector>
@@ -36,7 +37,10 @@ struct Wiretap {
         if (got <= 0) return;
         Bytes& kept = side == 0 ? from_client : from_server;
         kept.insert(kept.end(), buffer, buffer + got);
-        CHECK_EQ(write(both[1 - side].fd, buffer, static_cast<size_t>(got)), got);
+        const ssize_t sent =
+            send(both[1 - side].fd, buffer, static_cast<size_t>(got), MSG_NOSIGNAL);
+        if (sent < 0 && errno == EPIPE) return;
+        CHECK_EQ(sent, got);
       }
     }
   }
