@@ -337,7 +337,7 @@ Result<TokenIds> Client::tokenize(const Prompt& prompt) {
   return impl_->call<TokenIds>("tokenize", kCallMax, [prompt](Impl& impl) {
     auto request = KJ_ASSERT_NONNULL(impl.session).tokenizeRequest();
     write(request.initPrompt(), prompt);
-    return request.send().then([](auto&& response) { return read_ids(response.getIds()); });
+    return request.send().then([](auto&& response) { return read_ints(response.getIds()); });
   });
 }
 
@@ -372,7 +372,7 @@ Result<std::unique_ptr<Scored>> Client::score(const ScoreRequest& asked) {
         return request.send().then([](auto&& response) {
           Scores scores;
           for (const float logprob : response.getLogprobs()) scores.logprobs.push_back(logprob);
-          scores.argmax = read_ids(response.getArgmax());
+          scores.argmax = read_ints(response.getArgmax());
           return scores;
         });
       });

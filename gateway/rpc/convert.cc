@@ -3,62 +3,14 @@
 #include <string>
 #include <utility>
 
-#include "gateway/rpc/convert_helpers.h"
-
 namespace chainpump::gateway::rpc {
+
+using transport::rpc::read_pairs;
+using transport::rpc::read_sampling;
+using transport::rpc::write_pairs;
+using transport::rpc::write_sampling;
+
 namespace {
-
-void write_pairs(capnp::List<api::TokenFloat>::Builder out,
-                 const std::vector<std::pair<TokenId, float>>& in) {
-  for (uint32_t i = 0; i < out.size(); ++i) {
-    out[i].setToken(in[i].first);
-    out[i].setValue(in[i].second);
-  }
-}
-
-std::vector<std::pair<TokenId, float>> read_pairs(capnp::List<api::TokenFloat>::Reader in) {
-  std::vector<std::pair<TokenId, float>> out;
-  for (const auto pair : in) out.emplace_back(pair.getToken(), pair.getValue());
-  return out;
-}
-
-void write(api::Sampling::Builder out, const graph::SamplingParams& in) {
-  out.setTemperature(in.temperature);
-  out.setTopP(in.top_p);
-  out.setMinP(in.min_p);
-  out.setTopK(in.top_k);
-  out.setRepetitionPenalty(in.repetition_penalty);
-  out.setPresencePenalty(in.presence_penalty);
-  out.setFrequencyPenalty(in.frequency_penalty);
-  write_pairs(out.initLogitBias(num(in.logit_bias)), in.logit_bias);
-  out.setMaxNewTokens(in.max_new_tokens);
-  out.setIgnoreEos(in.ignore_eos);
-  auto stop = out.initStop(num(in.stop));
-  for (uint32_t i = 0; i < stop.size(); ++i)
-    stop.set(i,
-             kj::arrayPtr(reinterpret_cast<const kj::byte*>(in.stop[i].data()), in.stop[i].size()));
-  write_ids(out.initStopTokenIds(num(in.stop_token_ids)), in.stop_token_ids);
-  out.setNumTopLogprobs(in.num_top_logprobs);
-}
-
-graph::SamplingParams read(api::Sampling::Reader in) {
-  graph::SamplingParams out;
-  out.temperature = in.getTemperature();
-  out.top_p = in.getTopP();
-  out.min_p = in.getMinP();
-  out.top_k = in.getTopK();
-  out.repetition_penalty = in.getRepetitionPenalty();
-  out.presence_penalty = in.getPresencePenalty();
-  out.frequency_penalty = in.getFrequencyPenalty();
-  out.logit_bias = read_pairs(in.getLogitBias());
-  out.max_new_tokens = in.getMaxNewTokens();
-  out.ignore_eos = in.getIgnoreEos();
-  for (const auto stop : in.getStop())
-    out.stop.emplace_back(reinterpret_cast<const char*>(stop.begin()), stop.size());
-  out.stop_token_ids = read_ids(in.getStopTokenIds());
-  out.num_top_logprobs = in.getNumTopLogprobs();
-  return out;
-}
 
 uint64_t to_deadline_ms(Duration deadline) {
   const auto ms = std::chrono::ceil<std::chrono::milliseconds>(deadline).count();
@@ -74,16 +26,6 @@ Duration from_deadline_ms(uint64_t ms) {
 
 }  // namespace
 
-void write_ids(capnp::List<int32_t>::Builder out, const TokenIds& in) {
-  for (uint32_t i = 0; i < out.size(); ++i) out.set(i, in[i]);
-}
-
-TokenIds read_ids(capnp::List<int32_t>::Reader in) {
-  TokenIds out(in.size());
-  for (uint32_t i = 0; i < in.size(); ++i) out[i] = in[i];
-  return out;
-}
-
 void write(api::Prompt::Builder out, const Prompt& in) {
   if (const auto* raw = std::get_if<RawText>(&in)) {
     out.setText(text(raw->text));
@@ -96,7 +38,7 @@ void write(api::Prompt::Builder out, const Prompt& in) {
     }
   } else {
     const auto& ids = std::get<TokenIds>(in);
-    write_ids(out.initIds(num(ids)), ids);
+    write_ints(out.initIds(num(ids)), ids);
   }
 }
 
@@ -113,7 +55,7 @@ Prompt read(api::Prompt::Reader in) {
       return chat;
     }
     case api::Prompt::IDS:
-      return read_ids(in.getIds());
+      return read_ints(in.getIds());
   }
   kj::throwFatalException(transport::rpc::to_exception(
       make_error(ErrorCode::unimplemented, "a prompt of a kind that this build does not know")));
@@ -121,7 +63,7 @@ Prompt read(api::Prompt::Reader in) {
 
 void write(api::GenerateRequest::Builder out, const GenerateRequest& in) {
   write(out.initPrompt(), in.prompt);
-  write(out.initSampling(), in.sampling);
+  write_sampling(out.initSampling(), in.sampling);
   if (in.seed) out.getSeed().setGiven(*in.seed);
   out.setN(in.num_choices);
   out.setPriority(in.priority);
@@ -131,7 +73,7 @@ void write(api::GenerateRequest::Builder out, const GenerateRequest& in) {
 GenerateRequest read(api::GenerateRequest::Reader in) {
   GenerateRequest out;
   out.prompt = read(in.getPrompt());
-  out.sampling = read(in.getSampling());
+  out.sampling = read_sampling<graph::SamplingParams>(in.getSampling());
   if (in.getSeed().isGiven()) out.seed = in.getSeed().getGiven();
   out.num_choices = in.getN();
   out.priority = in.getPriority();
@@ -140,14 +82,14 @@ GenerateRequest read(api::GenerateRequest::Reader in) {
 }
 
 void write(api::ScoreRequest::Builder out, const ScoreRequest& in) {
-  write_ids(out.initPrompt(num(in.prompt)), in.prompt);
-  write_ids(out.initTargets(num(in.targets)), in.targets);
+  write_ints(out.initPrompt(num(in.prompt)), in.prompt);
+  write_ints(out.initTargets(num(in.targets)), in.targets);
   out.setDeadlineMs(to_deadline_ms(in.deadline));
 }
 
 ScoreRequest read(api::ScoreRequest::Reader in) {
-  return {.prompt = read_ids(in.getPrompt()),
-          .targets = read_ids(in.getTargets()),
+  return {.prompt = read_ints(in.getPrompt()),
+          .targets = read_ints(in.getTargets()),
           .full_path = {},
           .deadline = from_deadline_ms(in.getDeadlineMs())};
 }
@@ -156,7 +98,7 @@ void write(api::Delta::Builder out, const Delta& in) {
   out.setRequestId(in.request.value);
   out.setChoice(in.choice);
   out.setFirstIndex(in.first_index);
-  write_ids(out.initTokens(num(in.tokens)), in.tokens);
+  write_ints(out.initTokens(num(in.tokens)), in.tokens);
   out.setText(text(in.text));
   auto logprobs = out.initLogprobs(num(in.logprobs));
   for (uint32_t i = 0; i < logprobs.size(); ++i) {
@@ -170,7 +112,7 @@ Delta read(api::Delta::Reader in) {
   Delta out{.request = RequestId(in.getRequestId()),
             .choice = in.getChoice(),
             .first_index = in.getFirstIndex(),
-            .tokens = read_ids(in.getTokens()),
+            .tokens = read_ints(in.getTokens()),
             .text = text(in.getText()),
             .logprobs = {},
             .finish = checked(in.getFinish(), graph::FinishReason::failed)};

@@ -6,10 +6,17 @@
 
 #include "gateway/types.h"
 #include "schemas/chainpump.capnp.h"
+#include "transport/rpc/fields.h"
 
 namespace chainpump::gateway::rpc {
 
 namespace api = schema::api;
+
+using transport::rpc::checked;
+using transport::rpc::num;
+using transport::rpc::read_ints;
+using transport::rpc::text;
+using transport::rpc::write_ints;
 
 void write(api::Prompt::Builder out, const Prompt& in);
 Prompt read(api::Prompt::Reader in);
@@ -27,8 +34,5 @@ void write(api::Status::Builder out, const StatusReport& in);
 StatusReport read(api::Status::Reader in);
 void write(api::Event::Builder out, const Event& in);
 Event read(api::Event::Reader in);
-
-void write_ids(capnp::List<int32_t>::Builder out, const TokenIds& in);
-TokenIds read_ids(capnp::List<int32_t>::Reader in);
 
 }  // namespace chainpump::gateway::rpc

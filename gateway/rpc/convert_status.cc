@@ -1,5 +1,4 @@
 #include "gateway/rpc/convert.h"
-#include "gateway/rpc/convert_helpers.h"
 
 namespace chainpump::gateway::rpc {
 namespace {
@@ -9,7 +8,7 @@ void write(api::StageStatus::Builder out, const actors::StageReport& in) {
   out.setLayerBegin(in.layer_begin);
   out.setLayerEnd(in.layer_end);
   out.setPid(in.pid);
-  write_ids(out.initCores(num(in.cores)), in.cores);
+  write_ints(out.initCores(num(in.cores)), in.cores);
   out.setWeightBytesRead(in.weight_bytes_read);
   out.setWeightBytesHeld(in.weight_bytes_held);
   out.setKvBytes(in.kv_bytes);
@@ -27,7 +26,7 @@ actors::StageReport read(api::StageStatus::Reader in) {
           .layer_begin = in.getLayerBegin(),
           .layer_end = in.getLayerEnd(),
           .pid = in.getPid(),
-          .cores = read_ids(in.getCores()),
+          .cores = read_ints(in.getCores()),
           .weight_bytes_read = in.getWeightBytesRead(),
           .weight_bytes_held = in.getWeightBytesHeld(),
           .kv_bytes = in.getKvBytes(),

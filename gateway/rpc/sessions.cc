@@ -84,7 +84,7 @@ class SessionServer final : public api::Session::Server {
     };
     auto answer = [context](Result<TokenIds> result) mutable {
       const TokenIds ids = value_of(std::move(result));
-      write_ids(context.getResults().initIds(static_cast<uint32_t>(ids.size())), ids);
+      write_ints(context.getResults().initIds(num(ids)), ids);
     };
     if (!quick)
       return serving_.off_loop<Result<TokenIds>>(serving_.prompts, std::move(encode))
@@ -136,7 +136,7 @@ class SessionServer final : public api::Session::Server {
           auto results = context.getResults();
           auto logprobs = results.initLogprobs(static_cast<uint32_t>(scores.logprobs.size()));
           for (uint32_t i = 0; i < logprobs.size(); ++i) logprobs.set(i, scores.logprobs[i]);
-          write_ids(results.initArgmax(static_cast<uint32_t>(scores.argmax.size())), scores.argmax);
+          write_ints(results.initArgmax(num(scores.argmax)), scores.argmax);
         })
         .attach(kj::mv(call));
   }

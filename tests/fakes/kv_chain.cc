@@ -206,6 +206,19 @@ std::vector<graph::TokenResult> KvChain::expected_tokens(
   return made;
 }
 
+std::vector<graph::TokenResult> KvChain::expected_tokens(const graph::Request& request,
+                                                         int32_t choice, int32_t context_tokens,
+                                                         TokenId vocabulary_size) {
+  graph::SequenceDescriptor d;
+  d.sequence_index = request.first_choice + static_cast<uint32_t>(choice);
+  d.sampling = request.sampling;
+  d.sampling.max_new_tokens = std::min(
+      d.sampling.max_new_tokens, context_tokens - static_cast<int32_t>(request.prompt.size()) + 1);
+  d.prompt = request.prompt;
+  d.generated = request.generated;
+  return expected_tokens(d, vocabulary_size);
+}
+
 std::vector<graph::ScoreResult> KvChain::expected_scores(std::span<const TokenId> prompt,
                                                          int32_t first, TokenId vocabulary_size) {
   std::vector<graph::ScoreResult> scores;

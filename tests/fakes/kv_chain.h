@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "graph/microbatch.h"
+#include "graph/request.h"
 
 namespace chainpump::fakes {
 
@@ -48,6 +49,10 @@ class KvChain {
   /// What a sequence generates, with its finish, whatever becomes of it on the way.
   static std::vector<graph::TokenResult> expected_tokens(
       const graph::SequenceDescriptor& descriptor, TokenId vocabulary_size);
+  /// What one choice of a request generates where `context_tokens` are served.
+  static std::vector<graph::TokenResult> expected_tokens(const graph::Request& request,
+                                                         int32_t choice, int32_t context_tokens,
+                                                         TokenId vocabulary_size);
   /// The score of each position from `first` on.
   static std::vector<graph::ScoreResult> expected_scores(std::span<const TokenId> prompt,
                                                          int32_t first, TokenId vocabulary_size);

@@ -134,21 +134,11 @@ class RandomRun {
   void resume(Request& request) {
     request.first_choice = static_cast<uint32_t>(pick(4));
     const std::vector<TokenResult> all =
-        KvChain::expected_tokens(described(request, 0), kVocabulary);
+        KvChain::expected_tokens(request, 0, kContext, kVocabulary);
     const int room = kContext - static_cast<int>(request.prompt.size());
     const int most = std::min(static_cast<int>(all.size()), room);
     for (int i = 0; i + 1 < most && !chance(4); ++i)
       request.generated.push_back(all[static_cast<size_t>(i)].token);
-  }
-  static SequenceDescriptor described(const Request& request, int choice) {
-    SequenceDescriptor d;
-    d.sequence_index = request.first_choice + static_cast<uint32_t>(choice);
-    d.sampling = request.sampling;
-    d.sampling.max_new_tokens =
-        std::min(d.sampling.max_new_tokens, kContext - static_cast<int>(request.prompt.size()) + 1);
-    d.prompt = request.prompt;
-    d.generated = request.generated;
-    return d;
   }
 
   void submit() {
@@ -160,7 +150,7 @@ class RandomRun {
         choice.scores =
             KvChain::expected_scores(request.prompt, request.score.first_position, kVocabulary);
       else
-        choice.tokens = KvChain::expected_tokens(described(request, i), kVocabulary);
+        choice.tokens = KvChain::expected_tokens(request, i, kContext, kVocabulary);
     }
     const RequestId id = request.id;
     const Known known{request.sampling.seed, request.deadline};

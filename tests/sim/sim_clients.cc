@@ -12,17 +12,6 @@ using graph::Request;
 
 constexpr int kAttemptsMax = 4;
 
-graph::SequenceDescriptor described(const Request& request, int choice) {
-  graph::SequenceDescriptor d;
-  d.sequence_index = request.first_choice + static_cast<uint32_t>(choice);
-  d.sampling = request.sampling;
-  d.sampling.max_new_tokens =
-      std::min(d.sampling.max_new_tokens, kContext - static_cast<int>(request.prompt.size()) + 1);
-  d.prompt = request.prompt;
-  d.generated = request.generated;
-  return d;
-}
-
 }  // namespace
 
 SimClients::SimClients(SimWorld& world, const Scenario& scenario,
@@ -88,7 +77,7 @@ void SimClients::ask(Request request) {
       choice.scores =
           KvChain::expected_scores(request.prompt, request.score.first_position, kVocabulary);
     else
-      choice.tokens = KvChain::expected_tokens(described(request, i), kVocabulary);
+      choice.tokens = KvChain::expected_tokens(request, i, kContext, kVocabulary);
   }
   ++counts_.asked;
   world_.trace.line(world_.events.now(),

@@ -1,63 +1,8 @@
 #include "transport/rpc/convert.h"
 
-#include <string>
-#include <utility>
-
-#include "transport/rpc/loop.h"
+#include "transport/rpc/fields.h"
 
 namespace chainpump::transport::rpc {
-namespace {
-
-template <typename T>
-uint32_t num(const std::vector<T>& values) {
-  return static_cast<uint32_t>(values.size());
-}
-
-std::string text(capnp::Text::Reader in) { return std::string(in.begin(), in.size()); }
-
-/// The schema's enums count like ours; `last` is the greatest known.
-template <typename Ours, typename Theirs>
-Ours checked(Theirs value, Ours last) {
-  if (static_cast<int>(value) > static_cast<int>(last))
-    kj::throwFatalException(
-        to_exception(make_error(ErrorCode::invalid_argument,
-                                "unknown value {} in a control message (an enum of at most {})",
-                                static_cast<int>(value), static_cast<int>(last))));
-  return static_cast<Ours>(value);
-}
-
-void write_ints(capnp::List<int32_t>::Builder out, const std::vector<int32_t>& in) {
-  for (uint32_t i = 0; i < out.size(); ++i) out.set(i, in[i]);
-}
-void read_ints(capnp::List<int32_t>::Reader in, std::vector<int32_t>& out) {
-  out.resize(in.size());
-  for (uint32_t i = 0; i < in.size(); ++i) out[i] = in[i];
-}
-
-using Pairs = std::vector<std::pair<int32_t, float>>;
-void write_pairs(capnp::List<schema::TokenFloat>::Builder out, const Pairs& in) {
-  for (uint32_t i = 0; i < out.size(); ++i) {
-    out[i].setToken(in[i].first);
-    out[i].setValue(in[i].second);
-  }
-}
-void read_pairs(capnp::List<schema::TokenFloat>::Reader in, Pairs& out) {
-  out.clear();
-  for (const auto pair : in) out.emplace_back(pair.getToken(), pair.getValue());
-}
-
-void write_bytes(capnp::List<capnp::Data>::Builder out, const std::vector<std::string>& in) {
-  for (uint32_t i = 0; i < out.size(); ++i)
-    out.set(i, kj::arrayPtr(reinterpret_cast<const kj::byte*>(in[i].data()), in[i].size()));
-}
-void read_bytes(capnp::List<capnp::Data>::Reader in, std::vector<std::string>& out) {
-  out.clear();
-  for (const auto data : in)
-    out.emplace_back(reinterpret_cast<const char*>(data.begin()), data.size());
-}
-
-}  // namespace
-
 void write(schema::LoadReport::Builder out, const LoadReport& in) {
   out.setNumericsId(in.numerics_id.c_str());
   out.setWeightBytesRead(in.weight_bytes_read);
@@ -117,7 +62,7 @@ void read(schema::StagePlan::Reader in, StagePlan& out) {
   out.has_embedding = in.getHasEmbedding();
   out.has_head = in.getHasHead();
   out.device_kind = text(in.getDeviceKind());
-  read_ints(in.getCores(), out.cores);
+  out.cores = read_ints(in.getCores());
   out.num_threads = in.getNumThreads();
   out.weight_bytes = in.getWeightBytes();
   out.kv_bytes = in.getKvBytes();
@@ -199,37 +144,13 @@ void read(schema::LinkAccept::Reader in, LinkAccept& out) {
 }
 
 void write(schema::SamplingParams::Builder out, const SamplingParams& in) {
-  out.setTemperature(in.temperature);
-  out.setTopP(in.top_p);
-  out.setMinP(in.min_p);
-  out.setTopK(in.top_k);
-  out.setRepetitionPenalty(in.repetition_penalty);
-  out.setPresencePenalty(in.presence_penalty);
-  out.setFrequencyPenalty(in.frequency_penalty);
-  write_pairs(out.initLogitBias(num(in.logit_bias)), in.logit_bias);
+  write_sampling(out, in);
   out.setSeed(in.seed);
-  out.setMaxNewTokens(in.max_new_tokens);
-  out.setIgnoreEos(in.ignore_eos);
-  write_bytes(out.initStop(num(in.stop)), in.stop);
-  write_ints(out.initStopTokenIds(num(in.stop_token_ids)), in.stop_token_ids);
-  out.setNumTopLogprobs(in.num_top_logprobs);
 }
 
 void read(schema::SamplingParams::Reader in, SamplingParams& out) {
-  out.temperature = in.getTemperature();
-  out.top_p = in.getTopP();
-  out.min_p = in.getMinP();
-  out.top_k = in.getTopK();
-  out.repetition_penalty = in.getRepetitionPenalty();
-  out.presence_penalty = in.getPresencePenalty();
-  out.frequency_penalty = in.getFrequencyPenalty();
-  read_pairs(in.getLogitBias(), out.logit_bias);
+  out = read_sampling<SamplingParams>(in);
   out.seed = in.getSeed();
-  out.max_new_tokens = in.getMaxNewTokens();
-  out.ignore_eos = in.getIgnoreEos();
-  read_bytes(in.getStop(), out.stop);
-  read_ints(in.getStopTokenIds(), out.stop_token_ids);
-  out.num_top_logprobs = in.getNumTopLogprobs();
 }
 
 void write(schema::ScoreParams::Builder out, const ScoreParams& in) {
@@ -253,7 +174,7 @@ void write(schema::GenerateRequest::Builder out, const GenerateRequest& in) {
 void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
   out.request_id = in.getRequestId();
   out.sequence_index = in.getSequenceIndex();
-  read_ints(in.getPrompt(), out.prompt);
+  out.prompt = read_ints(in.getPrompt());
   read(in.getSampling(), out.sampling);
   read(in.getScore(), out.score);
 }
@@ -273,7 +194,7 @@ void read(schema::TokenResult::Reader in, TokenResult& out) {
   out.position = in.getPosition();
   out.token = in.getToken();
   out.logprob = in.getLogprob();
-  read_pairs(in.getTopLogprobs(), out.top_logprobs);
+  out.top_logprobs = read_pairs(in.getTopLogprobs());
   out.finish = checked(in.getFinish(), FinishReason::failed);
   out.text_bytes = in.getTextBytes();
 }
@@ -316,7 +237,7 @@ void read(schema::StageReport::Reader in, StageReport& out) {
   out.layer_begin = in.getLayerBegin();
   out.layer_end = in.getLayerEnd();
   out.pid = in.getPid();
-  read_ints(in.getCores(), out.cores);
+  out.cores = read_ints(in.getCores());
   out.weight_bytes_read = in.getWeightBytesRead();
   out.weight_bytes_held = in.getWeightBytesHeld();
   out.kv_bytes = in.getKvBytes();
