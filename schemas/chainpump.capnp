@@ -26,8 +26,9 @@
 #   while more than 256 KiB of answers wait for the peer to read them, nothing is read from it, nor
 #   while calls of more than 16 MiB in all wait for their answers.
 # Limits that are answered with `overloaded`:
-#   64 generations and scores of one connection that have not ended; 1,024 sequences, running or
-#   waiting, in all; 8 sessions and 8 watches of one connection.
+#   64 generations and scores of one connection that have not ended, and 1,024 generations that it has
+#   not dropped; 1,024 sequences, running or waiting, in all; 8 sessions, operators and watches each of
+#   one connection.
 # A connection beyond the 256th is closed at once.
 #
 # Deadlines. Each generation and score has one (24 hours if it names none) from its admission; past it

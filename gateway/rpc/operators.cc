@@ -48,7 +48,9 @@ class Watch final : public Ticked {
 class OperatorServer final : public api::Operator::Server {
  public:
   OperatorServer(Serving& serving, std::shared_ptr<Peer> peer)
-      : serving_(serving), peer_(std::move(peer)) {}
+      : serving_(serving),
+        peer_(std::move(peer)),
+        place_(peer_, &Peer::num_operators, serving.options.sessions_max, "operators") {}
 
   kj::Promise<void> status(StatusContext context) override {
     context.allowCancellation();
@@ -79,6 +81,7 @@ class OperatorServer final : public api::Operator::Server {
  private:
   Serving& serving_;
   std::shared_ptr<Peer> peer_;
+  Place place_;
 };
 
 }  // namespace

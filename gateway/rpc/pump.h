@@ -12,8 +12,9 @@ namespace chainpump::gateway::rpc {
 
 class Pump final : public std::enable_shared_from_this<Pump> {
  public:
-  Pump(Serving& serving, schema::api::Sink::Client sink, Place place)
-      : serving_(serving), sink_(kj::mv(sink)), place_(std::move(place)) {}
+  /// `place` is given back with the request's end, `held` with this object's.
+  Pump(Serving& serving, schema::api::Sink::Client sink, Place place, Place held)
+      : serving_(serving), sink_(kj::mv(sink)), place_(std::move(place)), held_(std::move(held)) {}
   /// Cancels the request, unless it has ended.
   ~Pump();
 
@@ -31,6 +32,7 @@ class Pump final : public std::enable_shared_from_this<Pump> {
   Serving& serving_;
   schema::api::Sink::Client sink_;
   Place place_;
+  Place held_;
   std::shared_ptr<Generation> generation_;
   bool running_ = false;
   bool telling_ = false;  // the end has been taken, and not yet told

@@ -20,8 +20,9 @@ struct ServerOptions {
   uid_t uid = 0;  // whose processes may use it, besides root's
   int32_t connections_max = 256;
   // Of one connection:
-  int32_t requests_max = 64;  // generations and scores that have not ended
-  int32_t sessions_max = 8;
+  int32_t requests_max = 64;       // generations and scores that have not ended
+  int32_t generations_max = 1024;  // that it has not dropped, ended or not
+  int32_t sessions_max = 8;        // and as many operators
   int32_t watches_max = 8;
   uint32_t unreleased_calls_max = 1024;
   /// Called in the loop about ten times a second, as Core::tick() is; false ends run().

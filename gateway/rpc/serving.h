@@ -89,7 +89,9 @@ struct Serving {
 struct Peer {
   bool may_enter = false;  // the system says that it is one of ours
   int32_t num_requests = 0;
+  int32_t num_generations = 0;
   int32_t num_sessions = 0;
+  int32_t num_operators = 0;
   int32_t num_watches = 0;
 };
 

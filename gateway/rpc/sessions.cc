@@ -98,7 +98,9 @@ class SessionServer final : public api::Session::Server {
     const auto params = context.getParams();
     auto pump = std::make_shared<Pump>(
         serving_, params.getSink(),
-        Place(peer_, &Peer::num_requests, serving_.options.requests_max, "requests under way"));
+        Place(peer_, &Peer::num_requests, serving_.options.requests_max, "requests under way"),
+        Place(peer_, &Peer::num_generations, serving_.options.generations_max,
+              "generations that it has not dropped"));
     using Admitted = Result<std::shared_ptr<Generation>>;
     auto admit = [&core = serving_.core, wake = pump->wake_of(),
                   request = read(params.getRequest())] { return core.generate(request, wake); };

@@ -291,6 +291,24 @@ BOOST_AUTO_TEST_CASE(limits_of_one_connection) {
   BOOST_TEST((too_many.error().code == ErrorCode::disconnected), too_many.error().message);
 }
 
+BOOST_AUTO_TEST_CASE(generations_that_are_never_dropped_have_a_limit) {
+  TestServer server({.uid = ::geteuid(), .generations_max = 3});
+  const auto client = server.connect();
+  std::vector<std::unique_ptr<Generating>> kept;
+  for (size_t i = 0; i < 3; ++i) {
+    auto generating = client->generate(request());
+    BOOST_REQUIRE_MESSAGE(generating.ok(), why(generating));
+    server.engine.token(i, 0, FinishReason::length);
+    Collected().collect(**generating);
+    kept.push_back(std::move(*generating));
+  }
+  const auto refused = client->generate(request());
+  BOOST_REQUIRE(!refused.ok());
+  BOOST_TEST((refused.error().code == ErrorCode::overloaded), refused.error().message);
+  kept.pop_back();
+  BOOST_TEST(wait_for([&] { return client->generate(request()).ok(); }));
+}
+
 BOOST_AUTO_TEST_CASE(strangers_do_not_enter) {
   if (::geteuid() == 0) return;  // root enters everywhere
   TestServer server({.uid = ::geteuid() + 1});
