@@ -36,7 +36,8 @@ struct Model {
     shape.heads = heads;
     shape.kv_heads = kv_heads;
     shape.head_dim = shape.rotary = head_dim;
-    shape.weights = DType::q8_0;
+    // Rows of q8_0 are whole blocks of 32.
+    shape.weights = heads * head_dim % 32 == 0 ? DType::q8_0 : DType::bf16;
     fakes::TinyLlama(shape, 5).write(folder / "tiny.gguf");
   }
 
