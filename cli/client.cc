@@ -62,27 +62,33 @@ std::optional<std::string> conflict(const gateway::DeploymentInfo& service,
   return std::nullopt;
 }
 
-Result<std::unique_ptr<gateway::Service>> open_service(const DeployOptions& options) {
-  if (!options.use_service || options.in_process) return deploy_service(options);
+Result<OpenService> open_named_service(const DeployOptions& options) {
+  const auto own = [&]() -> Result<OpenService> {
+    ASSIGN_OR_RETURN(std::unique_ptr<gateway::Service> service, deploy_service(options));
+    return OpenService{.service = std::move(service), .socket = {}};
+  };
+  if (!options.use_service || options.in_process) return own();
   ASSIGN_OR_RETURN(const gateway::DeploymentInfo asked, asked_for(options));
-  const std::string socket = gateway::service_socket(asked.graph_name).string();
+  std::string socket = gateway::service_socket(asked.graph_name).string();
+  const auto not_used = [&](const std::string& why) {
+    std::fprintf(stderr, "[not using the service '%s': %s]\n", asked.graph_name.c_str(),
+                 why.c_str());
+    return own();
+  };
   Result<std::unique_ptr<gateway::rpc::Client>> client =
       gateway::rpc::Client::connect(socket, kConnectMax);
-  if (!client.ok()) {
-    // Most often there is no service, which is nothing to speak of.
-    if (client.error().code != ErrorCode::not_found)
-      std::fprintf(stderr, "[not using the service '%s': %s]\n", asked.graph_name.c_str(),
-                   client.error().message.c_str());
-    return deploy_service(options);
-  }
-  const auto found = conflict((*client)->deployment(), asked, options.overrides);
-  if (found) {
-    std::fprintf(stderr, "[not using the service '%s': %s]\n", asked.graph_name.c_str(),
-                 found->c_str());
-    return deploy_service(options);
-  }
+  // Most often there is no service, which is nothing to speak of.
+  if (!client.ok())
+    return client.error().code == ErrorCode::not_found ? own() : not_used(client.error().message);
+  if (const auto found = conflict((*client)->deployment(), asked, options.overrides))
+    return not_used(*found);
   std::fprintf(stderr, "[using the service '%s']\n", asked.graph_name.c_str());
-  return std::unique_ptr<gateway::Service>(std::move(*client));
+  return OpenService{.service = std::move(*client), .socket = std::move(socket)};
+}
+
+Result<std::unique_ptr<gateway::Service>> open_service(const DeployOptions& options) {
+  ASSIGN_OR_RETURN(OpenService opened, open_named_service(options));
+  return std::move(opened.service);
 }
 
 }  // namespace chainpump::cli

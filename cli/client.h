@@ -1,5 +1,5 @@
-// Whom `run` and `score` are clients of: a service of the same deployment, if one runs on this
-// machine, else one of their own, in this process. One thread.
+// Whom `run`, `score` and `batch` are clients of: a service of the same deployment, if one runs on
+// this machine, else one of their own, in this process. One thread.
 #pragma once
 
 #include <memory>
@@ -14,6 +14,13 @@ namespace chainpump::cli {
 
 /// Says on standard error if it is another process's, or why a service that runs is not used.
 Result<std::unique_ptr<gateway::Service>> open_service(const DeployOptions& options);
+
+struct OpenService {
+  std::unique_ptr<gateway::Service> service;
+  std::string socket;  // where more connections are to be had; empty: it is in this process
+};
+/// The same, saying where it is.
+Result<OpenService> open_named_service(const DeployOptions& options);
 
 /// What keeps a service from being what the options ask for, or nothing. Pure but for a look at the
 /// model files.

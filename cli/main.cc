@@ -12,6 +12,7 @@
 
 #include "actors/rank.h"
 #include "base/version.h"
+#include "cli/batch.h"
 #include "cli/bench_kernels.h"
 #include "cli/bench_link.h"
 #include "cli/bench_pipeline.h"
@@ -92,6 +93,8 @@ struct Flags {
   RunOptions run;
   DeployFlags score_deploy;
   ScoreOptions score;
+  DeployFlags batch_deploy;
+  BatchOptions batch;
   DeployFlags plan_deploy;
   DeployFlags serve_deploy;
   GatewayOptions serve;
@@ -196,6 +199,12 @@ void add_others(CLI::App& app, Flags& flags) {
   add_deploy_flags(score, flags.score_deploy);
   score.add_option("--full", flags.score.full, "write all log-probabilities to this .npy file");
 
+  CLI::App& batch = *app.add_subcommand("batch", "answer a file of requests, OpenAI's batch lines");
+  add_deploy_flags(batch, flags.batch_deploy);
+  batch.add_option("in", flags.batch.input, "the requests, a file of JSON lines")->required();
+  batch.add_option("out", flags.batch.output, "the answers; a run that was cut short goes on")
+      ->required();
+
   CLI::App& validate = *app.add_subcommand("validate", "check a graph file");
   validate.add_option("graph", flags.validate.graph, "a graph file, or 'demo'")->required();
   CLI::App& plan =
@@ -292,6 +301,10 @@ int run_verb(const CLI::App& app, Flags& flags) {
     flags.score.deploy = deploy_options(flags.score_deploy);
     std::ios::sync_with_stdio(false);  // so that a read error is told from the end
     return run_score(flags.score, std::cin, std::cout);
+  }
+  if (app.got_subcommand("batch")) {
+    flags.batch.deploy = deploy_options(flags.batch_deploy);
+    return run_batch(flags.batch);
   }
   if (app.got_subcommand("validate")) return run_validate(flags.validate);
   if (app.got_subcommand("plan")) return plan_verb(flags);

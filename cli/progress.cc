@@ -58,7 +58,7 @@ struct LoadLine {
 }  // namespace
 
 std::function<void(StageIndex, int64_t, int64_t)> load_progress(const graph::Plan& plan) {
-  if (::isatty(STDERR_FILENO) == 0) return {};
+  if (!progress_is_rewritten()) return {};
   const auto line = std::make_shared<LoadLine>();
   line->done.resize(plan.stages.size());
   line->line.what = fmt::format("loading {} stages", plan.stages.size());
@@ -69,10 +69,20 @@ std::function<void(StageIndex, int64_t, int64_t)> load_progress(const graph::Pla
 }
 
 std::function<void(int64_t, int64_t)> byte_progress(std::string what) {
-  if (::isatty(STDERR_FILENO) == 0) return {};
+  if (!progress_is_rewritten()) return {};
   const auto line = std::make_shared<ByteLine>();
   line->what = std::move(what);
   return [line](int64_t bytes_done, int64_t bytes_total) { line->update(bytes_done, bytes_total); };
+}
+
+bool progress_is_rewritten() {
+  static const bool is_terminal = ::isatty(STDERR_FILENO) != 0;
+  return is_terminal;
+}
+
+void show_progress(const std::string& line) {
+  line_shown = progress_is_rewritten();
+  std::fprintf(stderr, line_shown ? "\r\033[K%s" : "%s\n", line.c_str());
 }
 
 void end_progress() {

@@ -1,5 +1,5 @@
 // Progress of long work on standard error, one line that is rewritten; nothing where standard error
-// is no terminal. Any thread.
+// is no terminal, where nothing else is said. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,10 @@ std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> l
 
 /// The same for one piece of work, `what`: "quantizing".
 std::function<void(int64_t bytes_done, int64_t bytes_total)> byte_progress(std::string what);
+
+/// One that counts other things: rewrites the line, on a terminal; elsewhere adds one.
+void show_progress(const std::string& line);
+bool progress_is_rewritten();
 
 /// Clears the line, if there is one.
 void end_progress();
