@@ -176,7 +176,7 @@ void Client::Impl::main(UniqueFd socket, std::promise<Status>& ready) {
     stop = kj::mv(paf.fulfiller);
     inbox->run()
         .exclusiveJoin(kj::mv(paf.promise))
-        .exclusiveJoin(network.onDisconnect().then([] {
+        .exclusiveJoin(stream.ended(network).then([] {
           return kj::evalLast([] {});  // after all that the end of the connection has set off
         }))
         .wait(io.waitScope);

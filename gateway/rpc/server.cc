@@ -56,7 +56,7 @@ class Connection {
     // Calls whose answers are not there yet: they wait here, and are read no further.
     rpc_.setFlowLimit(2 * kMessageBytesMax / sizeof(capnp::word));
   }
-  kj::Promise<void> ended() { return network_.onDisconnect(); }
+  kj::Promise<void> ended() { return stream_.ended(network_); }
 
  private:
   std::shared_ptr<Peer> peer_;

@@ -75,16 +75,23 @@ kj::Promise<void> CheckedMessageStream::read_body(Incoming& incoming) {
 }
 
 kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::tryReadMessage(
-    kj::ArrayPtr<kj::AutoCloseFd> fd_space, capnp::ReaderOptions options,
-    kj::ArrayPtr<capnp::word> scratch) {
+    kj::ArrayPtr<kj::AutoCloseFd>, capnp::ReaderOptions options, kj::ArrayPtr<capnp::word>) {
+  asked_ = true;
+  return kj::evalNow([&] { return read_message(options); }).attach(kj::defer([this] {
+    asked_ = false;
+    ++num_done_;
+    if (read_done_.get() != nullptr) read_done_->fulfill();
+  }));
+}
+
+kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> CheckedMessageStream::read_message(
+    capnp::ReaderOptions options) {
   if (queued_bytes_ && queued_bytes_() > limits_.queued_bytes_max) {
     auto paf = kj::newPromiseAndFulfiller<void>();
     write_done_ = kj::mv(paf.fulfiller);
-    return paf.promise.then([this, fd_space, options, scratch] {
+    return paf.promise.then([this, options] {
       // Last, so that the library has counted the write's end.
-      return kj::evalLast([this, fd_space, options, scratch] {
-        return tryReadMessage(fd_space, options, scratch);
-      });
+      return kj::evalLast([this, options] { return read_message(options); });
     });
   }
   auto owned = kj::heap<Incoming>();
@@ -145,6 +152,7 @@ kj::Promise<void> CheckedMessageStream::counted(kj::Promise<void> write) {
   auto watched =
       write.catch_([this](kj::Exception&& e) -> kj::Promise<void> { return noted(kj::mv(e)); });
   return watched.attach(kj::defer([this] {
+    ++num_done_;
     if (--num_writes_ == 0 && idle_.get() != nullptr) idle_->fulfill();
     if (write_done_.get() != nullptr) write_done_->fulfill();
   }));
@@ -158,6 +166,25 @@ kj::Promise<void> CheckedMessageStream::flushed() {
     idle_ = kj::mv(paf.fulfiller);
     return paf.promise.then([this] { return flushed(); });
   });
+}
+
+kj::Promise<void> CheckedMessageStream::ended(capnp::TwoPartyVatNetwork& network) {
+  return network.onDisconnect().exclusiveJoin(stuck());
+}
+
+// The library asks again as soon as it has seen to a message, unless more calls are under way than
+// its flow limit allows: then there need be no write.
+kj::Promise<void> CheckedMessageStream::stuck() {
+  if (asked_) {
+    auto paf = kj::newPromiseAndFulfiller<void>();
+    read_done_ = kj::mv(paf.fulfiller);
+    return paf.promise.then([this] { return stuck(); });
+  }
+  return timer_.afterDelay(kLastWriteDeadline)
+      .then([this, done_before = num_done_]() -> kj::Promise<void> {
+        if (!asked_ && num_writes_ > 0 && num_done_ == done_before) return kj::READY_NOW;
+        return stuck();
+      });
 }
 
 kj::Promise<void> CheckedMessageStream::writeMessage(

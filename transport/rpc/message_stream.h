@@ -17,6 +17,8 @@ inline constexpr uint32_t kSegmentsMax = 512;
 inline constexpr uint64_t kMessageWordsMax = (64u << 20) / sizeof(capnp::word);
 /// A message that has begun must be complete after this.
 inline constexpr kj::Duration kMessageDeadline = 10 * kj::SECONDS;
+/// For what the library still has to write when it reads no more.
+inline constexpr kj::Duration kLastWriteDeadline = 1 * kj::SECONDS;
 
 struct MessageLimits {
   uint32_t segments_max = kSegmentsMax;
@@ -56,9 +58,16 @@ class CheckedMessageStream final : public capnp::MessageStream {
   bool ended_by_peer() const { return ended_by_peer_; }
   /// Resolves when all that has been written so far is on its way. One waiter at a time.
   kj::Promise<void> flushed();
+  /// Resolves when the conversation is over. The library says so only after its last write, which a
+  /// peer that does not read holds up for ever: so it is over, too, when for a second the library
+  /// has asked for no message and no write has ended. `network`, on this stream, may be destroyed
+  /// then, in the middle of a write. One waiter at a time.
+  kj::Promise<void> ended(capnp::TwoPartyVatNetwork& network);
 
  private:
   struct Incoming;
+  kj::Promise<kj::Maybe<capnp::MessageReaderAndFds>> read_message(capnp::ReaderOptions options);
+  kj::Promise<void> stuck();
   kj::Promise<void> counted(kj::Promise<void> write);
   kj::Exception noted(kj::Exception&& exception);
   kj::Exception refuse(std::string why);
@@ -77,7 +86,10 @@ class CheckedMessageStream final : public capnp::MessageStream {
   kj::Own<kj::PromiseFulfiller<void>> write_done_;  // whom the next write's end is told
   std::string refusal_;
   bool ended_by_peer_ = false;
+  bool asked_ = false;                             // the library waits for a message
+  kj::Own<kj::PromiseFulfiller<void>> read_done_;  // whom the next read's end is told
   int num_writes_ = 0;
+  uint64_t num_done_ = 0;                     // reads and writes that have ended
   kj::Own<kj::PromiseFulfiller<void>> idle_;  // whom the last write's end is told
 };
 
