@@ -7,20 +7,12 @@
 #include <memory>
 #include <vector>
 
+#include "actors/lane_clients.h"
 #include "base/result.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/rank_server.h"
 
 namespace chainpump::actors {
-
-namespace rpc = transport::rpc;
-
-/// Where a sequence's results go. Called in the stage's thread; must not block. An error
-/// (overloaded, disconnected) ends the request.
-struct ResultSink {
-  std::function<Status(std::vector<rpc::TokenResult>)> tokens;
-  std::function<Status(std::vector<rpc::ScoreResult>)> scores;
-};
 
 struct LoadCommand {
   rpc::LoadParams params;
@@ -31,13 +23,22 @@ struct ConnectCommand {
   rpc::ConnectParams params;
   rpc::Reply<Ok> reply;
 };
-struct SubmitCommand {
-  rpc::GenerateRequest request;
+struct AttachCommand {
+  uint64_t client = 0;  // never used again
   ResultSink sink;
   rpc::Reply<Ok> reply;
 };
+struct DetachCommand {
+  uint64_t client = 0;
+};
+struct SubmitCommand {
+  uint64_t client = 0;
+  std::vector<rpc::GenerateRequest> requests;
+  rpc::Reply<Ok> reply;
+};
 struct CancelCommand {
-  uint64_t request_id = 0;
+  uint64_t client = 0;
+  std::vector<uint64_t> request_ids;
   rpc::Reply<Ok> reply;
 };
 struct StatsCommand {

@@ -190,8 +190,7 @@ graph::SamplingParams from_wire(const rpc::SamplingParams& p) {
 }
 
 rpc::TokenResult to_wire(const graph::TokenResult& r) {
-  return {.sequence_id = r.id.value,
-          .position = r.position,
+  return {.position = r.position,
           .token = r.token,
           .logprob = r.logprob,
           .top_logprobs = r.top_logprobs,
@@ -200,8 +199,7 @@ rpc::TokenResult to_wire(const graph::TokenResult& r) {
 }
 
 graph::TokenResult from_wire(const rpc::TokenResult& r) {
-  return {.id = SequenceId(r.sequence_id),
-          .position = r.position,
+  return {.position = r.position,
           .token = r.token,
           .logprob = r.logprob,
           .top_logprobs = r.top_logprobs,
@@ -210,15 +208,11 @@ graph::TokenResult from_wire(const rpc::TokenResult& r) {
 }
 
 rpc::ScoreResult to_wire(const graph::ScoreResult& r) {
-  return {
-      .sequence_id = r.id.value, .position = r.position, .logprob = r.logprob, .argmax = r.argmax};
+  return {.position = r.position, .logprob = r.logprob, .argmax = r.argmax};
 }
 
 graph::ScoreResult from_wire(const rpc::ScoreResult& r) {
-  return {.id = SequenceId(r.sequence_id),
-          .position = r.position,
-          .logprob = r.logprob,
-          .argmax = r.argmax};
+  return {.position = r.position, .logprob = r.logprob, .argmax = r.argmax};
 }
 
 }  // namespace chainpump::actors

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <optional>
 
 #include "actors/actor_system.h"
 #include "actors/os/affinity.h"
@@ -27,20 +28,20 @@ class Handler final : public rpc::RankHandler {
   void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {
     stage_.tell(ConnectCommand{std::move(params), std::move(reply)});
   }
-  void on_submit(rpc::GenerateRequest request, rpc::ResultSinkHandle sink,
+  void on_attach(uint64_t client, rpc::ResultSinkHandle sink, rpc::Reply<Ok> reply) override {
+    stage_.tell(AttachCommand{
+        client, [sink](rpc::LaneResults results) mutable { return sink.push(std::move(results)); },
+        std::move(reply)});
+  }
+  void on_submit(uint64_t client, std::vector<rpc::GenerateRequest> requests,
                  rpc::Reply<Ok> reply) override {
-    ResultSink push;
-    push.tokens = [sink](std::vector<rpc::TokenResult> r) mutable {
-      return sink.push(std::move(r));
-    };
-    push.scores = [sink](std::vector<rpc::ScoreResult> r) mutable {
-      return sink.push(std::move(r));
-    };
-    stage_.tell(SubmitCommand{std::move(request), std::move(push), std::move(reply)});
+    stage_.tell(SubmitCommand{client, std::move(requests), std::move(reply)});
   }
-  void on_cancel(uint64_t request_id, rpc::Reply<Ok> reply) override {
-    stage_.tell(CancelCommand{request_id, std::move(reply)});
+  void on_cancel(uint64_t client, std::vector<uint64_t> request_ids,
+                 rpc::Reply<Ok> reply) override {
+    stage_.tell(CancelCommand{client, std::move(request_ids), std::move(reply)});
   }
+  void on_detach(uint64_t client) override { stage_.tell(DetachCommand{client}); }
   void on_stats(rpc::Reply<rpc::RankStats> reply) override {
     stage_.tell(StatsCommand{std::move(reply)});
   }
@@ -56,6 +57,14 @@ class Handler final : public rpc::RankHandler {
   StageHandle stage_;
 };
 
+/// A socket's option, or nothing if that is no socket.
+std::optional<int> socket_option(int socket, int option) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  if (::getsockopt(socket, SOL_SOCKET, option, &value, &size) != 0) return std::nullopt;
+  return value;
+}
+
 [[noreturn]] void leave_without_room(const Error& error) {
   std::fprintf(stderr, "chainpump rank: %s\n", error.message.c_str());
   std::fflush(stderr);
@@ -65,19 +74,20 @@ class Handler final : public rpc::RankHandler {
 }  // namespace
 
 int run_rank(UniqueFd control) {
-  int type = 0;
-  socklen_t size = sizeof type;
-  if (::getsockopt(control.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
+  if (!socket_option(control.get(), SO_TYPE)) {
     std::fprintf(stderr, "chainpump: rank: no control connection; a run starts its ranks itself\n");
     ::_exit(2);
   }
+  // Given by an agent, whose descriptor it is else: none but what is given is open at the start.
+  UniqueFd listener;
+  if (socket_option(kListenFd, SO_ACCEPTCONN).value_or(0) == 1) listener.reset(kListenFd);
   Result<ActorSystem> actors = ActorSystem::create();
   if (!actors.ok()) leave_without_room(actors.error());
   Result<StageHandle> stage =
       spawn_stage(actors->system(), std::make_shared<LoopbackHub>(), steady_clock());
   if (!stage.ok()) leave_without_room(stage.error());
   Handler handler(*std::move(stage));
-  const Status served = serve_rank(std::move(control), handler);
+  const Status served = serve_rank(std::move(control), std::move(listener), handler);
   if (!served.ok())
     std::fprintf(stderr, "chainpump rank: control: %s\n", served.error().message.c_str());
   // Its stage may still compute for somebody who is gone; nothing here is worth an orderly end.

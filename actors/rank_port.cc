@@ -21,12 +21,17 @@ class RpcPort final : public RankPort {
   void connect(rpc::ConnectParams params, Duration deadline, rpc::Callback<Ok> callback) override {
     client_.connect(std::move(params), deadline, std::move(callback));
   }
-  void submit(rpc::GenerateRequest request, Duration deadline, rpc::ResultCallbacks results,
+  void attach(std::function<void(rpc::LaneResults)> on_results, Duration deadline,
               rpc::Callback<Ok> callback) override {
-    client_.submit(std::move(request), deadline, std::move(results), std::move(callback));
+    client_.attach(std::move(on_results), deadline, std::move(callback));
   }
-  void cancel(uint64_t request_id, Duration deadline, rpc::Callback<Ok> callback) override {
-    client_.cancel(request_id, deadline, std::move(callback));
+  void submit(std::vector<rpc::GenerateRequest> requests, Duration deadline,
+              rpc::Callback<Ok> callback) override {
+    client_.submit(std::move(requests), deadline, std::move(callback));
+  }
+  void cancel(std::vector<uint64_t> request_ids, Duration deadline,
+              rpc::Callback<Ok> callback) override {
+    client_.cancel(std::move(request_ids), deadline, std::move(callback));
   }
   void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) override {
     client_.stats(deadline, std::move(callback));
@@ -61,24 +66,26 @@ class LocalPort final : public RankPort {
     stage_.tell(
         ConnectCommand{.params = std::move(params), .reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void submit(rpc::GenerateRequest request, Duration, rpc::ResultCallbacks results,
+  void attach(std::function<void(rpc::LaneResults)> on_results, Duration,
               rpc::Callback<Ok> callback) override {
-    ResultSink sink;
-    sink.tokens = [take = std::move(results.on_tokens)](std::vector<rpc::TokenResult> tokens) {
-      take(std::move(tokens));
-      return ok_status();
-    };
-    sink.scores = [take = std::move(results.on_scores)](std::vector<rpc::ScoreResult> scores) {
-      take(std::move(scores));
-      return ok_status();
-    };
-    stage_.tell(SubmitCommand{.request = std::move(request),
-                              .sink = std::move(sink),
+    stage_.tell(AttachCommand{.client = kClient,
+                              .sink =
+                                  [on_results = std::move(on_results)](rpc::LaneResults results) {
+                                    on_results(std::move(results));
+                                    return ok_status();
+                                  },
                               .reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void cancel(uint64_t request_id, Duration, rpc::Callback<Ok> callback) override {
-    stage_.tell(
-        CancelCommand{.request_id = request_id, .reply = rpc::Reply<Ok>(std::move(callback))});
+  void submit(std::vector<rpc::GenerateRequest> requests, Duration,
+              rpc::Callback<Ok> callback) override {
+    stage_.tell(SubmitCommand{.client = kClient,
+                              .requests = std::move(requests),
+                              .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void cancel(std::vector<uint64_t> request_ids, Duration, rpc::Callback<Ok> callback) override {
+    stage_.tell(CancelCommand{.client = kClient,
+                              .request_ids = std::move(request_ids),
+                              .reply = rpc::Reply<Ok>(std::move(callback))});
   }
   void stats(Duration, rpc::Callback<rpc::RankStats> callback) override {
     stage_.tell(StatsCommand{.reply = rpc::Reply<rpc::RankStats>(std::move(callback))});
@@ -94,6 +101,7 @@ class LocalPort final : public RankPort {
   }
 
  private:
+  static constexpr uint64_t kClient = 1;  // a stage in this process has no other
   StageHandle stage_;
 };
 

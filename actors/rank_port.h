@@ -19,9 +19,12 @@ class RankPort {
                     rpc::Callback<rpc::LoadReport> callback) = 0;
   virtual void connect(rpc::ConnectParams params, Duration deadline,
                        rpc::Callback<Ok> callback) = 0;
-  virtual void submit(rpc::GenerateRequest request, Duration deadline, rpc::ResultCallbacks results,
+  virtual void attach(std::function<void(rpc::LaneResults)> on_results, Duration deadline,
                       rpc::Callback<Ok> callback) = 0;
-  virtual void cancel(uint64_t request_id, Duration deadline, rpc::Callback<Ok> callback) = 0;
+  virtual void submit(std::vector<rpc::GenerateRequest> requests, Duration deadline,
+                      rpc::Callback<Ok> callback) = 0;
+  virtual void cancel(std::vector<uint64_t> request_ids, Duration deadline,
+                      rpc::Callback<Ok> callback) = 0;
   virtual void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) = 0;
   virtual void trace(uint64_t since, Duration deadline, rpc::Callback<StepEvents> callback) = 0;
   virtual void shutdown(Duration deadline, rpc::Callback<Ok> callback) = 0;

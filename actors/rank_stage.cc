@@ -14,6 +14,7 @@ namespace {
 
 constexpr Duration kTickWaitMax = std::chrono::seconds(1);
 constexpr Duration kOpeningPoll = std::chrono::milliseconds(1);
+constexpr Duration kTimeoutMax = std::chrono::hours(24 * 365);  // no sum overflows
 constexpr Duration kLeaveMax = std::chrono::seconds(1);
 // Longer than a frame takes to come and go over TCP on one machine, shorter than a scheduler slice.
 constexpr Duration kSpinMax = std::chrono::microseconds(50);
@@ -177,68 +178,98 @@ void RankStage::start_running() {
   opened_(Ok{});
 }
 
-void RankStage::submit(SubmitCommand command) {
-  if (state_ == State::broken) return command.reply(broken_by_);
-  if (state_ == State::leaving) return command.reply(leaving());
-  if (state_ != State::running) return command.reply(out_of_order("submit"));
+std::optional<Error> RankStage::why_not_running(const char* call) const {
+  if (state_ == State::broken) return broken_by_;
+  if (state_ == State::leaving) return leaving();
+  if (state_ != State::running) return out_of_order(call);
   if (!is_first())
-    return command.reply(make_error(ErrorCode::invalid_argument,
-                                    "only the first stage takes requests, this is stage {}",
-                                    stage_));
-  const RequestId id(command.request.request_id);
-  graph::Request request;
-  request.id = id;
-  request.first_choice = command.request.sequence_index;
-  request.sampling = from_wire(command.request.sampling);
-  request.score = {.first_position = command.request.score.first_position,
-                   .full_path = std::move(command.request.score.full_path)};
-  request.prompt = std::move(command.request.prompt);
-  const Status taken = loop_->sequencer().submit(std::move(request), clock_.now());
-  if (!taken.ok()) return command.reply(taken.error());
-  requests_[id] = {.sink = std::move(command.sink), .reply = std::move(command.reply)};
+    return make_error(ErrorCode::invalid_argument,
+                      "only the first stage takes requests, this is stage {}", stage_);
+  return std::nullopt;
 }
 
-void RankStage::cancel(CancelCommand command) {
-  const RequestId id(command.request_id);
-  if (requests_.contains(id)) {
-    loop_->sequencer().cancel(id);
-    end_request(id, make_error(ErrorCode::cancelled, "the request was cancelled"));
-  }
+void RankStage::attach(AttachCommand command) {
+  if (std::optional<Error> why = why_not_running("attach")) return command.reply(std::move(*why));
+  clients_.attach(command.client, std::move(command.sink));
   command.reply(Ok{});
 }
 
-void RankStage::deliver(const graph::Deliveries& deliveries) {
-  std::vector<std::pair<RequestId, Error>> refused;
-  const auto push = [&](RequestId id, auto& sink, const auto& result) {
-    const Status taken = sink({to_wire(result)});
-    if (!taken.ok()) refused.emplace_back(id, taken.error());
-  };
-  for (const auto& [choice, token] : deliveries.tokens)
-    if (const auto it = requests_.find(choice.request); it != requests_.end())
-      push(choice.request, it->second.sink.tokens, token);
-  for (const auto& [choice, score] : deliveries.scores)
-    if (const auto it = requests_.find(choice.request); it != requests_.end())
-      push(choice.request, it->second.sink.scores, score);
-  for (auto& [id, error] : refused) {
-    loop_->sequencer().cancel(id);
-    end_request(id, std::move(error));
-  }
-  for (const auto& [choice, how] : deliveries.ended)
-    end_request(choice.request, how.ok() ? Result<Ok>(Ok{}) : named(how.error(), plan_.model_path));
+void RankStage::detach(const DetachCommand& command) {
+  for (const RequestId id : clients_.detach(command.client))
+    if (loop_) loop_->sequencer().cancel(id);
 }
 
-void RankStage::end_request(RequestId id, Result<Ok> how) {
-  const auto found = requests_.find(id);
-  if (found == requests_.end()) return;
-  found->second.reply(std::move(how));
-  requests_.erase(found);
+void RankStage::submit(SubmitCommand command) {
+  if (std::optional<Error> why = why_not_running("submit")) return command.reply(std::move(*why));
+  if (!clients_.has(command.client))
+    return command.reply(make_error(ErrorCode::invalid_argument, "not attached to the lane"));
+  for (rpc::GenerateRequest& request : command.requests) {
+    const uint64_t request_id = request.request_id;
+    const uint32_t sequence_index = request.sequence_index;
+    const RequestId id(++last_request_);
+    Status taken = clients_.check(command.client, request_id);
+    if (taken.ok()) taken = submit_one(id, std::move(request));
+    if (taken.ok())
+      clients_.add(id, command.client, request_id, sequence_index);
+    else
+      clients_.refuse(command.client, request_id, sequence_index, taken.error());
+  }
+  flush_results();
+  command.reply(Ok{});
+}
+
+Status RankStage::submit_one(RequestId id, rpc::GenerateRequest wire) {
+  const TimePoint now = clock_.now();
+  graph::Request request;
+  request.id = id;
+  request.first_choice = wire.sequence_index;
+  request.sampling = from_wire(wire.sampling);
+  request.score = {.first_position = wire.score.first_position,
+                   .full_path = std::move(wire.score.full_path)};
+  request.prompt = std::move(wire.prompt);
+  if (wire.timeout_ns > 0)
+    request.deadline = now + std::min(Duration(wire.timeout_ns), Duration(kTimeoutMax));
+  return loop_->sequencer().submit(std::move(request), now);
+}
+
+void RankStage::cancel(CancelCommand command) {
+  end_all(clients_.find(command.client, command.request_ids),
+          make_error(ErrorCode::cancelled, "the request was cancelled"));
+  flush_results();
+  command.reply(Ok{});
+}
+
+void RankStage::end_all(const std::vector<RequestId>& ids, const Status& how) {
+  for (const RequestId id : ids) {
+    loop_->sequencer().cancel(id);
+    clients_.end(id, how);
+  }
+}
+
+void RankStage::flush_results() {
+  const std::vector<RequestId> refused = clients_.flush();
+  if (refused.empty()) return;
+  end_all(refused, make_error(ErrorCode::overloaded, "the client does not take its results"));
+  (void)clients_.flush();  // the ends: these fit, or the client is gone
+}
+
+void RankStage::deliver(const graph::Deliveries& deliveries) {
+  for (const auto& [choice, token] : deliveries.tokens)
+    clients_.token(choice.request, to_wire(token));
+  for (const auto& [choice, score] : deliveries.scores)
+    clients_.score(choice.request, to_wire(score));
+  for (const auto& [choice, how] : deliveries.ended)
+    clients_.end(choice.request, how.ok() ? ok_status() : named(how.error(), plan_.model_path));
+  flush_results();
 }
 
 void RankStage::break_down(const Error& error) {
   broken_by_ = error;
   state_ = State::broken;
-  while (!requests_.empty()) end_request(requests_.begin()->first, broken_by_);
+  // First who judges, so that clients need not wait for the judgement.
   answer_watchers(broken_by_);
+  for (const RequestId id : clients_.all()) clients_.end(id, broken_by_);
+  (void)clients_.flush();
 }
 
 void RankStage::watch(WatchCommand command) {
@@ -286,10 +317,8 @@ rpc::RankStats RankStage::report() const {
 }
 
 void RankStage::shutdown(ShutdownCommand command) {
-  while (!requests_.empty()) {
-    loop_->sequencer().cancel(requests_.begin()->first);
-    end_request(requests_.begin()->first, leaving());
-  }
+  end_all(clients_.all(), leaving());
+  (void)clients_.flush();
   if (!opened_.answered()) opened_(leaving());
   answer_watchers(leaving());
   if (state_ == State::leaving) return command.reply(out_of_order("shutdown"));

@@ -41,6 +41,8 @@ class RankStage {
 
   void load(LoadCommand command);
   void connect(ConnectCommand command);
+  void attach(AttachCommand command);
+  void detach(const DetachCommand& command);
   void submit(SubmitCommand command);
   void cancel(CancelCommand command);
   void stats(StatsCommand command);
@@ -57,18 +59,16 @@ class RankStage {
 
  private:
   enum class State : uint8_t { empty, loaded, opening, running, broken, leaving, gone };
-  struct Request {
-    ResultSink sink;
-    rpc::Reply<Ok> reply;
-  };
-
   Result<rpc::LoadReport> load_stage(const rpc::LoadParams& params,
                                      const rpc::ProgressReport& progress);
   Status open_links(const rpc::ConnectParams& params);
   void check_opened();
   void start_running();
+  std::optional<Error> why_not_running(const char* call) const;
+  Status submit_one(RequestId id, rpc::GenerateRequest request);
   void deliver(const graph::Deliveries& deliveries);
-  void end_request(RequestId id, Result<Ok> how);
+  void end_all(const std::vector<RequestId>& ids, const Status& how);
+  void flush_results();
   void break_down(const Error& error);
   void answer_watchers(const Error& why);
   rpc::RankStats report() const;
@@ -88,7 +88,8 @@ class RankStage {
   std::unique_ptr<transport::SendLink> output_;    // while opening
   rpc::Reply<Ok> opened_;
   std::unique_ptr<StageLoop> loop_;
-  std::map<RequestId, Request> requests_;
+  LaneClients clients_;
+  uint64_t last_request_ = 0;
   Error broken_by_;
   std::vector<rpc::Reply<Ok>> watchers_;
   TimePoint leave_deadline_;

@@ -87,6 +87,12 @@ class Runtime {
  public:
   /// Starts bringing the plan up and returns at once; wait_ready() says how it went.
   static Result<std::unique_ptr<Runtime>> start(const graph::Plan& plan, RuntimeOptions options);
+  /// Uses the deployment of the service in `folder` (actors/service.h) instead of one of its own:
+  /// its stop() leaves that as it is. not_found: there is none, or it has ended.
+  using ProgressCallback =
+      std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)>;
+  static Result<std::unique_ptr<Runtime>> attach(const std::string& folder,
+                                                 ProgressCallback on_progress);
   /// stop(), if that has not been done. Not in a callback.
   ~Runtime();
   Runtime(const Runtime&) = delete;

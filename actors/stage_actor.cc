@@ -24,6 +24,8 @@ StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_p
   return {
       [=](std::shared_ptr<LoadCommand>& c) { stage->load(std::move(*c)), settle(); },
       [=](std::shared_ptr<ConnectCommand>& c) { stage->connect(std::move(*c)), settle(); },
+      [=](std::shared_ptr<AttachCommand>& c) { stage->attach(std::move(*c)), settle(); },
+      [=](std::shared_ptr<DetachCommand>& c) { stage->detach(*c), settle(); },
       [=](std::shared_ptr<SubmitCommand>& c) { stage->submit(std::move(*c)), settle(); },
       [=](std::shared_ptr<CancelCommand>& c) { stage->cancel(std::move(*c)), settle(); },
       [=](std::shared_ptr<StatsCommand>& c) { stage->stats(std::move(*c)), settle(); },

@@ -22,6 +22,7 @@ using TickAtom = caf::atom_constant<caf::atom("tick")>;
 
 using StageActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<LoadCommand>>, caf::reacts_to<std::shared_ptr<ConnectCommand>>,
+    caf::reacts_to<std::shared_ptr<AttachCommand>>, caf::reacts_to<std::shared_ptr<DetachCommand>>,
     caf::reacts_to<std::shared_ptr<SubmitCommand>>, caf::reacts_to<std::shared_ptr<CancelCommand>>,
     caf::reacts_to<std::shared_ptr<StatsCommand>>, caf::reacts_to<std::shared_ptr<ShutdownCommand>>,
     caf::reacts_to<std::shared_ptr<WatchCommand>>, caf::reacts_to<TickAtom>>;
@@ -62,6 +63,8 @@ Result<StageHandle> spawn_stage(caf::actor_system& system, std::shared_ptr<Loopb
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::LoadCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ConnectCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::AttachCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::DetachCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::SubmitCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CancelCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::StatsCommand>)

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "actors/rank.h"
+#include "actors/service_process.h"
 #include "base/version.h"
 #include "cli/batch.h"
 #include "cli/bench_kernels.h"
@@ -109,6 +110,8 @@ struct Flags {
   BenchPipelineOptions bench_pipeline;
   std::string explain_key;
   std::string rank_label;
+  std::string service_folder;  // of agent and coordinator
+  std::string service_plan;
   std::string output = "table";
 };
 
@@ -237,6 +240,10 @@ void add_others(CLI::App& app, Flags& flags) {
 
   // A rank's program; started by the node agent only.
   app.add_subcommand("rank", "")->group("")->add_option("label", flags.rank_label);
+  // The programs of a service's processes; started by its supervisor only.
+  for (const char* name : {"agent", "coordinator"})
+    app.add_subcommand(name, "")->group("")->add_option("--dir", flags.service_folder)->required();
+  app.get_subcommand("coordinator")->add_option("--plan", flags.service_plan)->required();
 }
 
 /// Whoever started us may have closed standard descriptors: none may become a socket or a file of
@@ -293,6 +300,9 @@ int run_verb(const CLI::App& app, Flags& flags) {
     flags.status.output = flags.output;
     return run_status(flags.status);
   }
+  if (app.got_subcommand("agent")) return actors::run_agent(flags.service_folder);
+  if (app.got_subcommand("coordinator"))
+    return actors::run_coordinator(flags.service_folder, flags.service_plan);
   if (app.got_subcommand("run")) {
     flags.run.deploy = deploy_options(flags.run_deploy);
     return run_run(std::move(flags.run));

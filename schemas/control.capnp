@@ -1,27 +1,31 @@
 @0x8d534d46dd9201a4;
-# The control protocol between a coordinator (or `chainpump run`) and one rank, spoken as Cap'n
-# Proto RPC over one connection: under `run` a socketpair that the rank inherits. The rank serves
-# `Rank` as bootstrap. No tensor is ever inside an RPC: activations travel over links
-# (transport/frame.h); what is here are ids, text, token ids and counters.
+# The control protocol between the processes of a deployment, spoken as Cap'n Proto RPC over stream
+# sockets. No tensor is ever inside an RPC: activations travel over links (transport/frame.h); what
+# is here are ids, text, token ids and counters.
 #
-# Order of calls: hello, load, connect, then (on the sequencer's rank, the first stage) any number
-# of submits at once, cancel and stats at any time, and shutdown last. A call out of order is
-# refused with invalid_argument. The rank ends when the connection does.
+# A rank serves `Rank` as bootstrap on a socketpair that it inherits from whoever started it, and
+# ends when that connection does. Under a service it also listens on a Unix socket, where the
+# coordinator and the gateways connect; the end of such a connection is no more than that.
+# Order of calls on a rank: load, connect, then (on the sequencer's rank, the first stage) any number
+# of `attach`, each on a connection of its own; stats at any time, and shutdown last. A call out of
+# order is refused with invalid_argument. `hello` is the first of every connection.
 #
 # Errors. A failed call carries a Cap'n Proto exception whose reason reads `[code] message`, where
 # code is one of `ErrorCode`'s names below in snake case and message is text for a person, in one
 # or more lines. An exception without that form is a failure of the connection or of the library.
 #
 # Limits, checked before the library sees a byte: 64 MiB and 512 segments a message. Whoever
-# exceeds them is disconnected.
+# exceeds them is disconnected. A rank's, agent's or coordinator's socket takes 64 connections at
+# once; one too many, or one of another user (as the system attests), is closed. A connection has
+# 1,024 calls at most that wait for their answer: overloaded.
 #
-# Deadlines. The caller decides how long a call may take and drops it afterwards. A dropped
-# `submit` is a cancelled request.
+# Deadlines. The caller decides how long a call may take and drops it afterwards. A request carries
+# its own.
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 1;
+const protocolVersion :UInt32 = 2;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -54,27 +58,23 @@ interface Rank {
   connect @2 (links :List(LinkTarget), accept :List(LinkAccept)) -> ();
   # Opens this rank's outgoing links and waits for its incoming ones; returns when all are open.
 
-  submit @3 (request :GenerateRequest, sink :ResultSink) -> ();
-  # Only on the rank of the lane's first stage. Runs one sequence to its end; its results go to
-  # `sink` meanwhile. Returns after the last result has been taken by the sink and
-  # its `done` has returned. cancelled, overloaded, invalid_argument.
+  attach @3 (sink :LaneSink) -> (lane :Lane);
+  # Only on the rank of the lane's first stage, once it is connected, and once on a connection. What
+  # is submitted to `lane` belongs to this connection: when it ends, or `lane` is dropped, the
+  # requests that have not ended are cancelled.
 
-  cancel @4 (requestId :UInt64) -> ();
-  # Ends every sequence of the request; their submits fail with cancelled, unless they had ended.
-  # An unknown request is no error: it may just have ended.
-
-  stats @5 () -> (stats :RankStats);
+  stats @4 () -> (stats :RankStats);
   # Counters since load. Any time after load.
 
-  shutdown @6 () -> ();
+  shutdown @5 () -> ();
   # Cancels what runs, closes links cleanly, then returns; the rank exits after the reply is sent.
 
-  watch @7 () -> ();
+  watch @6 () -> ();
   # Never returns normally: fails with the reason once the rank can no longer serve, at once if that
   # is so already, and with cancelled when it shuts down. disconnected: a link broke, and the
   # neighbour's death may be the cause. Any time after load.
 
-  trace @8 (since :UInt64) -> (events :StepEvents);
+  trace @7 (since :UInt64) -> (events :StepEvents);
   # What the stage did step by step, from event number `since` (0: the oldest that is there), at
   # most 4,096 events; ask again from `next`. Any time after hello; does not disturb the stage.
 }
@@ -84,12 +84,89 @@ interface ProgressSink {
   # Monotonic. Values may be skipped: only the latest matters.
 }
 
-interface ResultSink {
-  # Served by the caller of `submit`; dies with that call. Results come in the order they were
-  # made, several per call when the connection is busy.
-  tokens @0 (results :List(TokenResult)) -> stream;
-  scores @1 (results :List(ScoreResult)) -> stream;
-  done @2 () -> ();  # nothing follows; returning from it says that everything has been taken
+interface Lane {
+  # A lane as one client uses it.
+  submit @0 (requests :List(GenerateRequest)) -> ();
+  # Returns when the sequencer has taken them in; each ends with a `RequestEnd`, also one that it
+  # refuses (invalid_argument, overloaded). Fails for all of them at once, without ends, when the
+  # rank cannot serve any more, with the reason.
+
+  cancel @1 (requestIds :List(UInt64)) -> ();
+  # Ends each of these requests with cancelled, unless it has ended. An unknown one is no error: it
+  # may just have ended.
+}
+
+interface LaneSink {
+  # Served by the client of a lane.
+  results @0 (results :LaneResults) -> stream;
+  # What all the client's requests have come to since the last call: one message a step, or less
+  # while the client is slow. Up to 65,536 results wait for it; a request whose results do not fit
+  # any more is ended with overloaded.
+}
+
+struct LaneResults {
+  # Of one request in the order they were made; its end is the last.
+  tokens @0 :List(TokenResult);
+  scores @1 :List(ScoreResult);
+  ends @2 :List(RequestEnd);
+}
+
+# -------------------------------------------------------------------------- agent and coordinator
+
+interface NodeAgent {
+  # Starts and ends the ranks of one machine. Served on `agent.sock` of the service's folder.
+  hello @0 (protocolVersion :UInt32, build :Text)
+        -> (protocolVersion :UInt32, build :Text, pid :Int32);
+  # As Rank.hello.
+
+  spawn @1 (stage :Int32) -> (socket :Text);
+  # Starts a rank for this stage, which listens on `socket`, a path, when this returns.
+  # invalid_argument: it has one; no_room, internal.
+
+  kill @2 (stage :Int32) -> ();
+  # Ends the stage's rank, whatever it is doing; its exit is told. Without a rank it does nothing.
+
+  exits @3 (sink :ExitSink) -> ();
+  # Tells of every rank that ends from now on. Never returns: drop it.
+}
+
+interface ExitSink {
+  exited @0 (stage :Int32, how :Text) -> stream;  # "killed by SIGKILL (Killed)"
+}
+
+interface Coordinator {
+  # Brings a plan's ranks up and takes them down. Served on `coordinator.sock` of the service's
+  # folder. It is not on the token path: its clients go to the ranks themselves.
+  hello @0 (protocolVersion :UInt32, build :Text)
+        -> (protocolVersion :UInt32, build :Text, pid :Int32);
+
+  watch @1 (sink :DeploymentSink) -> ();
+  # Tells what the deployment has come to and what it comes to. Never returns: drop it.
+
+  stats @2 () -> (stats :List(RankStats));
+  # Of every rank, in stage order. overloaded: not serving yet; else why it has failed.
+
+  stop @3 () -> ();
+  # Takes the deployment down; returns when every rank has left. The coordinator ends then.
+}
+
+interface DeploymentSink {
+  progressed @0 (stage :Int32, bytesDone :Int64, bytesTotal :Int64) -> stream;  # the latest counts
+  serving @1 (numericsId :Text, lanes :List(LaneAddress)) -> ();  # once, when it can be used
+  ended @2 (code :ErrorCode, message :Text) -> ();
+  # It has failed, and why; cancelled: it was stopped. The last call.
+}
+
+struct LaneAddress {
+  socket @0 :Text;           # path, of the first stage's rank
+}
+
+struct ServiceSpec {
+  # What the coordinator of a service is to bring up: the file `plan` in the service's folder.
+  plan @0 :Plan;
+  isa @1 :Text;              # these as in LoadParams
+  spinBetweenOps @2 :Bool;
+  cacheFolder @3 :Text;
 }
 
 # ----------------------------------------------------------------------------------------- load
@@ -193,11 +270,12 @@ struct LinkAccept {
 # --------------------------------------------------------------------------------------- submit
 
 struct GenerateRequest {
-  requestId @0 :UInt64;      # chosen by the caller, unique in its lifetime; dies with the request
-  sequenceIndex @1 :UInt32;  # within the request, from 0; one submit per sequence
+  requestId @0 :UInt64;      # the client's, unique on its connection until the request has ended
+  sequenceIndex @1 :UInt32;  # within the request, from 0
   prompt @2 :List(Int32);    # token ids
   sampling @3 :SamplingParams;
   score @4 :ScoreParams;
+  timeoutNs @5 :Int64;       # deadline_exceeded when it has passed since the arrival; 0: none
 }
 
 struct SamplingParams {
@@ -231,20 +309,29 @@ struct ScoreParams {
 enum FinishReason { none @0; stop @1; length @2; cancelled @3; failed @4; }
 
 struct TokenResult {
-  sequenceId @0 :UInt64;     # chosen by the sequencer; dies with the sequence
-  position @1 :Int32;        # of the new token
-  token @2 :Int32;
-  logprob @3 :Float32;
-  topLogprobs @4 :List(TokenFloat);
-  finish @5 :FinishReason;
-  textBytes @6 :Int64;       # after a stop string: bytes of the generated text that remain; else -1
+  requestId @0 :UInt64;
+  sequenceIndex @1 :UInt32;
+  position @2 :Int32;        # of the new token
+  token @3 :Int32;
+  logprob @4 :Float32;
+  topLogprobs @5 :List(TokenFloat);
+  finish @6 :FinishReason;
+  textBytes @7 :Int64;       # after a stop string: bytes of the generated text that remain; else -1
 }
 
 struct ScoreResult {
-  sequenceId @0 :UInt64;
-  position @1 :Int32;        # of the token whose successor is scored
-  logprob @2 :Float32;
-  argmax @3 :Int32;
+  requestId @0 :UInt64;
+  sequenceIndex @1 :UInt32;
+  position @2 :Int32;        # of the token whose successor is scored
+  logprob @3 :Float32;
+  argmax @4 :Int32;
+}
+
+struct RequestEnd {
+  requestId @0 :UInt64;
+  sequenceIndex @1 :UInt32;
+  code @2 :ErrorCode;        # none: it has run to its end
+  message @3 :Text;
 }
 
 # ---------------------------------------------------------------------------------------- stats

@@ -3,6 +3,7 @@
 
 #include <boost/test/unit_test.hpp>
 #include <filesystem>
+#include <map>
 
 #include "actors/convert.h"
 #include "tests/fakes/temporary_folder.h"
@@ -63,6 +64,8 @@ struct Ranks {
   std::shared_ptr<LoopbackHub> hub = std::make_shared<LoopbackHub>();
   std::vector<std::unique_ptr<RankStage>> stages;
   std::vector<TokenId> tokens;
+  std::map<uint64_t, Answer<Ok>> ends;  // by request
+  size_t num_messages = 0;
 
   explicit Ranks(int32_t num_stages) {
     const fakes::TinyShape shape;
@@ -93,21 +96,38 @@ struct Ranks {
     stages[out]->connect(std::move(command));
     return answer;
   }
-  Answer<Ok> submit(int32_t stage, uint64_t id, int32_t max_new, std::string full_path = "") {
+  /// Attaches a client to the first stage; what its requests come to is kept.
+  void attach() {
     Answer<Ok> answer;
-    SubmitCommand command;
-    command.request.request_id = id;
-    command.request.prompt = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
-    command.request.sampling.max_new_tokens = max_new;
-    command.request.sampling.ignore_eos = true;
+    stages[0]->attach({.client = 1,
+                       .sink =
+                           [this](rpc::LaneResults results) {
+                             ++num_messages;
+                             for (const auto& result : results.tokens)
+                               tokens.push_back(result.token);
+                             for (const auto& end : results.ends)
+                               *ends[end.request_id].held = end.how;
+                             return ok_status();
+                           },
+                       .reply = answer.reply()});
+    BOOST_REQUIRE(answer.ok());
+  }
+  /// The request's end, or why it was not even taken in.
+  Answer<Ok> submit(int32_t stage, uint64_t id, int32_t max_new, std::string full_path = "",
+                    Duration timeout = 0s) {
+    const Answer<Ok> answer = ends[id] = {};
+    SubmitCommand command{.client = 1, .requests = {{}}, .reply = {}};
+    rpc::GenerateRequest& request = command.requests[0];
+    request.request_id = id;
+    request.prompt = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+    request.sampling.max_new_tokens = max_new;
+    request.sampling.ignore_eos = true;
+    request.timeout_ns = timeout.count();
     if (!full_path.empty())
-      command.request.score = {.first_position = 0, .full_path = std::move(full_path)};
-    command.sink.tokens = [this](const std::vector<rpc::TokenResult>& results) {
-      for (const auto& result : results) tokens.push_back(result.token);
-      return ok_status();
-    };
-    command.sink.scores = [](const std::vector<rpc::ScoreResult>&) { return ok_status(); };
-    command.reply = answer.reply();
+      request.score = {.first_position = 0, .full_path = std::move(full_path)};
+    command.reply = rpc::Reply<Ok>([held = answer.held](Result<Ok> taken) {
+      if (!taken.ok()) *held = std::move(taken);
+    });
     stages[static_cast<size_t>(stage)]->submit(std::move(command));
     return answer;
   }
@@ -129,6 +149,7 @@ struct Ranks {
     tick_until([&] {
       return std::all_of(opened.begin(), opened.end(), [](const auto& a) { return a.ok(); });
     });
+    attach();
   }
   template <typename Condition>
   void tick_until(Condition condition) {
@@ -248,26 +269,91 @@ BOOST_AUTO_TEST_CASE(a_shutdown_in_every_state) {
   BOOST_TEST(lonely.stages[0]->gone());
 }
 
-BOOST_AUTO_TEST_CASE(a_sink_that_refuses_ends_its_request_only) {
+/// A client of its own, whose results go where the test says.
+struct OtherClient {
+  Ranks& ranks;
+  std::map<uint64_t, Answer<Ok>> ends;
+  Status taken = ok_status();
+  explicit OtherClient(Ranks& given) : ranks(given) {
+    Answer<Ok> answer;
+    ranks.stages[0]->attach({.client = 2,
+                             .sink = [this](const rpc::LaneResults& results) -> Status {
+                               if (!taken.ok() && !(results.tokens.empty())) return taken;
+                               for (const auto& end : results.ends)
+                                 *ends[end.request_id].held = end.how;
+                               return ok_status();
+                             },
+                             .reply = answer.reply()});
+    BOOST_REQUIRE(answer.ok());
+  }
+  Answer<Ok> submit(uint64_t id, int32_t max_new) {
+    SubmitCommand command{.client = 2, .requests = {{}}, .reply = Answer<Ok>().reply()};
+    command.requests[0].request_id = id;
+    command.requests[0].prompt = {1, 2, 3};
+    command.requests[0].sampling.max_new_tokens = max_new;
+    command.requests[0].sampling.ignore_eos = true;
+    ranks.stages[0]->submit(std::move(command));
+    return ends[id];
+  }
+};
+
+BOOST_AUTO_TEST_CASE(a_sink_that_refuses_ends_what_it_refused_only) {
   Ranks ranks(2);
   ranks.open();
-  Answer<Ok> refused;
-  SubmitCommand command;
-  command.request.request_id = 9;
-  command.request.prompt = {1, 2, 3};
-  command.request.sampling.max_new_tokens = 40;
-  command.request.sampling.ignore_eos = true;
-  command.sink.tokens = [](const std::vector<rpc::TokenResult>&) -> Status {
-    return make_error(ErrorCode::overloaded, "full");
-  };
-  command.reply = refused.reply();
-  ranks.stages[0]->submit(std::move(command));
-  const auto other = ranks.submit(0, 10, 20);
+  OtherClient full(ranks);
+  full.taken = make_error(ErrorCode::overloaded, "full");
+  const auto refused = full.submit(9, 40);
+  const auto other = ranks.submit(0, 9, 20);  // the same id of another client is another request
   ranks.tick_until([&] { return refused.come() && other.come(); });
   BOOST_TEST((refused.error().code == ErrorCode::overloaded));
   BOOST_TEST(other.ok());
   BOOST_TEST(ranks.tokens.size() == 20u);
-  BOOST_TEST(ranks.tell(0, &RankStage::cancel, CancelCommand{.request_id = 10}).ok());
+}
+
+BOOST_AUTO_TEST_CASE(a_client_that_leaves_takes_its_requests_along) {
+  Ranks ranks(2);
+  ranks.open();
+  OtherClient leaving(ranks);
+  const auto gone = leaving.submit(1, 50);
+  const auto stays = ranks.submit(0, 2, 20);
+  ranks.tick_until([&] { return ranks.tokens.size() >= 3; });
+  ranks.stages[0]->detach({.client = 2});
+  ranks.tick_until([&] { return stays.come(); });
+  BOOST_TEST(stays.ok());
+  BOOST_TEST(!gone.come());
+  SubmitCommand late{.client = 2, .requests = {{}}, .reply = {}};
+  Answer<Ok> refused;
+  late.reply = refused.reply();
+  ranks.stages[0]->submit(std::move(late));
+  BOOST_TEST((refused.error().code == ErrorCode::invalid_argument));
+  // Its place and its blocks are free: two of the most that fit run at once.
+  const auto first = ranks.submit(0, 3, 40), second = ranks.submit(0, 4, 40);
+  ranks.tick_until([&] { return first.come() && second.come(); });
+  BOOST_TEST(first.ok());
+  BOOST_TEST(second.ok());
+}
+
+BOOST_AUTO_TEST_CASE(a_request_ends_once_whatever_ends_it) {
+  Ranks ranks(2);
+  ranks.open();
+  const auto cancelled = ranks.submit(0, 1, 50);
+  const auto twice = ranks.submit(0, 1, 50);  // the id is taken: this one never ran
+  BOOST_TEST((ranks.ends[1].error().code == ErrorCode::invalid_argument));
+  ranks.ends[1] = cancelled;
+  CancelCommand command;
+  command.client = 1;
+  command.request_ids = {1, 77};  // 77 is nobody's
+  BOOST_TEST(ranks.tell(0, &RankStage::cancel, std::move(command)).ok());
+  BOOST_TEST((cancelled.error().code == ErrorCode::cancelled));
+  const auto late = ranks.submit(0, 2, 50, "", 1ns);
+  ranks.tick_until([&] { return late.come(); });
+  BOOST_TEST((late.error().code == ErrorCode::deadline_exceeded));
+  const size_t before = ranks.num_messages;
+  const size_t tokens_before = ranks.tokens.size();
+  const auto a = ranks.submit(0, 3, 20), b = ranks.submit(0, 4, 20);
+  ranks.tick_until([&] { return a.come() && b.come(); });
+  BOOST_TEST(ranks.tokens.size() - tokens_before == 40u);
+  BOOST_TEST(ranks.num_messages - before <= 40u);  // one a step at most
 }
 
 }  // namespace chainpump::actors

@@ -23,8 +23,10 @@ namespace {
 struct IdleRank final : RankHandler {
   void on_load(LoadParams, ProgressReport, Reply<LoadReport> reply) override { hold(reply); }
   void on_connect(ConnectParams, Reply<Ok> reply) override { reply(Ok{}); }
-  void on_submit(GenerateRequest, ResultSinkHandle, Reply<Ok> reply) override { reply(Ok{}); }
-  void on_cancel(uint64_t, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_attach(uint64_t, ResultSinkHandle, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_submit(uint64_t, std::vector<GenerateRequest>, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_cancel(uint64_t, std::vector<uint64_t>, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_detach(uint64_t) override {}
   void on_stats(Reply<RankStats> reply) override { reply(RankStats{}); }
   void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
@@ -67,7 +69,7 @@ void ignore(const Error&) {}
 struct Served {
   explicit Served(UniqueFd socket)
       : status(std::async(std::launch::async, [this, fd = socket.release()] {
-          return serve_rank(UniqueFd(fd), rank);
+          return serve_rank(UniqueFd(fd), UniqueFd(), rank);
         })) {}
   /// A client that leaves, in the middle of a call or of a message, is no failure of the rank.
   void check_left() {
@@ -174,6 +176,48 @@ BOOST_AUTO_TEST_CASE(a_client_that_leaves_without_reading_has_left) {
   served.check_left();
 }
 
+// The rank has more to write than there will ever be room for when it learns that nothing follows,
+// or is told what is no message: neither holds it up for longer than a second.
+BOOST_AUTO_TEST_CASE(a_client_that_half_closes_and_never_reads_has_left) {
+  for (const bool broken : {false, true}) {
+    auto [ours, theirs] = sockets();
+    Served served(std::move(theirs));
+    // A Message of a kind that there is not: it comes back, as not understood.
+    const std::array<uint32_t, 8> unknown = {0, 3, 0, 0x00010001, 99, 0, 0, 0};
+    for (int i = 0; i < 10'000; ++i)
+      BOOST_REQUIRE_EQUAL(write(ours.get(), unknown.data(), sizeof unknown),
+                          ssize_t{sizeof unknown});
+    const std::array<uint32_t, 4> no_message = {0, 1, 3, 0};
+    if (broken)
+      BOOST_REQUIRE_EQUAL(write(ours.get(), no_message.data(), sizeof no_message),
+                          ssize_t{sizeof no_message});
+    BOOST_REQUIRE_EQUAL(shutdown(ours.get(), SHUT_WR), 0);
+    const TimePoint began = steady_clock().now();
+    BOOST_REQUIRE(served.status.wait_for(10s) == std::future_status::ready);
+    BOOST_TEST(to_seconds(steady_clock().now() - began) > 0.5);  // it was held up
+    BOOST_TEST(served.status.get().ok() == !broken);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_rank_that_half_closes_and_never_reads_is_disconnected) {
+  auto [ours, theirs] = sockets();
+  RpcThread thread = *RpcThread::create();
+  std::promise<Error> lost;
+  RankClient client(thread, std::move(ours), [&](Error error) { lost.set_value(error); });
+  GenerateRequest request;
+  request.prompt.resize(1'000'000);  // more than the socket takes
+  Answer<Ok> submit;
+  client.attach({}, 20s, [](const auto&) {});
+  client.submit({request}, 20s, submit.callback());
+  char byte;
+  BOOST_REQUIRE_EQUAL(read(theirs.get(), &byte, 1), 1);  // the calls are under way
+  BOOST_REQUIRE_EQUAL(shutdown(theirs.get(), SHUT_WR), 0);
+  BOOST_TEST((submit.code() == ErrorCode::disconnected));
+  auto told = lost.get_future();
+  BOOST_REQUIRE(told.wait_for(10s) == std::future_status::ready);
+  BOOST_TEST((told.get().code == ErrorCode::disconnected));
+}
+
 // Both end at the same moment: no callback after the client's end, whichever was first.
 BOOST_AUTO_TEST_CASE(client_and_thread_may_end_together) {
   for (int round = 0; round < 200; ++round) {
@@ -204,7 +248,8 @@ BOOST_AUTO_TEST_CASE(a_rank_that_never_reads_costs_a_deadline) {
   request.prompt.resize(1'000'000);  // more than the socket takes
   Answer<Ok> submit;
   Answer<RankStats> open;
-  client.submit(request, 100ms, {}, submit.callback());
+  client.attach({}, 20s, [](const auto&) {});
+  client.submit({request}, 100ms, submit.callback());
   BOOST_TEST((submit.code() == ErrorCode::deadline_exceeded));
   client.stats(20s, open.callback());
   // The client's end does not wait for the write.
@@ -241,7 +286,8 @@ BOOST_AUTO_TEST_CASE(a_call_too_large_for_a_message_is_refused) {
   GenerateRequest request;
   request.prompt.resize((64u << 20) / sizeof(int32_t) + 1);
   Answer<Ok> submit;
-  client.submit(request, 20s, {}, submit.callback());
+  client.attach({}, 20s, [](const auto&) {});
+  client.submit({request}, 20s, submit.callback());
   BOOST_TEST((submit.code() == ErrorCode::disconnected));
   const Status status = served.status.get();
   BOOST_REQUIRE(!status.ok());

@@ -23,15 +23,21 @@ struct QuickRank final : RankHandler {
     reply(LoadReport{});
   }
   void on_connect(ConnectParams, Reply<Ok> reply) override { reply(Ok{}); }
-  void on_submit(GenerateRequest, ResultSinkHandle sink, Reply<Ok> reply) override {
-    (void)sink.push(std::vector<TokenResult>(3));
+  void on_attach(uint64_t, ResultSinkHandle given, Reply<Ok> reply) override {
+    sink = given;
     reply(Ok{});
   }
-  void on_cancel(uint64_t, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_submit(uint64_t, std::vector<GenerateRequest>, Reply<Ok> reply) override {
+    (void)sink.push({.tokens = std::vector<TokenResult>(3), .scores = {}, .ends = {RequestEnd{}}});
+    reply(Ok{});
+  }
+  void on_cancel(uint64_t, std::vector<uint64_t>, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_detach(uint64_t) override {}
   void on_stats(Reply<RankStats> reply) override { reply(RankStats{}); }
   void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
   void on_watch(Reply<Ok>) override {}
+  ResultSinkHandle sink;
 };
 
 /// What both sides say in a conversation of all the calls.
@@ -40,7 +46,7 @@ fakes::Wiretap conversation() {
   auto [rank_tap, rank_socket] = fakes::connected_sockets();
   QuickRank rank;
   auto served = std::async(std::launch::async, [&rank, fd = rank_socket.release()] {
-    return serve_rank(UniqueFd(fd), rank);
+    return serve_rank(UniqueFd(fd), UniqueFd(), rank);
   });
   fakes::Wiretap tap;
   std::thread carrier([&, client = std::move(client_tap), server = std::move(rank_tap)] {
@@ -54,7 +60,9 @@ fakes::Wiretap conversation() {
     params.plan.stages.resize(2);
     client.hello(5s, [](const auto&) {});
     client.load(params, 5s, nullptr, [](const auto&) {});
-    client.submit(GenerateRequest{}, 5s, {}, [](const auto&) {});
+    client.attach({}, 5s, [](const auto&) {});
+    client.submit({GenerateRequest{}}, 5s, [](const auto&) {});
+    client.cancel({0}, 5s, [](const auto&) {});
     client.stats(5s, [&](const auto&) { done.set_value(); });
     BOOST_REQUIRE(done.get_future().wait_for(5s) == std::future_status::ready);
   }
@@ -75,7 +83,7 @@ BOOST_AUTO_TEST_CASE(a_rank_survives_what_a_caller_sends) {
     QuickRank rank;
     fakes::say(ours, fakes::hostile(good, random));
     auto served = std::async(std::launch::async, [&rank, fd = theirs.release()] {
-      return serve_rank(UniqueFd(fd), rank);
+      return serve_rank(UniqueFd(fd), UniqueFd(), rank);
     });
     BOOST_REQUIRE_MESSAGE(served.wait_for(5s) == std::future_status::ready, "input " << i);
   }
@@ -100,7 +108,7 @@ BOOST_AUTO_TEST_CASE(a_root_that_is_no_message_is_refused) {
     const auto* bytes = reinterpret_cast<const char*>(words.data());
     fakes::say(ours, fakes::Bytes(bytes, bytes + words.size() * sizeof(uint32_t)));
     auto served = std::async(std::launch::async, [&rank, fd = theirs.release()] {
-      return serve_rank(UniqueFd(fd), rank);
+      return serve_rank(UniqueFd(fd), UniqueFd(), rank);
     });
     const auto index = &words - broken.data();
     BOOST_REQUIRE_MESSAGE(served.wait_for(5s) == std::future_status::ready, "message " << index);
@@ -120,10 +128,9 @@ BOOST_AUTO_TEST_CASE(a_caller_survives_what_a_rank_sends) {
     int num_tokens = 0;
     RankClient client(thread, std::move(theirs), [](const Error&) {});
     client.hello(5s, [&](const auto&) { hello.set_value(); });
-    client.submit(
-        GenerateRequest{}, 5s,
-        {.on_tokens = [&](const auto& more) { num_tokens += more.size(); }, .on_scores = {}},
-        [&](const auto&) { submitted.set_value(); });
+    client.attach([&](const LaneResults& more) { num_tokens += more.tokens.size(); }, 5s,
+                  [](const auto&) {});
+    client.submit({GenerateRequest{}}, 5s, [&](const auto&) { submitted.set_value(); });
     fakes::say(ours, fakes::hostile(good, random));
     ours.reset();
     BOOST_REQUIRE_MESSAGE(hello.get_future().wait_for(5s) == std::future_status::ready,

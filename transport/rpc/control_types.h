@@ -8,10 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "base/result.h"
+
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -96,6 +98,13 @@ struct LoadReport {
   int32_t hidden_size = 0;
 };
 
+struct ServiceSpec {
+  Plan plan;
+  std::string isa;
+  bool spin_between_ops = false;
+  std::string cache_folder;
+};
+
 struct LinkTarget {
   uint32_t edge = 0;
   std::string address;
@@ -143,12 +152,14 @@ struct GenerateRequest {
   std::vector<int32_t> prompt;
   SamplingParams sampling;
   ScoreParams score;
+  int64_t timeout_ns = 0;
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, failed };
 
 struct TokenResult {
-  uint64_t sequence_id = 0;
+  uint64_t request_id = 0;
+  uint32_t sequence_index = 0;
   int32_t position = 0;
   int32_t token = 0;
   float logprob = 0.0f;
@@ -158,10 +169,24 @@ struct TokenResult {
 };
 
 struct ScoreResult {
-  uint64_t sequence_id = 0;
+  uint64_t request_id = 0;
+  uint32_t sequence_index = 0;
   int32_t position = 0;
   float logprob = 0.0f;
   int32_t argmax = 0;
+};
+
+struct RequestEnd {
+  uint64_t request_id = 0;
+  uint32_t sequence_index = 0;
+  Status how = ok_status();
+};
+
+struct LaneResults {
+  std::vector<TokenResult> tokens;
+  std::vector<ScoreResult> scores;
+  std::vector<RequestEnd> ends;
+  bool empty() const { return tokens.empty() && scores.empty() && ends.empty(); }
 };
 
 struct StageReport {

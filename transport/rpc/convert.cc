@@ -169,6 +169,7 @@ void write(schema::GenerateRequest::Builder out, const GenerateRequest& in) {
   write_ints(out.initPrompt(num(in.prompt)), in.prompt);
   write(out.initSampling(), in.sampling);
   write(out.initScore(), in.score);
+  out.setTimeoutNs(in.timeout_ns);
 }
 
 void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
@@ -177,10 +178,12 @@ void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
   out.prompt = read_ints(in.getPrompt());
   read(in.getSampling(), out.sampling);
   read(in.getScore(), out.score);
+  out.timeout_ns = in.getTimeoutNs();
 }
 
 void write(schema::TokenResult::Builder out, const TokenResult& in) {
-  out.setSequenceId(in.sequence_id);
+  out.setRequestId(in.request_id);
+  out.setSequenceIndex(in.sequence_index);
   out.setPosition(in.position);
   out.setToken(in.token);
   out.setLogprob(in.logprob);
@@ -190,7 +193,8 @@ void write(schema::TokenResult::Builder out, const TokenResult& in) {
 }
 
 void read(schema::TokenResult::Reader in, TokenResult& out) {
-  out.sequence_id = in.getSequenceId();
+  out.request_id = in.getRequestId();
+  out.sequence_index = in.getSequenceIndex();
   out.position = in.getPosition();
   out.token = in.getToken();
   out.logprob = in.getLogprob();
@@ -200,93 +204,39 @@ void read(schema::TokenResult::Reader in, TokenResult& out) {
 }
 
 void write(schema::ScoreResult::Builder out, const ScoreResult& in) {
-  out.setSequenceId(in.sequence_id);
+  out.setRequestId(in.request_id);
+  out.setSequenceIndex(in.sequence_index);
   out.setPosition(in.position);
   out.setLogprob(in.logprob);
   out.setArgmax(in.argmax);
 }
 
 void read(schema::ScoreResult::Reader in, ScoreResult& out) {
-  out.sequence_id = in.getSequenceId();
+  out.request_id = in.getRequestId();
+  out.sequence_index = in.getSequenceIndex();
   out.position = in.getPosition();
   out.logprob = in.getLogprob();
   out.argmax = in.getArgmax();
 }
 
-void write(schema::StageReport::Builder out, const StageReport& in) {
-  out.setStage(in.stage);
-  out.setLayerBegin(in.layer_begin);
-  out.setLayerEnd(in.layer_end);
-  out.setPid(in.pid);
-  write_ints(out.initCores(num(in.cores)), in.cores);
-  out.setWeightBytesRead(in.weight_bytes_read);
-  out.setWeightBytesHeld(in.weight_bytes_held);
-  out.setKvBytes(in.kv_bytes);
-  out.setSteps(in.steps);
-  out.setTokens(in.tokens);
-  out.setBusyNs(in.busy_ns);
-  out.setTransferNs(in.transfer_ns);
-  out.setBubbleInputNs(in.bubble_input_ns);
-  out.setBubbleCreditNs(in.bubble_credit_ns);
-  out.setBubbleOtherNs(in.bubble_other_ns);
-  out.setWallNs(in.wall_ns);
+Error read_error(schema::ErrorCode code, std::string message) {
+  if (code == schema::ErrorCode::NONE) return Error{ErrorCode::internal, std::move(message)};
+  return Error{checked(code, ErrorCode::internal), std::move(message)};
 }
 
-void read(schema::StageReport::Reader in, StageReport& out) {
-  out.stage = in.getStage();
-  out.layer_begin = in.getLayerBegin();
-  out.layer_end = in.getLayerEnd();
-  out.pid = in.getPid();
-  out.cores = read_ints(in.getCores());
-  out.weight_bytes_read = in.getWeightBytesRead();
-  out.weight_bytes_held = in.getWeightBytesHeld();
-  out.kv_bytes = in.getKvBytes();
-  out.steps = in.getSteps();
-  out.tokens = in.getTokens();
-  out.busy_ns = in.getBusyNs();
-  out.transfer_ns = in.getTransferNs();
-  out.bubble_input_ns = in.getBubbleInputNs();
-  out.bubble_credit_ns = in.getBubbleCreditNs();
-  out.bubble_other_ns = in.getBubbleOtherNs();
-  out.wall_ns = in.getWallNs();
+void write(schema::RequestEnd::Builder out, const RequestEnd& in) {
+  out.setRequestId(in.request_id);
+  out.setSequenceIndex(in.sequence_index);
+  if (in.how.ok()) return;
+  out.setCode(static_cast<schema::ErrorCode>(in.how.error().code));
+  out.setMessage(in.how.error().message.c_str());
 }
 
-void write(schema::LinkReport::Builder out, const LinkReport& in) {
-  out.setEdge(in.edge);
-  out.setOutgoing(in.outgoing);
-  out.setTransport(in.transport.c_str());
-  out.setFrames(in.frames);
-  out.setPayloadBytes(in.payload_bytes);
-  out.setMetadataBytes(in.metadata_bytes);
-  out.setCopiedBytes(in.copied_bytes);
-  out.setRefusedFrames(in.refused_frames);
-  out.setLatencyP50Us(in.latency_p50_us);
-  out.setLatencyP99Us(in.latency_p99_us);
-  out.setBlockedOnCreditNs(in.blocked_on_credit_ns);
-}
-
-void read(schema::LinkReport::Reader in, LinkReport& out) {
-  out.edge = in.getEdge();
-  out.outgoing = in.getOutgoing();
-  out.transport = text(in.getTransport());
-  out.frames = in.getFrames();
-  out.payload_bytes = in.getPayloadBytes();
-  out.metadata_bytes = in.getMetadataBytes();
-  out.copied_bytes = in.getCopiedBytes();
-  out.refused_frames = in.getRefusedFrames();
-  out.latency_p50_us = in.getLatencyP50Us();
-  out.latency_p99_us = in.getLatencyP99Us();
-  out.blocked_on_credit_ns = in.getBlockedOnCreditNs();
-}
-
-void write(schema::RankStats::Builder out, const RankStats& in) {
-  write(out.initStage(), in.stage);
-  write_list(out.initLinks(num(in.links)), in.links);
-}
-
-void read(schema::RankStats::Reader in, RankStats& out) {
-  read(in.getStage(), out.stage);
-  read_list(in.getLinks(), out.links);
+void read(schema::RequestEnd::Reader in, RequestEnd& out) {
+  out.request_id = in.getRequestId();
+  out.sequence_index = in.getSequenceIndex();
+  if (in.getCode() == schema::ErrorCode::NONE) return;
+  out.how = read_error(in.getCode(), in.getMessage());
 }
 
 }  // namespace chainpump::transport::rpc

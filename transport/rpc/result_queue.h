@@ -1,4 +1,5 @@
-// The bounded queue between whoever makes results and the loop that sends them. Any thread.
+// The bounded queue between whoever makes results and the loop that sends them to one client. Any
+// thread.
 #pragma once
 
 #include <functional>
@@ -13,34 +14,27 @@ namespace chainpump::transport::rpc {
 
 class ResultQueue {
  public:
-  struct Batch {
-    std::vector<TokenResult> tokens;
-    std::vector<ScoreResult> scores;
-    bool empty() const { return tokens.empty() && scores.empty(); }
-  };
-
   explicit ResultQueue(size_t results_max) : results_max_(results_max) {}
 
   /// What wakes the loop; set before any push.
   void set_wake(std::function<void()> wake) { wake_ = std::move(wake); }
 
-  Status push(std::vector<TokenResult> tokens);
-  Status push(std::vector<ScoreResult> scores);
+  /// As ResultSinkHandle.
+  Status push(LaneResults results);
   size_t room() const;
 
   /// The loop's side: all there is. When there is nothing, the next push wakes the loop again.
-  Batch take();
+  LaneResults take();
   /// Takes no more; what is queued is dropped.
   void close();
 
  private:
-  template <typename T>
-  Status add(std::vector<T> Batch::*list, std::vector<T> results);
+  size_t num_queued() const { return queued_.tokens.size() + queued_.scores.size(); }
 
   const size_t results_max_;
   std::function<void()> wake_;
   mutable std::mutex mutex_;
-  Batch queued_;
+  LaneResults queued_;
   bool awake_ = false;  // the loop has been told and will call take()
   bool closed_ = false;
 };

@@ -1,0 +1,46 @@
+// A lane as this process uses it: submits sequences to the rank of its first stage, and sees to it
+// that each gets every token in order up to the one that ends it, or an error, and exactly one end.
+//
+// Thread rule: any thread. Callbacks on a thread of the port, one at a time.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "actors/rank_port.h"
+#include "actors/runtime.h"
+
+namespace chainpump::actors {
+
+class Outcome;
+
+class Lane : public std::enable_shared_from_this<Lane> {
+ public:
+  /// `first` is the port of the first stage's rank, which has said hello.
+  Lane(std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome);
+
+  /// Once, first: attaches. What goes wrong with it ends what is submitted.
+  void open();
+  void submit(RequestId id, SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);
+  void cancel(RequestId id);
+  /// Leaves the lane: what runs ends with `cancelled`. Not in a callback.
+  void close();
+
+ private:
+  struct Delivery;
+
+  void take(const rpc::LaneResults& results);
+  void end(uint64_t id, Result<Ok> how);
+  void lose(const Error& why);
+  std::shared_ptr<Delivery> find(uint64_t id);
+  std::shared_ptr<RankPort> port();
+
+  const std::shared_ptr<Outcome> outcome_;
+  std::mutex mutex_;
+  std::shared_ptr<RankPort> port_;  // null once closed
+  std::map<uint64_t, std::shared_ptr<Delivery>> deliveries_;
+  std::optional<Error> lost_by_;
+};
+
+}  // namespace chainpump::actors

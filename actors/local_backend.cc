@@ -1,0 +1,71 @@
+#include "actors/backend.h"
+#include "actors/callback_scope.h"
+#include "actors/deployment_actors.h"
+#include "actors/lane.h"
+#include "actors/os/process.h"
+
+namespace chainpump::actors {
+namespace {
+
+DeploymentObserver observer(const std::function<void(StageIndex, int64_t, int64_t)>& on_progress,
+                            const std::shared_ptr<Outcome>& outcome) {
+  return {.on_progress =
+              [on_progress](StageIndex stage, int64_t done, int64_t total) {
+                const CallbackScope scope;
+                if (on_progress) on_progress(stage, done, total);
+              },
+          .on_serving =
+              [outcome](auto ports, const auto& reports) {
+                const auto lane = std::make_shared<Lane>(ports.front(), outcome);
+                lane->open();
+                outcome->set_serving(lane, std::move(ports), reports.front().numerics_id);
+              },
+          .on_failed = [outcome](Error error) { outcome->set_failed(std::move(error)); },
+          .on_stopped = [outcome] { outcome->set_stopped(); }};
+}
+
+DeploymentActors::MakeHostIn host_maker(const RuntimeOptions& options, std::vector<int> busy) {
+  const std::string program = options.rank_program.empty() ? os::self_exe() : options.rank_program;
+  return [program, busy = std::move(busy), in_process = options.in_process](
+             caf::actor_system& system, RankHost::OnExit on_exit) {
+    if (!in_process) return make_process_host(program, std::move(on_exit), busy);
+    return Result<std::unique_ptr<RankHost>>(make_local_host(system, std::move(on_exit)));
+  };
+}
+
+class LocalBackend final : public Backend {
+ public:
+  LocalBackend(std::shared_ptr<Outcome> outcome, std::unique_ptr<DeploymentActors> actors)
+      : outcome_(std::move(outcome)), actors_(std::move(actors)) {}
+
+  void stats(Duration timeout, rpc::Reply<std::vector<rpc::RankStats>> reply) override {
+    const auto ports = outcome_->ports();
+    if (ports.empty()) return reply(outcome_->why_not_serving());
+    gather_stats(ports, timeout, std::move(reply));
+  }
+  void request_stop() override { actors_->request_stop(); }
+  void end() override { actors_->end(); }
+
+ private:
+  const std::shared_ptr<Outcome> outcome_;
+  const std::unique_ptr<DeploymentActors> actors_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_local_backend(const graph::Plan& plan, RuntimeOptions options,
+                                                    std::shared_ptr<Outcome> outcome) {
+  ASSIGN_OR_RETURN(
+      auto actors,
+      // A token comes when the first stage begins the next step: taking it must not delay that.
+      DeploymentActors::create({.plan = plan,
+                                .isa = options.isa,
+                                .spin_between_ops = options.spin_between_ops,
+                                .cache_folder = options.cache_folder},
+                               host_maker(options, plan.stages.front().device.cores),
+                               observer(options.on_progress, outcome)));
+  return Result<std::unique_ptr<Backend>>(
+      std::make_unique<LocalBackend>(std::move(outcome), std::move(actors)));
+}
+
+}  // namespace chainpump::actors

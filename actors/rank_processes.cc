@@ -1,0 +1,66 @@
+#include "actors/rank_processes.h"
+
+#include <algorithm>
+#include <csignal>
+
+#include "actors/rank.h"
+#include "base/check.h"
+
+namespace chainpump::actors {
+
+RankProcesses::RankProcesses(std::string program, OnExit on_exit)
+    : program_(std::move(program)), on_exit_(std::move(on_exit)) {}
+
+RankProcesses::~RankProcesses() = default;
+
+Result<std::unique_ptr<RankProcesses>> RankProcesses::create(std::string program, OnExit on_exit) {
+  std::unique_ptr<RankProcesses> made(new RankProcesses(std::move(program), std::move(on_exit)));
+  ASSIGN_OR_RETURN(made->watcher_,
+                   os::ProcessWatcher::create([raw = made.get()](pid_t pid) { raw->reap(pid); }));
+  return made;
+}
+
+Result<UniqueFd> RankProcesses::spawn(StageIndex stage, const UniqueFd& listener) {
+  ASSIGN_OR_RETURN(auto sockets, os::make_socketpair());
+  os::SpawnOptions options;
+  options.program = program_;
+  options.argv = {"chainpump", "rank", fmt::format("stage-{}", stage)};
+  options.descriptors = {{sockets.second.get(), kControlFd}};
+  if (listener.valid()) options.descriptors.emplace_back(listener.get(), kListenFd);
+  ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
+  const pid_t pid = process.pid();
+  const std::lock_guard lock(mutex_);
+  const auto [entry, is_new] = ranks_.emplace(pid, Rank{stage, std::move(process)});
+  CHECK(is_new);
+  RETURN_IF_ERROR(watcher_->watch(entry->second.process));
+  return std::move(sockets.first);
+}
+
+bool RankProcesses::has(StageIndex stage) const {
+  const std::lock_guard lock(mutex_);
+  return std::any_of(ranks_.begin(), ranks_.end(),
+                     [&](const auto& entry) { return entry.second.stage == stage; });
+}
+
+void RankProcesses::kill(StageIndex stage) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [pid, rank] : ranks_)
+    if (rank.stage == stage) (void)rank.process.kill(SIGKILL);
+}
+
+void RankProcesses::reap(pid_t pid) {
+  StageIndex stage;
+  std::string how;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = ranks_.find(pid);
+    if (found == ranks_.end()) return;
+    const Result<os::ExitStatus> status = found->second.process.wait(std::chrono::seconds(1));
+    how = status.ok() ? os::to_string(*status) : status.error().message;
+    stage = found->second.stage;
+    ranks_.erase(found);
+  }
+  on_exit_(stage, std::move(how));
+}
+
+}  // namespace chainpump::actors

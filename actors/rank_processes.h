@@ -1,0 +1,48 @@
+// Ranks as processes of this one: started, watched by pidfd, ended. Used by one machine's agent,
+// wherever it lives.
+//
+// Thread rule: spawn() in a thread that lives as long as the ranks may (actors/os/process.h);
+// kill() in any.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "actors/os/process.h"
+#include "base/ids.h"
+
+namespace chainpump::actors {
+
+class RankProcesses {
+ public:
+  /// Called once per rank that ended, with how; on a thread of its own.
+  using OnExit = std::function<void(StageIndex stage, std::string how)>;
+
+  static Result<std::unique_ptr<RankProcesses>> create(std::string program, OnExit on_exit);
+  ~RankProcesses();
+
+  /// Starts a rank and returns our end of its control connection, with whose end the rank ends.
+  /// `listener`, if valid, is where it takes other connections.
+  Result<UniqueFd> spawn(StageIndex stage, const UniqueFd& listener);
+  bool has(StageIndex stage) const;
+  void kill(StageIndex stage);
+
+ private:
+  struct Rank {
+    StageIndex stage;
+    os::Process process;
+  };
+  RankProcesses(std::string program, OnExit on_exit);
+  void reap(pid_t pid);
+
+  const std::string program_;
+  const OnExit on_exit_;
+  mutable std::mutex mutex_;
+  std::map<pid_t, Rank> ranks_;
+  std::unique_ptr<os::ProcessWatcher> watcher_;  // ends first: its thread uses the ranks
+};
+
+}  // namespace chainpump::actors

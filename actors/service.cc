@@ -1,0 +1,189 @@
+#include "actors/service.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <future>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "actors/convert.h"
+#include "actors/os/process.h"
+#include "actors/service_folder.h"
+#include "transport/rpc/coordinator_client.h"
+#include "transport/rpc/service_file.h"
+#include "transport/rpc/unix_socket.h"
+
+namespace chainpump::actors {
+namespace {
+
+namespace rpc = transport::rpc;
+
+constexpr Duration kHelloDeadline = std::chrono::seconds(10);
+constexpr Duration kStopMax = std::chrono::seconds(5);
+// A deployment fails at once when a process of ours dies, whose own end says more.
+constexpr Duration kDeathNewsMax = std::chrono::milliseconds(100);
+
+/// Removes what a service leaves in its folder.
+void sweep(const std::string& folder) {
+  std::error_code ignored;
+  const std::filesystem::directory_iterator entries(folder, ignored);
+  for (const auto& entry : entries) {
+    const std::string name = entry.path().filename().string();
+    const bool is_ours = name == "agent.sock" || name == "coordinator.sock" || name == "plan" ||
+                         name == "plan.new" ||
+                         (name.starts_with("rank-") && name.ends_with(".sock"));
+    if (is_ours) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
+/// Why the service failed, once it has. Any thread.
+class Failure {
+ public:
+  Failure() : event_(::eventfd(0, EFD_CLOEXEC)) {}
+
+  /// A death of one of our processes, or what the coordinator says of the deployment.
+  void set_death(Error error) { set(death_, std::move(error)); }
+  void set_report(Error error) { set(report_, std::move(error)); }
+
+  int fd() const { return event_.get(); }
+  bool has_report() const {
+    const std::lock_guard lock(mutex_);
+    return report_.has_value();
+  }
+  Error get() {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, kDeathNewsMax, [&] { return death_.has_value(); });
+    CHECK(death_ || report_);
+    return death_ ? *death_ : *report_;
+  }
+
+ private:
+  void set(std::optional<Error>& which, Error error) {
+    const std::lock_guard lock(mutex_);
+    if (!which) which = std::move(error);
+    changed_.notify_all();
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(event_.get(), &one, sizeof one);
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Error> death_;
+  std::optional<Error> report_;
+  UniqueFd event_;
+};
+
+}  // namespace
+
+struct Service::Impl {
+  struct Child {
+    std::string name;
+    os::Process process;
+  };
+
+  std::string folder;
+  std::string program;
+  Failure failure;
+  std::mutex mutex;
+  std::map<pid_t, Child> children;
+  std::unique_ptr<os::ProcessWatcher> watcher;
+  std::optional<rpc::RpcThread> thread;
+  std::optional<rpc::CoordinatorClient> client;
+
+  ~Impl() {
+    if (client) stop_deployment();
+    client.reset();
+    watcher.reset();   // before the deaths that are ours
+    children.clear();  // with the agent its ranks
+    sweep(folder);
+  }
+
+  Status start(const rpc::ServiceSpec& spec) {
+    sweep(folder);
+    RETURN_IF_ERROR(rpc::write_service_file(plan_file(folder), spec));
+    ASSIGN_OR_RETURN(watcher, os::ProcessWatcher::create([this](pid_t pid) { on_death(pid); }));
+    // They listen before anybody is there to connect: nobody has to wait for another's start.
+    ASSIGN_OR_RETURN(const UniqueFd agent, rpc::listen_unix(agent_socket(folder)));
+    ASSIGN_OR_RETURN(const UniqueFd coordinator, rpc::listen_unix(coordinator_socket(folder)));
+    RETURN_IF_ERROR(spawn("node agent", {"chainpump", "agent", "--dir", folder}, agent));
+    RETURN_IF_ERROR(spawn(
+        "coordinator", {"chainpump", "coordinator", "--dir", folder, "--plan", plan_file(folder)},
+        coordinator));
+    return watch();
+  }
+
+  Status spawn(const std::string& name, std::vector<std::string> argv, const UniqueFd& listener) {
+    os::SpawnOptions options;
+    options.program = program;
+    options.argv = std::move(argv);
+    options.descriptors = {{listener.get(), kServiceListenFd}};
+    ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
+    const pid_t pid = process.pid();
+    const std::lock_guard lock(mutex);
+    const auto [entry, is_new] = children.emplace(pid, Child{name, std::move(process)});
+    CHECK(is_new);
+    return watcher->watch(entry->second.process);
+  }
+
+  void on_death(pid_t pid) {
+    const std::lock_guard lock(mutex);
+    Child& child = children.at(pid);
+    const Result<os::ExitStatus> status = child.process.wait(std::chrono::seconds(1));
+    // A coordinator that ends by itself has said why.
+    if (status.ok() && !status->signalled && failure.has_report()) return;
+    failure.set_death(make_error(ErrorCode::disconnected, "the {} died: {}", child.name,
+                                 status.ok() ? os::to_string(*status) : status.error().message));
+  }
+
+  Status watch() {
+    ASSIGN_OR_RETURN(rpc::RpcThread started, rpc::RpcThread::create());
+    thread.emplace(std::move(started));
+    ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
+    client.emplace(*thread, std::move(socket), [](const Error&) {});  // its death is seen otherwise
+    client->hello(kHelloDeadline, [this](const Result<rpc::HelloReply>& reply) {
+      if (!reply.ok() && reply.error().code != ErrorCode::disconnected &&
+          reply.error().code != ErrorCode::cancelled)
+        failure.set_report(reply.error());
+    });
+    rpc::DeploymentCallbacks callbacks;
+    callbacks.on_ended = [this](Error why) { failure.set_report(std::move(why)); };
+    client->watch(std::move(callbacks), [](const Result<Ok>&) {});
+    return ok_status();
+  }
+
+  void stop_deployment() {
+    auto answered = std::make_shared<std::promise<void>>();
+    auto stopped = answered->get_future();
+    client->stop(kStopMax, [answered](const Result<Ok>&) { answered->set_value(); });
+    stopped.wait();  // the call has a deadline
+  }
+};
+
+Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Service::~Service() = default;
+
+Result<std::unique_ptr<Service>> Service::start(const std::string& folder, const graph::Plan& plan,
+                                                const ServiceOptions& options) {
+  auto impl = std::make_unique<Impl>();
+  impl->folder = folder;
+  impl->program = options.program.empty() ? os::self_exe() : options.program;
+  RETURN_IF_ERROR(impl->start({.plan = to_wire(plan),
+                               .isa = options.isa,
+                               .spin_between_ops = options.spin_between_ops,
+                               .cache_folder = options.cache_folder}));
+  return std::unique_ptr<Service>(new Service(std::move(impl)));
+}
+
+Result<graph::Plan> Service::plan_of(const std::string& folder) {
+  ASSIGN_OR_RETURN(const rpc::ServiceSpec spec, rpc::read_service_file(plan_file(folder)));
+  return from_wire(spec.plan);
+}
+
+int Service::failure_fd() const { return impl_->failure.fd(); }
+Error Service::why_failed() { return impl_->failure.get(); }
+
+}  // namespace chainpump::actors

@@ -1,0 +1,51 @@
+// A deployment as a service: node agent, coordinator and ranks of one machine, each a process of
+// its own. This is the supervisor over them: it starts them, sees the first that dies, and ends
+// them all. Runtimes in any process of the same user may use the deployment (Runtime::attach).
+//
+// In the folder: the sockets agent.sock, coordinator.sock and rank-N.sock, and the file plan. Who
+// owns the folder, and that there is one service in it, is the caller's business.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "graph/plan.h"
+
+namespace chainpump::actors {
+
+struct ServiceOptions {
+  std::string program;  // whose verbs the processes are; empty: this program
+  std::string isa;      // as RuntimeOptions
+  bool spin_between_ops = true;
+  std::string cache_folder;
+};
+
+class Service {
+ public:
+  /// Starts its processes; the stages come up in their own time. If the calling process or thread
+  /// dies, so do they. What a dead service left in the folder is removed.
+  static Result<std::unique_ptr<Service>> start(const std::string& folder, const graph::Plan& plan,
+                                                const ServiceOptions& options);
+  /// What the service in `folder` was started with. not_found, bad_file, invalid_argument.
+  static Result<graph::Plan> plan_of(const std::string& folder);
+  /// Ranks leave in order where they can; no process and nothing in the folder is left. Within
+  /// seconds; on the thread that started it.
+  ~Service();
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  /// Readable once the service has failed. Owned by this object.
+  int failure_fd() const;
+  /// Why it has failed: "the node agent died: killed by SIGKILL (Killed)", or why the deployment
+  /// cannot be brought up or went down. Only once failure_fd() is readable; may take a tenth of a
+  /// second, since what a death causes may be heard of before the death.
+  Error why_failed();
+
+ private:
+  struct Impl;
+  explicit Service(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace chainpump::actors

@@ -1,0 +1,101 @@
+#include <optional>
+
+#include "actors/backend.h"
+#include "actors/callback_scope.h"
+#include "actors/lane.h"
+#include "actors/os/affinity.h"
+#include "actors/service.h"
+#include "actors/service_folder.h"
+#include "transport/rpc/coordinator_client.h"
+#include "transport/rpc/unix_socket.h"
+
+namespace chainpump::actors {
+namespace {
+
+constexpr Duration kHelloDeadline = std::chrono::seconds(10);
+
+class ServiceBackend final : public Backend {
+ public:
+  ServiceBackend(rpc::RpcThread lane, rpc::RpcThread control, UniqueFd coordinator,
+                 std::shared_ptr<Outcome> outcome)
+      : outcome_(std::move(outcome)),
+        lane_(std::move(lane)),
+        control_(std::move(control)),
+        client_(std::in_place, control_, std::move(coordinator), [o = outcome_](const Error&) {
+          o->set_failed(make_error(ErrorCode::disconnected, "the service's coordinator died"));
+        }) {}
+
+  void watch(const std::function<void(StageIndex, int64_t, int64_t)>& on_progress) {
+    client_->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
+      if (!reply.ok() && reply.error().code != ErrorCode::disconnected)
+        o->set_failed(reply.error());
+    });
+    rpc::DeploymentCallbacks callbacks;
+    callbacks.on_progress = [on_progress](int32_t stage, int64_t done, int64_t total) {
+      const CallbackScope scope;
+      if (on_progress) on_progress(StageIndex(stage), done, total);
+    };
+    callbacks.on_serving = [this](const std::string& numerics_id,
+                                  const std::vector<std::string>& sockets) {
+      serve(numerics_id, sockets);
+    };
+    callbacks.on_ended = [o = outcome_](Error why) {
+      if (why.code == ErrorCode::cancelled) return o->set_stopped();
+      o->set_failed(std::move(why));
+    };
+    client_->watch(std::move(callbacks), [](const Result<Ok>&) {});
+  }
+
+  void stats(Duration timeout, rpc::Reply<std::vector<rpc::RankStats>> reply) override {
+    auto shared = std::make_shared<rpc::Reply<std::vector<rpc::RankStats>>>(std::move(reply));
+    client_->stats(timeout, [shared](Result<std::vector<rpc::RankStats>> stats) {
+      (*shared)(std::move(stats));
+    });
+  }
+  /// The service goes on without us.
+  void request_stop() override { outcome_->set_stopped(); }
+  void end() override { client_.reset(); }
+
+ private:
+  void serve(const std::string& numerics_id, const std::vector<std::string>& sockets) {
+    Result<UniqueFd> socket =
+        sockets.empty()
+            ? Result<UniqueFd>(make_error(ErrorCode::internal, "a service without lanes"))
+            : rpc::connect_unix(sockets.front());
+    if (!socket.ok()) return outcome_->set_failed(socket.error());
+    const auto port = make_rpc_port(lane_, std::move(*socket));
+    port->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
+      if (!reply.ok() && reply.error().code != ErrorCode::disconnected)
+        o->set_failed(reply.error());
+    });
+    const auto lane = std::make_shared<Lane>(port, outcome_);
+    lane->open();
+    outcome_->set_serving(lane, {}, numerics_id);
+  }
+
+  const std::shared_ptr<Outcome> outcome_;
+  // Two threads: whoever waits on the lane's for the reason of a death is told it on the other.
+  rpc::RpcThread lane_;
+  rpc::RpcThread control_;
+  std::optional<rpc::CoordinatorClient> client_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_service_backend(
+    const std::string& folder,
+    std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> on_progress,
+    std::shared_ptr<Outcome> outcome) {
+  ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
+  ASSIGN_OR_RETURN(const graph::Plan plan, Service::plan_of(folder));
+  // A token comes when the first stage begins the next step: taking it must not delay that.
+  const std::vector<int>& busy = plan.stages.front().device.cores;
+  ASSIGN_OR_RETURN(rpc::RpcThread lane, rpc::RpcThread::create([&] { os::keep_off(busy); }));
+  ASSIGN_OR_RETURN(rpc::RpcThread control, rpc::RpcThread::create());
+  auto backend = std::make_unique<ServiceBackend>(std::move(lane), std::move(control),
+                                                  std::move(socket), std::move(outcome));
+  backend->watch(on_progress);
+  return Result<std::unique_ptr<Backend>>(std::move(backend));
+}
+
+}  // namespace chainpump::actors

@@ -1,0 +1,24 @@
+// What a service's processes find each other by: names in one folder, which only its user may
+// enter.
+#pragma once
+
+#include <string>
+
+#include "base/ids.h"
+
+namespace chainpump::actors {
+
+inline std::string agent_socket(const std::string& folder) { return folder + "/agent.sock"; }
+inline std::string coordinator_socket(const std::string& folder) {
+  return folder + "/coordinator.sock";
+}
+inline std::string rank_socket(const std::string& folder, StageIndex stage) {
+  return fmt::format("{}/rank-{}.sock", folder, stage);
+}
+/// The plan to bring up (transport/rpc/service_file.h).
+inline std::string plan_file(const std::string& folder) { return folder + "/plan"; }
+
+/// The descriptor on which an agent or a coordinator finds its listening socket.
+inline constexpr int kServiceListenFd = 3;
+
+}  // namespace chainpump::actors

@@ -1,0 +1,34 @@
+// The caller's side of NodeAgent (schemas/control.capnp). Thread rule: transport/rpc/rpc_thread.h.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/unique_fd.h"
+#include "transport/rpc/control_types.h"
+#include "transport/rpc/rpc_thread.h"
+
+namespace chainpump::transport::rpc {
+
+class AgentClient {
+ public:
+  /// As RankClient.
+  AgentClient(RpcThread& thread, UniqueFd socket, std::function<void(Error)> on_disconnect);
+  ~AgentClient();
+  AgentClient(const AgentClient&) = delete;
+  AgentClient& operator=(const AgentClient&) = delete;
+
+  void hello(Duration deadline, Callback<HelloReply> callback);
+  /// The path where the new rank listens.
+  void spawn(int32_t stage, Duration deadline, Callback<std::string> callback);
+  void kill(int32_t stage, Duration deadline, Callback<Ok> callback);
+  /// `on_exit` for every rank that ends from now on; the callback comes when that ends.
+  void exits(std::function<void(int32_t stage, std::string how)> on_exit, Callback<Ok> callback);
+
+ private:
+  std::shared_ptr<RpcThread::Impl> thread_;
+  uint64_t connection_ = 0;
+};
+
+}  // namespace chainpump::transport::rpc

@@ -1,0 +1,40 @@
+// The node agent's side of the control protocol (NodeAgent in schemas/control.capnp). No header of
+// the RPC library shows.
+//
+// Thread rule: run() in one thread, where the handler is called; told() in any.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace chainpump::transport::rpc {
+
+class AgentHandler {
+ public:
+  virtual ~AgentHandler() = default;
+  /// Returns the path where the new rank listens.
+  virtual Result<std::string> on_spawn(int32_t stage) = 0;
+  virtual void on_kill(int32_t stage) = 0;
+};
+
+class AgentServer {
+ public:
+  explicit AgentServer(AgentHandler& handler);
+  ~AgentServer();
+  AgentServer(const AgentServer&) = delete;
+  AgentServer& operator=(const AgentServer&) = delete;
+
+  /// Serves for ever; returns why it cannot.
+  Status run(UniqueFd listener);
+  /// A rank has ended.
+  void tell_exit(int32_t stage, std::string how);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace chainpump::transport::rpc

@@ -1,0 +1,82 @@
+#include "transport/rpc/convert.h"
+#include "transport/rpc/fields.h"
+
+namespace chainpump::transport::rpc {
+
+void write(schema::StageReport::Builder out, const StageReport& in) {
+  out.setStage(in.stage);
+  out.setLayerBegin(in.layer_begin);
+  out.setLayerEnd(in.layer_end);
+  out.setPid(in.pid);
+  write_ints(out.initCores(num(in.cores)), in.cores);
+  out.setWeightBytesRead(in.weight_bytes_read);
+  out.setWeightBytesHeld(in.weight_bytes_held);
+  out.setKvBytes(in.kv_bytes);
+  out.setSteps(in.steps);
+  out.setTokens(in.tokens);
+  out.setBusyNs(in.busy_ns);
+  out.setTransferNs(in.transfer_ns);
+  out.setBubbleInputNs(in.bubble_input_ns);
+  out.setBubbleCreditNs(in.bubble_credit_ns);
+  out.setBubbleOtherNs(in.bubble_other_ns);
+  out.setWallNs(in.wall_ns);
+}
+
+void read(schema::StageReport::Reader in, StageReport& out) {
+  out.stage = in.getStage();
+  out.layer_begin = in.getLayerBegin();
+  out.layer_end = in.getLayerEnd();
+  out.pid = in.getPid();
+  out.cores = read_ints(in.getCores());
+  out.weight_bytes_read = in.getWeightBytesRead();
+  out.weight_bytes_held = in.getWeightBytesHeld();
+  out.kv_bytes = in.getKvBytes();
+  out.steps = in.getSteps();
+  out.tokens = in.getTokens();
+  out.busy_ns = in.getBusyNs();
+  out.transfer_ns = in.getTransferNs();
+  out.bubble_input_ns = in.getBubbleInputNs();
+  out.bubble_credit_ns = in.getBubbleCreditNs();
+  out.bubble_other_ns = in.getBubbleOtherNs();
+  out.wall_ns = in.getWallNs();
+}
+
+void write(schema::LinkReport::Builder out, const LinkReport& in) {
+  out.setEdge(in.edge);
+  out.setOutgoing(in.outgoing);
+  out.setTransport(in.transport.c_str());
+  out.setFrames(in.frames);
+  out.setPayloadBytes(in.payload_bytes);
+  out.setMetadataBytes(in.metadata_bytes);
+  out.setCopiedBytes(in.copied_bytes);
+  out.setRefusedFrames(in.refused_frames);
+  out.setLatencyP50Us(in.latency_p50_us);
+  out.setLatencyP99Us(in.latency_p99_us);
+  out.setBlockedOnCreditNs(in.blocked_on_credit_ns);
+}
+
+void read(schema::LinkReport::Reader in, LinkReport& out) {
+  out.edge = in.getEdge();
+  out.outgoing = in.getOutgoing();
+  out.transport = text(in.getTransport());
+  out.frames = in.getFrames();
+  out.payload_bytes = in.getPayloadBytes();
+  out.metadata_bytes = in.getMetadataBytes();
+  out.copied_bytes = in.getCopiedBytes();
+  out.refused_frames = in.getRefusedFrames();
+  out.latency_p50_us = in.getLatencyP50Us();
+  out.latency_p99_us = in.getLatencyP99Us();
+  out.blocked_on_credit_ns = in.getBlockedOnCreditNs();
+}
+
+void write(schema::RankStats::Builder out, const RankStats& in) {
+  write(out.initStage(), in.stage);
+  write_list(out.initLinks(num(in.links)), in.links);
+}
+
+void read(schema::RankStats::Reader in, RankStats& out) {
+  read(in.getStage(), out.stage);
+  read_list(in.getLinks(), out.links);
+}
+
+}  // namespace chainpump::transport::rpc

@@ -1,0 +1,78 @@
+#include "transport/rpc/coordinator_client.h"
+
+#include "transport/rpc/connection.h"
+#include "transport/rpc/convert.h"
+
+namespace chainpump::transport::rpc {
+namespace {
+
+using Api = schema::Coordinator;
+
+class DeploymentServer final : public schema::DeploymentSink::Server {
+ public:
+  explicit DeploymentServer(DeploymentCallbacks callbacks) : callbacks_(std::move(callbacks)) {}
+  kj::Promise<void> progressed(ProgressedContext context) override {
+    const auto in = context.getParams();
+    if (callbacks_.on_progress)
+      callbacks_.on_progress(in.getStage(), in.getBytesDone(), in.getBytesTotal());
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> serving(ServingContext context) override {
+    const auto in = context.getParams();
+    std::vector<std::string> sockets;
+    for (const auto lane : in.getLanes()) sockets.emplace_back(lane.getSocket().cStr());
+    if (callbacks_.on_serving) callbacks_.on_serving(in.getNumericsId(), std::move(sockets));
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> ended(EndedContext context) override {
+    const auto in = context.getParams();
+    if (callbacks_.on_ended) callbacks_.on_ended(read_error(in.getCode(), in.getMessage()));
+    return kj::READY_NOW;
+  }
+
+ private:
+  DeploymentCallbacks callbacks_;
+};
+
+}  // namespace
+
+CoordinatorClient::CoordinatorClient(RpcThread& thread, UniqueFd socket,
+                                     std::function<void(Error)> on_disconnect)
+    : thread_(thread.impl()),
+      connection_(thread_->open(std::move(socket), "the coordinator", std::move(on_disconnect))) {}
+
+CoordinatorClient::~CoordinatorClient() { thread_->drop(connection_); }
+
+void CoordinatorClient::hello(Duration deadline, Callback<HelloReply> callback) {
+  thread_->call<HelloReply, Api>(connection_, "hello", deadline, std::move(callback),
+                                 say_hello<Api>);
+}
+
+void CoordinatorClient::watch(DeploymentCallbacks callbacks, Callback<Ok> callback) {
+  thread_->call<Ok, Api>(connection_, "watch", Duration::max(), std::move(callback),
+                         [callbacks = std::move(callbacks)](Api::Client& coordinator) {
+                           auto request = coordinator.watchRequest();
+                           request.setSink(kj::heap<DeploymentServer>(callbacks));
+                           return request.send().then([](auto&&) { return Ok{}; });
+                         });
+}
+
+void CoordinatorClient::stats(Duration deadline, Callback<std::vector<RankStats>> callback) {
+  thread_->call<std::vector<RankStats>, Api>(
+      connection_, "stats", deadline, std::move(callback), [](Api::Client& coordinator) {
+        return coordinator.statsRequest().send().then([](auto&& response) {
+          std::vector<RankStats> stats;
+          read_list(response.getStats(), stats);
+          return stats;
+        });
+      });
+}
+
+void CoordinatorClient::stop(Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok, Api>(
+      connection_, "stop", deadline, std::move(callback), [](Api::Client& coordinator) {
+        return coordinator.stopRequest().send().then([](auto&&) { return Ok{}; });
+      });
+}
+
+}  // namespace chainpump::transport::rpc

@@ -1,0 +1,41 @@
+// The caller's side of Coordinator (schemas/control.capnp). Thread rule:
+// transport/rpc/rpc_thread.h.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "transport/rpc/control_types.h"
+#include "transport/rpc/rpc_thread.h"
+
+namespace chainpump::transport::rpc {
+
+struct DeploymentCallbacks {
+  std::function<void(int32_t stage, int64_t bytes_done, int64_t bytes_total)> on_progress;
+  std::function<void(std::string numerics_id, std::vector<std::string> lane_sockets)> on_serving;
+  std::function<void(Error why)> on_ended;  // failed; cancelled: stopped
+};
+
+class CoordinatorClient {
+ public:
+  /// As RankClient.
+  CoordinatorClient(RpcThread& thread, UniqueFd socket, std::function<void(Error)> on_disconnect);
+  ~CoordinatorClient();
+  CoordinatorClient(const CoordinatorClient&) = delete;
+  CoordinatorClient& operator=(const CoordinatorClient&) = delete;
+
+  void hello(Duration deadline, Callback<HelloReply> callback);
+  /// The callback comes when the connection ends.
+  void watch(DeploymentCallbacks callbacks, Callback<Ok> callback);
+  void stats(Duration deadline, Callback<std::vector<RankStats>> callback);
+  void stop(Duration deadline, Callback<Ok> callback);
+
+ private:
+  std::shared_ptr<RpcThread::Impl> thread_;
+  uint64_t connection_ = 0;
+};
+
+}  // namespace chainpump::transport::rpc

@@ -1,0 +1,185 @@
+#include "transport/rpc/coordinator_server.h"
+
+#include <unistd.h>
+
+#include <map>
+#include <optional>
+#include <set>
+
+#include "transport/rpc/convert.h"
+#include "transport/rpc/serving.h"
+
+namespace chainpump::transport::rpc {
+namespace {
+
+struct Progress {
+  int64_t done = 0;
+  int64_t total = 0;
+};
+
+/// What all watchers are told.
+struct News {
+  std::map<int32_t, Progress> progress;  // by stage
+  std::optional<std::pair<std::string, std::vector<std::string>>> serving;
+  std::optional<Error> failed;
+};
+
+class DeploymentWatch;
+
+struct State {
+  explicit State(CoordinatorHandler& given) : handler(given), serving("") {}
+  CoordinatorHandler& handler;
+  Serving serving;
+  // The loop's thread only:
+  News news;
+  std::set<DeploymentWatch*> watches;
+  std::vector<Reply<Ok>> stopping;
+};
+
+/// One peer that watches; lives as its call does. One message is under way at a time.
+class DeploymentWatch {
+ public:
+  DeploymentWatch(schema::DeploymentSink::Client sink, State& state)
+      : sink_(kj::mv(sink)), state_(state) {
+    state_.watches.insert(this);
+    wake();
+  }
+  ~DeploymentWatch() { state_.watches.erase(this); }
+  KJ_DISALLOW_COPY(DeploymentWatch);
+
+  void wake() {
+    if (running_) return;
+    running_ = true;
+    task_ = drain().eagerlyEvaluate([](kj::Exception&&) {});  // it has gone: so will its call
+  }
+
+ private:
+  kj::Promise<void> drain() {
+    const News& news = state_.news;
+    if (news.failed && !std::exchange(told_failed_, true)) {
+      auto request = sink_.endedRequest();
+      request.setCode(static_cast<schema::ErrorCode>(news.failed->code));
+      request.setMessage(news.failed->message.c_str());
+      return request.send().ignoreResult();  // and is not woken any more
+    }
+    for (const auto& [stage, progress] : news.progress) {
+      if (told_[stage] == progress.done) continue;
+      told_[stage] = progress.done;
+      auto request = sink_.progressedRequest();
+      request.setStage(stage);
+      request.setBytesDone(progress.done);
+      request.setBytesTotal(progress.total);
+      return request.send().then([this] { return drain(); });
+    }
+    if (news.serving && !std::exchange(told_serving_, true)) {
+      auto request = sink_.servingRequest();
+      request.setNumericsId(news.serving->first.c_str());
+      const std::vector<std::string>& sockets = news.serving->second;
+      auto lanes = request.initLanes(static_cast<uint32_t>(sockets.size()));
+      for (uint32_t i = 0; i < lanes.size(); ++i) lanes[i].setSocket(sockets[i].c_str());
+      return request.send().then([this](auto&&) { return drain(); });
+    }
+    running_ = false;
+    return kj::READY_NOW;
+  }
+
+  schema::DeploymentSink::Client sink_;
+  State& state_;
+  std::map<int32_t, int64_t> told_;
+  bool told_serving_ = false;
+  bool told_failed_ = false;
+  bool running_ = false;
+  kj::Promise<void> task_ = kj::READY_NOW;
+};
+
+class CoordinatorApi final : public schema::Coordinator::Server {
+ public:
+  explicit CoordinatorApi(State& state) : state_(state), peer_(state.serving) {}
+
+  kj::Promise<void> hello(HelloContext context) override {
+    peer_.greet(context.getParams().getProtocolVersion(), context.getParams().getBuild());
+    auto results = context.getResults();
+    results.setProtocolVersion(kProtocolVersion);
+    results.setBuild(state_.serving.build.c_str());
+    results.setPid(getpid());
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> watch(WatchContext context) override {
+    peer_.check(context);
+    return kj::Promise<void>(kj::NEVER_DONE)
+        .attach(kj::heap<DeploymentWatch>(context.getParams().getSink(), state_),
+                peer_.open_call());
+  }
+  kj::Promise<void> stats(StatsContext context) override {
+    peer_.check(context);
+    auto [promise, reply] = peer_.make_reply<std::vector<RankStats>>();
+    state_.handler.on_stats(std::move(reply));
+    return promise.then([context](Result<std::vector<RankStats>> result) mutable {
+      const std::vector<RankStats>& stats = value_of(result);
+      write_list(context.getResults().initStats(static_cast<uint32_t>(stats.size())), stats);
+    });
+  }
+  kj::Promise<void> stop(StopContext context) override {
+    peer_.check(context);
+    auto [promise, reply] = peer_.make_reply<Ok>();
+    state_.stopping.push_back(std::move(reply));
+    state_.handler.on_stop();
+    return promise.then([](Result<Ok> result) { value_of(result); });
+  }
+
+ private:
+  State& state_;
+  Peer peer_;
+};
+
+}  // namespace
+
+struct CoordinatorServer::Impl : State {
+  using State::State;
+
+  template <typename Change>
+  void update(Change change) {
+    serving.inbox->post([this, change = std::move(change)] {
+      change(news);
+      for (DeploymentWatch* watch : watches) watch->wake();
+    });
+  }
+};
+
+CoordinatorServer::CoordinatorServer(CoordinatorHandler& handler)
+    : impl_(std::make_unique<Impl>(handler)) {}
+CoordinatorServer::~CoordinatorServer() = default;
+
+Status CoordinatorServer::run(UniqueFd listener) {
+  return serve_control(
+      impl_->serving, UniqueFd(), std::move(listener),
+      [this]() -> capnp::Capability::Client { return kj::heap<CoordinatorApi>(*impl_); });
+}
+
+void CoordinatorServer::set_progress(int32_t stage, int64_t bytes_done, int64_t bytes_total) {
+  impl_->update([=](News& news) { news.progress[stage] = {bytes_done, bytes_total}; });
+}
+
+void CoordinatorServer::set_serving(std::string numerics_id, std::vector<std::string> sockets) {
+  impl_->update([numerics_id = std::move(numerics_id), sockets = std::move(sockets)](News& news) {
+    news.serving.emplace(numerics_id, sockets);
+  });
+}
+
+void CoordinatorServer::set_failed(Error why) {
+  impl_->update([why = std::move(why)](News& news) {
+    if (!news.failed) news.failed = why;
+  });
+}
+
+void CoordinatorServer::set_stopped() {
+  set_failed(make_error(ErrorCode::cancelled, "the deployment was stopped"));
+  impl_->serving.inbox->post([impl = impl_.get()] {
+    for (Reply<Ok>& reply : impl->stopping) reply(Ok{});
+    impl->stopping.clear();
+    // After the answers, which come by the inbox too.
+    impl->serving.inbox->post([impl] { impl->serving.stop->fulfill(); });
+  });
+}
+
+}  // namespace chainpump::transport::rpc

@@ -1,0 +1,46 @@
+// The coordinator's side of the control protocol (Coordinator in schemas/control.capnp). No header
+// of the RPC library shows.
+//
+// Thread rule: run() in one thread, where the handler is called; everything else in any.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "transport/rpc/control_types.h"
+#include "transport/rpc/reply.h"
+
+namespace chainpump::transport::rpc {
+
+class CoordinatorHandler {
+ public:
+  virtual ~CoordinatorHandler() = default;
+  virtual void on_stats(Reply<std::vector<RankStats>> reply) = 0;
+  /// Answered when the server is told that it has stopped.
+  virtual void on_stop() = 0;
+};
+
+class CoordinatorServer {
+ public:
+  explicit CoordinatorServer(CoordinatorHandler& handler);
+  ~CoordinatorServer();
+  CoordinatorServer(const CoordinatorServer&) = delete;
+  CoordinatorServer& operator=(const CoordinatorServer&) = delete;
+
+  /// Serves until set_stopped(), whose news is still sent, or says why it cannot.
+  Status run(UniqueFd listener);
+
+  void set_progress(int32_t stage, int64_t bytes_done, int64_t bytes_total);
+  void set_serving(std::string numerics_id, std::vector<std::string> lane_sockets);
+  void set_failed(Error why);
+  void set_stopped();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace chainpump::transport::rpc

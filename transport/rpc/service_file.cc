@@ -1,0 +1,83 @@
+#include "transport/rpc/service_file.h"
+
+#include <capnp/serialize.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "base/unique_fd.h"
+#include "transport/rpc/convert.h"
+#include "transport/rpc/loop.h"
+#include "transport/rpc/message_stream.h"
+
+namespace chainpump::transport::rpc {
+
+void write(schema::ServiceSpec::Builder out, const ServiceSpec& in) {
+  write(out.initPlan(), in.plan);
+  out.setIsa(in.isa.c_str());
+  out.setSpinBetweenOps(in.spin_between_ops);
+  out.setCacheFolder(in.cache_folder.c_str());
+}
+
+void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
+  read(in.getPlan(), out.plan);
+  out.isa = in.getIsa();
+  out.spin_between_ops = in.getSpinBetweenOps();
+  out.cache_folder = in.getCacheFolder();
+}
+
+Status write_service_file(const std::string& path, const ServiceSpec& spec) {
+  capnp::MallocMessageBuilder message;
+  write(message.initRoot<schema::ServiceSpec>(), spec);
+  const kj::Array<capnp::word> words = capnp::messageToFlatArray(message);
+  const auto bytes = words.asBytes();
+  const std::string unfinished = path + ".new";
+  const auto failed = [&] {
+    return make_error(ErrorCode::no_room, "{}: cannot be written: {}", path, std::strerror(errno));
+  };
+  const UniqueFd file(::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!file.valid()) return failed();
+  size_t written = 0;
+  while (written < bytes.size()) {
+    const ssize_t n = ::write(file.get(), bytes.begin() + written, bytes.size() - written);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return failed();
+    written += static_cast<size_t>(n);
+  }
+  if (std::rename(unfinished.c_str(), path.c_str()) != 0) return failed();
+  return ok_status();
+}
+
+Result<ServiceSpec> read_service_file(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat found {};
+  if (!file.valid() || ::fstat(file.get(), &found) != 0)
+    return make_error(ErrorCode::not_found, "{}: {}", path, std::strerror(errno));
+  const auto num_words = static_cast<uint64_t>(found.st_size) / sizeof(capnp::word);
+  if (!S_ISREG(found.st_mode) || num_words > kMessageWordsMax)
+    return make_error(ErrorCode::bad_file, "{}: not a service's plan", path);
+  auto words = kj::heapArray<capnp::word>(num_words);
+  auto bytes = words.asBytes();
+  size_t got = 0;
+  while (got < bytes.size()) {
+    const ssize_t n = ::read(file.get(), bytes.begin() + got, bytes.size() - got);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return make_error(ErrorCode::bad_file, "{}: cut short", path);
+    got += static_cast<size_t>(n);
+  }
+  ServiceSpec spec;
+  const auto exception = kj::runCatchingExceptions([&] {
+    capnp::FlatArrayMessageReader message(words);
+    read(message.getRoot<schema::ServiceSpec>(), spec);
+  });
+  KJ_IF_MAYBE (e, exception)
+    return make_error(ErrorCode::bad_file, "{}: not a service's plan: {}", path,
+                      to_error(*e).message);
+  return spec;
+}
+
+}  // namespace chainpump::transport::rpc
