@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "actors/service.h"
 #include "cli/graph_commands.h"
 #include "cli/machine.h"
 #include "cli/progress.h"
@@ -84,8 +85,8 @@ Result<std::string> find_model(const std::string& graph_name, const graph::Graph
                     "{} names no model: add `model: FILE` or give --model", graph_name);
 }
 
-Result<Deployment> deploy(const DeployOptions& options) {
-  ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options.graph));
+Result<Prepared> prepare(const DeployOptions& options) {
+  ASSIGN_OR_RETURN(graph::Graph graph, find_graph(options.graph));
   graph::PlanOverrides overrides = options.overrides;
   ASSIGN_OR_RETURN(const std::string path, find_model(options.graph, graph, overrides));
   // Ranks are told an absolute path: they need not share our folder for ever.
@@ -99,25 +100,50 @@ Result<Deployment> deploy(const DeployOptions& options) {
 
   RETURN_IF_ERROR(check_open_files(plan.stages.size()));
 
-  actors::RuntimeOptions runtime_options;
-  runtime_options.in_process = options.in_process;
+  actors::RuntimeOptions runtime;
+  runtime.in_process = options.in_process;
   const char* isa = std::getenv("CHAINPUMP_ISA");
-  runtime_options.isa = isa ? isa : "";
-  runtime_options.spin_between_ops = cores_suffice(plan, machine);
+  runtime.isa = isa ? isa : "";
+  runtime.spin_between_ops = cores_suffice(plan, machine);
   ASSIGN_OR_RETURN(const std::filesystem::path cache_folder, panel_cache_folder());
-  runtime_options.cache_folder = cache_folder.string();
-  runtime_options.on_progress = load_progress(plan);
-  // Ranks load while we read the vocabulary.
-  ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
-                   actors::Runtime::start(plan, std::move(runtime_options)));
-  ASSIGN_OR_RETURN(gateway::PromptEncoder encoder, gateway::PromptEncoder::create(model));
+  runtime.cache_folder = cache_folder.string();
+  runtime.on_progress = load_progress(plan);
+  return Prepared{.graph = std::move(graph),
+                  .model = std::move(model),
+                  .plan = std::move(plan),
+                  .runtime = std::move(runtime)};
+}
+
+namespace {
+
+Result<Deployment> deployment(const DeployOptions& options, Prepared prepared,
+                              std::unique_ptr<actors::Runtime> runtime) {
+  ASSIGN_OR_RETURN(gateway::PromptEncoder encoder, gateway::PromptEncoder::create(prepared.model));
   gateway::DeploymentInfo info;
-  info.graph_name = graph.name;
+  info.graph_name = prepared.graph.name;
   ASSIGN_OR_RETURN(info.graph_text, graph_text(options.graph));
-  info.isa = isa ? isa : "";
-  info.plan = std::move(plan);
+  info.isa = prepared.runtime.isa;
+  info.plan = std::move(prepared.plan);
   return Deployment{
       .info = std::move(info), .encoder = std::move(encoder), .runtime = std::move(runtime)};
+}
+
+}  // namespace
+
+Result<Deployment> deploy(const DeployOptions& options) {
+  ASSIGN_OR_RETURN(Prepared prepared, prepare(options));
+  // Ranks load while we read the vocabulary.
+  ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
+                   actors::Runtime::start(prepared.plan, prepared.runtime));
+  return deployment(options, std::move(prepared), std::move(runtime));
+}
+
+Result<Deployment> attach(const DeployOptions& options, const std::string& folder) {
+  ASSIGN_OR_RETURN(Prepared prepared, prepare(options));
+  ASSIGN_OR_RETURN(prepared.plan, actors::Service::plan_of(folder));
+  ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
+                   actors::Runtime::attach(folder, prepared.runtime.on_progress));
+  return deployment(options, std::move(prepared), std::move(runtime));
 }
 
 Result<std::unique_ptr<gateway::Service>> deploy_service(const DeployOptions& options) {

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "gateway/local_service.h"
 #include "graph/planner.h"
+#include "models/gguf/gguf.h"
 
 namespace chainpump::cli {
 
@@ -19,6 +20,15 @@ struct DeployOptions {
   bool in_process = false;
   bool use_service = true;  // one that runs, if it is the same
 };
+
+/// What a graph asks for on this machine, before anything of it runs.
+struct Prepared {
+  graph::Graph graph;
+  models::GgufFile model;
+  graph::Plan plan;
+  actors::RuntimeOptions runtime;
+};
+Result<Prepared> prepare(const DeployOptions& options);
 
 /// Ranks come up in their own time while the caller goes on; runtime->wait_ready() tells.
 struct Deployment {
@@ -36,6 +46,9 @@ Result<std::string> find_model(const std::string& graph_name, const graph::Graph
                                const graph::PlanOverrides& overrides);
 
 Result<Deployment> deploy(const DeployOptions& options);
+
+/// The deployment of the service in `folder` (actors/service.h), prepared from the same options.
+Result<Deployment> attach(const DeployOptions& options, const std::string& folder);
 
 /// The same as a service of this process.
 Result<std::unique_ptr<gateway::Service>> deploy_service(const DeployOptions& options);

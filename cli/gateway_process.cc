@@ -15,8 +15,10 @@
 #include "actors/os/affinity.h"
 #include "actors/os/signals.h"
 #include "cli/exit_status.h"
+#include "cli/graph_commands.h"
 #include "cli/progress.h"
 #include "gateway/rpc/server.h"
+#include "gateway/service_folder.h"
 
 namespace chainpump::cli {
 namespace {
@@ -104,7 +106,9 @@ Status serve(const GatewayOptions& options, const std::atomic<int>& signal) {
       ::fcntl(listener.get(), F_SETFD, FD_CLOEXEC) != 0)
     return make_error(ErrorCode::invalid_argument,
                       "the gateway is started by `chainpump serve`, with a socket");
-  ASSIGN_OR_RETURN(Deployment deployment, deploy(options.deploy));
+  ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options.deploy.graph));
+  ASSIGN_OR_RETURN(Deployment deployment,
+                   attach(options.deploy, gateway::service_folder(graph.name).string()));
   // A token comes when the first stage begins the next step: delivering it must not delay that.
   os::keep_off(deployment.info.plan.stages.front().device.cores);
   gateway::RuntimeEngine engine(*deployment.runtime);

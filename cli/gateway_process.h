@@ -1,6 +1,6 @@
 // The gateway as a process of its own, `chainpump gateway`, started by `chainpump serve` only: it
-// brings the deployment up and serves it on a socket that it is given. SIGTERM drains it: requests
-// that run may end, up to a bound. One thread, the command's.
+// serves the deployment of the service's folder on a socket that it is given. SIGTERM drains it:
+// requests that run may end, up to a bound. One thread, the command's.
 #pragma once
 
 #include "base/unique_fd.h"

@@ -13,6 +13,7 @@
 
 #include "actors/os/process.h"
 #include "actors/os/signals.h"
+#include "actors/service.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
 #include "gateway/service_folder.h"
@@ -22,6 +23,7 @@ namespace {
 
 constexpr size_t kRestartsMax = 3;
 constexpr Duration kRestartsWithin = std::chrono::minutes(1);
+constexpr int kFailureNewsMs = 300;
 constexpr Duration kEndMax = std::chrono::seconds(10);  // beyond the drain, for the ranks to end
 
 struct Pipe {
@@ -55,11 +57,16 @@ struct Child {
 class Supervisor {
  public:
   Supervisor(const GatewayOptions& options, const std::vector<std::string>& arguments,
-             gateway::ServiceFolder folder)
-      : options_(options), arguments_(arguments), folder_(std::move(folder)) {}
+             gateway::ServiceFolder folder, std::string path)
+      : options_(options),
+        arguments_(arguments),
+        folder_(std::move(folder)),
+        path_(std::move(path)) {}
 
   /// `signals` brings a byte for each signal that arrives, its number.
   Result<int> run(int signals) {
+    ASSIGN_OR_RETURN(const Prepared prepared, prepare(options_.deploy));
+    RETURN_IF_ERROR(start_stages(prepared));
     ASSIGN_OR_RETURN(Child child, Child::start(arguments_, folder_.listener()));
     while (true) {
       pollfd ready[3] = {
@@ -73,6 +80,7 @@ class Supervisor {
       } else if (ready[1].revents != 0) {
         ASSIGN_OR_RETURN(const os::ExitStatus end, child.process.wait(kEndMax));
         if (const auto status = after(end)) return *status;
+        if (stages_failed(end)) RETURN_IF_ERROR(start_stages(prepared));
         ASSIGN_OR_RETURN(child, Child::start(arguments_, folder_.listener()));
       } else if (ready[2].revents != 0) {
         if (const auto status = on_news(child)) return *status;
@@ -81,6 +89,26 @@ class Supervisor {
   }
 
  private:
+  Status start_stages(const Prepared& prepared) {
+    stages_.reset();  // before the new ones take its place in the folder
+    ASSIGN_OR_RETURN(stages_,
+                     actors::Service::start(path_, prepared.plan,
+                                            {.program = {},
+                                             .isa = prepared.runtime.isa,
+                                             .spin_between_ops = prepared.runtime.spin_between_ops,
+                                             .cache_folder = prepared.runtime.cache_folder}));
+    return ok_status();
+  }
+
+  /// Whether the gateway has ended because they did: a moment later we are told, too.
+  bool stages_failed(const os::ExitStatus& gateway) {
+    pollfd failed{stages_->failure_fd(), POLLIN, 0};
+    if (::poll(&failed, 1, gateway.signalled ? 0 : kFailureNewsMs) != 1) return false;
+    std::fprintf(stderr, "chainpump: %s; the stages are started anew\n",
+                 stages_->why_failed().message.c_str());
+    return true;
+  }
+
   int timeout_ms() const {
     if (!ends_at_) return -1;
     return static_cast<int>(std::max(0.0, to_ms(*ends_at_ - steady_clock().now()))) + 1;
@@ -137,6 +165,8 @@ class Supervisor {
   const GatewayOptions& options_;
   const std::vector<std::string>& arguments_;
   const gateway::ServiceFolder folder_;
+  const std::string path_;
+  std::unique_ptr<actors::Service> stages_;  // ends before its folder
   bool was_ready_ = false;
   std::optional<TimePoint> ends_at_;  // once a signal has come
   std::vector<TimePoint> restarts_;
@@ -151,7 +181,8 @@ Result<int> serve(const GatewayOptions& options, const std::vector<std::string>&
                    }));
   ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options.deploy.graph));
   ASSIGN_OR_RETURN(gateway::ServiceFolder folder, gateway::ServiceFolder::create(graph.name));
-  Supervisor supervisor(options, arguments, std::move(folder));
+  Supervisor supervisor(options, arguments, std::move(folder),
+                        gateway::service_folder(graph.name).string());
   return supervisor.run(signals.reader.get());
 }
 

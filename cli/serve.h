@@ -1,6 +1,6 @@
 // `chainpump serve`: keeps a deployment up for clients on this machine. This process owns the
-// folder and the listening socket, starts the gateway's process, and starts it anew when it dies,
-// up to a bound. It ends with everything it started. One thread, the command's.
+// folder and the listening socket, starts the stages' processes and the gateway's, and starts anew
+// what dies, up to a bound. It ends with everything it started. One thread, the command's.
 #pragma once
 
 #include <string>

@@ -43,9 +43,13 @@ class Service:
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
         line = self.process.stdout.readline().decode() if ready else ""
         assert line.startswith("ready: "), (line, self.process.poll(), self.process.stderr.read() if not line else "")
-        self.gateway = next(pid for pid, verb in children(self.process.pid).items() if verb == [b"gateway"])
-        self.ranks = ranks_of(self.gateway)
+        self.gateway = self.child(b"gateway")
+        self.agent = self.child(b"agent")
+        self.ranks = ranks_of(self.agent)
         return line
+
+    def child(self, verb):
+        return next(pid for pid, found in children(self.process.pid).items() if found == [verb])
 
     def call(self, arguments, text=""):
         return subprocess.run([program.program(), *map(str, arguments)], input=text.encode(), capture_output=True,
@@ -190,7 +194,7 @@ class Clients(Case):
         slow.kill()
         slow.communicate(timeout=PATIENCE_S)
         self.service.wait_idle()
-        self.assertEqual(ranks_of(self.service.gateway), self.service.ranks)
+        self.assertEqual(ranks_of(self.service.agent), self.service.ranks)
 
     def check_second_service(self):
         second = self.serve()
@@ -258,8 +262,7 @@ class Ends(Case):
         self.assertEqual(running.returncode, 5)
         self.assertIn(b"the service has gone", errors)
         service.wait_ready()
-        for rank in before.values():
-            self.assertNotEqual(identity(rank[0]), rank)
+        self.assertEqual(service.ranks, before)  # the stages are as they were
         done = service.call(["run", "demo", *RAW, "-n", 2])
         self.assertEqual((done.returncode, USING in done.stderr), (0, True), done.stderr)
         status, errors = service.end()
@@ -278,6 +281,27 @@ class Ends(Case):
         self.assertRegex(errors.decode(), "stage .*1.* died: killed by SIGKILL")
         service.wait_ready()
         self.assertEqual(service.end()[0], 0)
+
+    def test_the_death_of_agent_or_coordinator_is_named_and_the_service_comes_back(self):
+        service = self.serve()
+        service.wait_ready()
+        for verb, name in ((b"agent", "node agent"), (b"coordinator", "coordinator")):
+            running = service.start("run", "demo", *LONG)
+            read_some(running)
+            began = time.monotonic()
+            os.kill(service.child(verb), signal.SIGKILL)
+            _, errors = running.communicate(timeout=PATIENCE_S)
+            self.assertLess(time.monotonic() - began, 2)
+            self.assertEqual(running.returncode, 5)
+            self.assertIn(f"{name} died", errors.decode())
+            service.wait_ready()
+            done = service.call(["run", "demo", *RAW, "-n", 2])
+            self.assertEqual((done.returncode, USING in done.stderr), (0, True), done.stderr)
+        status, errors = service.end()
+        self.assertEqual(status, 0, errors)
+        self.assertIn("the node agent died: killed by SIGKILL", errors)
+        self.assertIn("the coordinator died: killed by SIGKILL", errors)
+        service.check_nothing_left()
 
     def test_what_a_killed_service_leaves_is_taken_over(self):
         service = self.serve()
