@@ -17,6 +17,7 @@
 #include "cli/bench_kernels.h"
 #include "cli/bench_link.h"
 #include "cli/bench_pipeline.h"
+#include "cli/bench_serve.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
 #include "cli/inspect.h"
@@ -108,6 +109,8 @@ struct Flags {
   BenchLinkOptions bench_link;
   BenchKernelsOptions bench_kernels;
   BenchPipelineOptions bench_pipeline;
+  DeployFlags bench_serve_deploy;
+  BenchServeOptions bench_serve;
   std::string explain_key;
   std::string rank_label;
   std::string service_folder;  // of agent and coordinator
@@ -197,6 +200,28 @@ void add_quantize(CLI::App& app, QuantizeVerbOptions& options) {
   verb.add_flag("--force", options.replace, "replace the file to make if it exists");
 }
 
+void add_bench_serve(CLI::App& verb, Flags& flags) {
+  BenchServeOptions& o = flags.bench_serve;
+  add_deploy_flags(verb, flags.bench_serve_deploy);
+  verb.add_option("--rate", o.requests_per_second, "requests per second, on average")
+      ->check(CLI::Range(1e-3, 1e6))
+      ->capture_default_str();
+  verb.add_option("--requests", o.num_requests, "how many")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  verb.add_option("--mix", o.mix,
+                  "their lengths: short, chat, long, mixed, or WEIGHT:PROMPT/OUTPUT,... in tokens")
+      ->capture_default_str();
+  verb.add_option("--seed", o.seed, "the same seed is the same load")
+      ->check(CLI::Validator(is_seed, ""))
+      ->capture_default_str();
+  verb.add_option("--slo-ttft", o.level.ttft_ms,
+                  "a good answer's first token comes within so many ms")
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--slo-tpot", o.level.tpot_ms, "and each after it takes so many ms on average")
+      ->check(CLI::PositiveNumber);
+}
+
 void add_others(CLI::App& app, Flags& flags) {
   CLI::App& score = *app.add_subcommand("score", "log-probabilities of given tokens, JSON lines");
   add_deploy_flags(score, flags.score_deploy);
@@ -235,7 +260,9 @@ void add_others(CLI::App& app, Flags& flags) {
   kernels.add_option("--type", k.types, "a weight type, as q4_1; may be given several times");
   CLI::App& pipeline = *bench.add_subcommand("pipeline", "the engine round stages that sleep");
   pipeline.add_option("--rounds", flags.bench_pipeline.rounds)->check(CLI::Range(1, 100));
-  for (CLI::App* verb : {&link, &kernels, &pipeline})
+  CLI::App& serve = *bench.add_subcommand("serve", "a service under requests that do not wait");
+  add_bench_serve(serve, flags);
+  for (CLI::App* verb : {&link, &kernels, &pipeline, &serve})
     verb->add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
 
   // A rank's program; started by the node agent only.
@@ -288,7 +315,7 @@ int plan_verb(Flags& flags) {
 int run_verb(const CLI::App& app, Flags& flags) {
   const bool json = flags.output == "json";
   flags.run.json = flags.plan.json = flags.validate.json = flags.bench_link.json =
-      flags.bench_kernels.json = flags.bench_pipeline.json = json;
+      flags.bench_kernels.json = flags.bench_pipeline.json = flags.bench_serve.json = json;
   flags.plan.yaml = flags.validate.yaml = flags.output == "yaml";
   if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
   if (app.got_subcommand("serve") || app.got_subcommand("gateway")) {
@@ -328,6 +355,10 @@ int run_verb(const CLI::App& app, Flags& flags) {
     return run_bench_kernels(flags.bench_kernels);
   if (app.get_subcommand("bench")->got_subcommand("pipeline"))
     return run_bench_pipeline(flags.bench_pipeline);
+  if (app.get_subcommand("bench")->got_subcommand("serve")) {
+    flags.bench_serve.deploy = deploy_options(flags.bench_serve_deploy);
+    return run_bench_serve(flags.bench_serve);
+  }
   return run_bench_link(flags.bench_link);
 }
 
