@@ -113,12 +113,7 @@ struct Running {
     service = std::move(*started);
   }
   ~Running() { finish(); }
-  static ServiceOptions options() {
-    ServiceOptions options;
-    options.program = CHAINPUMP_PROGRAM;
-    options.spin_between_ops = false;
-    return options;
-  }
+  static ServiceOptions options();  // each test says which program
   void finish() {
     if (!service) return;
     service.reset();

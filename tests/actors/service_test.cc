@@ -64,6 +64,13 @@ SequenceRequest request(int32_t num_prompt, int32_t max_new, float temperature =
 
 }  // namespace
 
+ServiceOptions Running::options() {
+  ServiceOptions options;
+  options.program = CHAINPUMP_PROGRAM;
+  options.spin_between_ops = false;
+  return options;
+}
+
 BOOST_AUTO_TEST_CASE(several_runtimes_use_one_service) {
   const Model model;
   std::vector<TokenId> greedy, sampled;
