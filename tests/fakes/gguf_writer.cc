@@ -10,7 +10,7 @@ namespace chainpump::fakes {
 namespace {
 
 constexpr uint64_t kAlignment = 32;
-enum ValueType : uint32_t { kUint32 = 4, kFloat32 = 6, kString = 8 };
+enum ValueType : uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kString = 8, kArray = 9 };
 
 void write_text(ByteWriter& out, std::string_view text) {
   out.write(uint64_t{text.size()});
@@ -42,6 +42,26 @@ void GgufWriter::key(std::string_view name, std::string_view value) {
   write_text(out, name);
   out.write(uint32_t{kString});
   write_text(out, value);
+  ++num_keys_;
+}
+
+void GgufWriter::key(std::string_view name, const std::vector<std::string>& values) {
+  ByteWriter out(keys_);
+  write_text(out, name);
+  out.write(uint32_t{kArray});
+  out.write(uint32_t{kString});
+  out.write(uint64_t{values.size()});
+  for (const std::string& value : values) write_text(out, value);
+  ++num_keys_;
+}
+
+void GgufWriter::key(std::string_view name, const std::vector<int32_t>& values) {
+  ByteWriter out(keys_);
+  write_text(out, name);
+  out.write(uint32_t{kArray});
+  out.write(uint32_t{kInt32});
+  out.write(uint64_t{values.size()});
+  for (const int32_t value : values) out.write(value);
   ++num_keys_;
 }
 

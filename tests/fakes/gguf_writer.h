@@ -17,6 +17,8 @@ class GgufWriter {
   void key(std::string_view name, uint32_t value);
   void key(std::string_view name, float value);
   void key(std::string_view name, std::string_view value);
+  void key(std::string_view name, const std::vector<std::string>& values);
+  void key(std::string_view name, const std::vector<int32_t>& values);
   /// `dims`: row length first. `bytes` in the type's layout.
   void tensor(std::string_view name, std::vector<int64_t> dims, DType type,
               std::vector<std::byte> bytes);

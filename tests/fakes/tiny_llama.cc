@@ -92,6 +92,29 @@ TinyLlama::TinyLlama(const TinyShape& shape, uint64_t seed) : shape_(shape), ran
   if (shape.freq_factors) add("rope_freqs.weight", {shape.rotary / 2}, DType::f32, 1.5, 3.0);
 }
 
+// Few letters, so that short stop strings are found often, in tokens and across them.
+std::string TinyLlama::text_of(TokenId token) {
+  constexpr int kLetters = 9;
+  return {static_cast<char>('a' + token / kLetters), static_cast<char>('a' + token % kLetters)};
+}
+
+void TinyLlama::write_vocabulary(GgufWriter& writer) const {
+  constexpr int32_t kNormal = 1;
+  constexpr int32_t kControl = 3;
+  const int32_t end = shape_.vocabulary - 1;
+  std::vector<std::string> tokens;
+  for (TokenId token = 0; token < end; ++token) tokens.push_back(text_of(token));
+  tokens.emplace_back("<end>");
+  std::vector<int32_t> kinds(tokens.size(), kNormal);
+  kinds.back() = kControl;
+  writer.key("tokenizer.ggml.model", std::string_view("gpt2"));
+  writer.key("tokenizer.ggml.pre", std::string_view("gpt-2"));
+  writer.key("tokenizer.ggml.tokens", tokens);
+  writer.key("tokenizer.ggml.token_type", kinds);
+  writer.key("tokenizer.ggml.merges", std::vector<std::string>());
+  writer.key("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(end));
+}
+
 void TinyLlama::write(const std::string& path) const {
   GgufWriter writer;
   const auto size = [&](const char* name, int32_t value) {
@@ -115,6 +138,7 @@ void TinyLlama::write(const std::string& path) const {
     writer.key("llama.rope.scaling.factor", 4.0f);
     size("rope.scaling.original_context_length", 64);
   }
+  if (shape_.text) write_vocabulary(writer);
   for (const auto& [name, tensor] : tensors_) {
     writer.tensor(name, tensor.dims, tensor.type, tensor.bytes);
   }

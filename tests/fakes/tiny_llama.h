@@ -13,6 +13,8 @@
 
 namespace chainpump::fakes {
 
+class GgufWriter;
+
 struct TinyShape {
   int32_t layers = 5;
   int32_t hidden = 64;
@@ -27,6 +29,7 @@ struct TinyShape {
   bool tied = true;
   bool biases = false;
   bool freq_factors = false;
+  bool text = false;    // with a byte-level vocabulary: token i is two letters; the last one ends
   std::string scaling;  // "linear", "yarn" (factor 4 over 64 tokens), or empty
 };
 
@@ -35,6 +38,8 @@ class TinyLlama {
   TinyLlama(const TinyShape& shape, uint64_t seed);
 
   void write(const std::string& path) const;
+  /// What a token stands for in a model with text.
+  static std::string text_of(TokenId token);
   /// Log-probabilities of the token after each of `tokens`: [tokens, vocabulary].
   std::vector<std::vector<double>> log_probs(const std::vector<TokenId>& tokens) const;
 
@@ -46,6 +51,8 @@ class TinyLlama {
     std::vector<std::byte> bytes;
   };
   using Vector = std::vector<double>;
+
+  void write_vocabulary(GgufWriter& writer) const;
 
   void add(const std::string& name, std::vector<int64_t> dims, DType type, double scale,
            double offset = 0.0);
