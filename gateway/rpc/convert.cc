@@ -48,7 +48,7 @@ Prompt read(api::Prompt::Reader in) {
       return RawText{text(in.getText())};
     case api::Prompt::CHAT: {
       Chat chat;
-      for (const auto message : in.getChat())
+      for (const auto message : checked_list(in.getChat()))
         chat.messages.push_back({.role = text(message.getRole()),
                                  .content = text(message.getContent()),
                                  .extra_json = text(message.getExtraJson())});
@@ -116,7 +116,7 @@ Delta read(api::Delta::Reader in) {
             .text = text(in.getText()),
             .logprobs = {},
             .finish = checked(in.getFinish(), graph::FinishReason::failed)};
-  for (const auto logprobs : in.getLogprobs())
+  for (const auto logprobs : checked_list(in.getLogprobs()))
     out.logprobs.push_back(
         {.logprob = logprobs.getLogprob(), .top = read_pairs(logprobs.getTop())});
   return out;
@@ -143,7 +143,7 @@ Result<Usage> read(api::Outcome::Reader in) {
   if (in.isError()) return transport::rpc::from_text(text(in.getError()), ErrorCode::internal);
   const auto usage = in.getUsage();
   Usage out{.num_prompt_tokens = usage.getPromptTokens(), .choices = {}};
-  for (const auto choice : usage.getChoices())
+  for (const auto choice : checked_list(usage.getChoices()))
     out.choices.push_back({.num_tokens = choice.getTokens(),
                            .finish = checked(choice.getFinish(), graph::FinishReason::failed),
                            .to_first_token = Duration(choice.getToFirstTokenNs()),

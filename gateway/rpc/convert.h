@@ -13,6 +13,7 @@ namespace chainpump::gateway::rpc {
 namespace api = schema::api;
 
 using transport::rpc::checked;
+using transport::rpc::checked_list;
 using transport::rpc::num;
 using transport::rpc::read_ints;
 using transport::rpc::text;

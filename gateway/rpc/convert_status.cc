@@ -118,7 +118,7 @@ DeploymentInfo read(api::Deployment::Reader in) {
   if (const auto type = dtype_from_name(text(in.getKvType()))) out.plan.kv.type = *type;
   out.plan.kv.block_tokens = in.getKvBlockTokens();
   out.plan.kv.num_blocks = in.getKvBlocks();
-  for (const auto stage : in.getStages()) {
+  for (const auto stage : checked_list(in.getStages())) {
     graph::StagePlan& planned = out.plan.stages.emplace_back();
     planned.index = StageIndex(static_cast<int32_t>(out.plan.stages.size()) - 1);
     planned.name = text(stage.getName());
@@ -170,8 +170,8 @@ StatusReport read(api::Status::Reader in) {
   out.tokens_per_second = in.getTokensPerSecond();
   out.num_tokens_held = in.getTokensHeld();
   out.stages.numerics_id = text(in.getNumericsId());
-  for (const auto stage : in.getStages()) out.stages.stages.push_back(read(stage));
-  for (const auto link : in.getLinks()) out.stages.links.push_back(read(link));
+  for (const auto stage : checked_list(in.getStages())) out.stages.stages.push_back(read(stage));
+  for (const auto link : checked_list(in.getLinks())) out.stages.links.push_back(read(link));
   return out;
 }
 

@@ -29,7 +29,7 @@ TEST_ONLY_FOLDERS = {"fakes", "sim", "fuzz", "bench"}  # may include any folder 
 LIBRARIES = {
     "CAF": (("caf/",), ("actors/",), "no CAF type outside the actor shells"),
     "UCX": (("ucp/", "ucs/", "uct/", "ucm/"), ("transport/ucx/",), "links hide UCX"),
-    "kj and capnp": (("kj/", "capnp/", "schemas/*.capnp.h"), ("transport/rpc/", "gateway/rpc/"),
+    "kj and capnp": (("kj/", "capnp/", "schemas/*.capnp.h"), ("transport/rpc/", "gateway/rpc/", "tests/fuzz/"),
                      "RPC types end at the RPC wall; pass plain structs"),
     "libfyaml": (("libfyaml",), ("graph/",), "one file in graph/ reads YAML"),
     "Beast and Asio": (("boost/beast", "boost/asio"), ("gateway/http/",), "HTTP ends at its wall"),

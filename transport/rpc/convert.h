@@ -8,6 +8,7 @@
 #include "base/step_trace.h"
 #include "schemas/control.capnp.h"
 #include "transport/rpc/control_types.h"
+#include "transport/rpc/fields.h"
 
 namespace chainpump::transport::rpc {
 
@@ -62,7 +63,7 @@ void write_list(ListBuilder out, const std::vector<T>& in) {
 }
 template <typename ListReader, typename T>
 void read_list(ListReader in, std::vector<T>& out) {
-  out.resize(in.size());
+  out.resize(checked_list(in).size());
   for (uint32_t i = 0; i < in.size(); ++i) read(in[i], out[i]);
 }
 

@@ -44,6 +44,20 @@ inline std::vector<int32_t> read_ints(capnp::List<int32_t>::Reader in) {
   return out;
 }
 
+/// Elements may come without bytes: a few words can claim millions, and cost them here. No list of
+/// structs that means anything is longer than this.
+inline constexpr uint32_t kStructsMax = 1 << 16;
+
+/// A list of structs, unless it claims too much.
+template <typename ListReader>
+ListReader checked_list(ListReader in) {
+  if (in.size() > kStructsMax)
+    kj::throwFatalException(to_exception(
+        make_error(ErrorCode::invalid_argument, "a list of {} elements in a message; at most {}",
+                   in.size(), kStructsMax)));
+  return in;
+}
+
 /// A list of the schema's TokenFloat.
 template <typename ListBuilder>
 void write_pairs(ListBuilder out, const std::vector<std::pair<int32_t, float>>& in) {
@@ -55,7 +69,7 @@ void write_pairs(ListBuilder out, const std::vector<std::pair<int32_t, float>>& 
 template <typename ListReader>
 std::vector<std::pair<int32_t, float>> read_pairs(ListReader in) {
   std::vector<std::pair<int32_t, float>> out;
-  for (const auto pair : in) out.emplace_back(pair.getToken(), pair.getValue());
+  for (const auto pair : checked_list(in)) out.emplace_back(pair.getToken(), pair.getValue());
   return out;
 }
 

@@ -1,0 +1,130 @@
+"""Writes the committed corpora of the harnesses of both RPC schemas: small messages, one idea each, named by it.
+
+Usage: make_wire_corpus.py [FOLDER]; the folder defaults to corpus beside this file, and needs the `capnp` program
+(Debian package capnproto). The same bytes every time: run it again after a change here and commit what differs.
+"""
+
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+SCHEMAS = HERE.parent.parent / "schemas"
+
+# The byte that picks a struct, as in the harness; the struct; its fields.
+SAMPLING = """(temperature = 0.7, topP = 0.9, minP = 0.1, topK = 40, repetitionPenalty = 1.1, presencePenalty = -0.5,
+    frequencyPenalty = 0.5, logitBias = [(token = 3, value = -100), (token = 9, value = 1.5)], maxNewTokens = 32,
+    ignoreEos = true, stop = ["end", 0x"00ff"], stopTokenIds = [2, 0], numTopLogprobs = 5)"""
+PUBLIC = {
+    "generate_text": (0, "GenerateRequest", f'(prompt = (text = "Hello"), sampling = {SAMPLING}, n = 3)'),
+    "generate_seed": (0, "GenerateRequest", '(prompt = (ids = [1, 2, 3]), seed = (given = 18446744073709551615))'),
+    "generate_deadline": (0, "GenerateRequest", '(prompt = (ids = []), deadlineMs = 18446744073709551615, priority = -1)'),
+    "generate_empty": (0, "GenerateRequest", "()"),
+    "score": (1, "ScoreRequest", "(prompt = [1, 2], targets = [3, -4], deadlineMs = 1)"),
+    "prompt_chat": (2, "Prompt", '(chat = [(role = "user", content = "Hi"), (role = "assistant", content = "Yes?", '
+                                 'extraJson = "{\\"name\\": \\"n\\"}")])'),
+    "delta": (3, "Delta", '(requestId = 7, choice = 1, firstIndex = 2, tokens = [5, 6], text = "ab", logprobs = '
+                          '[(logprob = -0.5, top = [(token = 5, value = -0.5)]), (logprob = -inf)], finish = stop)'),
+    "delta_not_a_number": (3, "Delta", "(logprobs = [(logprob = nan)])"),
+    "usage": (4, "Outcome", "(usage = (promptTokens = 4, choices = [(tokens = 2, finish = length, toFirstTokenNs = 5, "
+                            "firstToLastNs = -1)]))"),
+    "error": (4, "Outcome", '(error = "[overloaded] the queue is full; retry after 1.5 s")'),
+    "error_without_code": (4, "Outcome", '(error = "[what] is this")'),
+    "deployment": (5, "Deployment", '(graphName = "demo", graphText = "model: x", build = "0.1.0+abc", isa = "avx2", '
+                                    'vocabularySize = 9, modelPath = "/m.gguf", contextTokens = 4096, kvType = "int8", '
+                                    'stages = [(name = "a", layerBegin = 0, layerEnd = 3, threads = 1)], '
+                                    'transport = "tcp", spin = "never")'),
+    "deployment_unknown_names": (5, "Deployment", '(kvType = "q9", transport = "pigeon", spin = "often")'),
+    "status": (6, "Status", '(phase = ready, message = "m", pid = 3, uptimeNs = 9, tokensPerSecond = 1.5, stages = '
+                            '[(stage = 0, cores = [0, 1], busyNs = 4)], links = [(edge = 1, transport = "tcp/lo", '
+                            'latencyP99Us = 3.5)])'),
+    "event": (7, "Event", '(number = 3, unixMs = -1, phase = draining, message = "gone")'),
+}
+CONTROL = {
+    "load": (0, "LoadParams", '(plan = (epoch = 3, modelPath = "/m.gguf", contextTokens = 4096, kv = (type = "f16", '
+                              'blockTokens = 32, numBlocks = 9), stages = [(index = 0, name = "a", layerEnd = 3, '
+                              'hasEmbedding = true, cores = [0, 1], predictedDecodeS = 0.5)], edges = [(id = 1, to = 1, '
+                              'transport = sharedMemory, spin = never, checksum = off, credits = 4)]), stage = 1, '
+                              'isa = "avx2", listenAddress = "127.0.0.1", cacheFolder = "/c")'),
+    "submit": (1, "GenerateRequest", '(requestId = 5, sequenceIndex = 2, prompt = [1, 2], sampling = '
+                                     f'{SAMPLING}, score = (firstPosition = 3, fullPath = "/x.npy"), timeoutNs = -1)'),
+    "link": (2, "LinkTarget", '(edge = 1, address = "::1", port = 65535, secret = 18446744073709551615, incarnation = 2)'),
+    "loaded": (3, "LoadReport", '(numericsId = "n", weightBytesRead = -1, listenPort = 80, vocabularySize = 80)'),
+    "token": (4, "TokenResult", "(requestId = 9, sequenceIndex = 1, position = 3, token = 4, logprob = -1, topLogprobs = "
+                                "[(token = 4, value = -1)], finish = failed, textBytes = 12)"),
+    "score": (5, "ScoreResult", "(requestId = 9, position = 3, logprob = nan, argmax = 2)"),
+    "stats": (6, "RankStats", '(stage = (stage = 2, cores = [3], steps = 5, wallNs = 4), links = [(edge = 1, '
+                              'outgoing = true, transport = "posix", frames = 3)])'),
+    "events": (7, "StepEvents", "(events = [(microbatch = 3, numTokens = 2, sentNs = -1)], next = 4, lost = 1, nowNs = 9)"),
+    "end": (8, "RequestEnd", '(requestId = 3, sequenceIndex = 1, code = overloaded, message = "full")'),
+    "end_well": (8, "RequestEnd", "(requestId = 3)"),
+    "service": (9, "ServiceSpec", '(plan = (modelPath = "/m.gguf", edges = [(isReturn = true)]), isa = "avx2", '
+                                  'spinBetweenOps = true, cacheFolder = "/c")'),
+}
+
+
+def framed(words):
+    """One segment of these words."""
+    return struct.pack("<II", 0, len(words)) + b"".join(words)
+
+
+def struct_pointer(data_words, pointers, offset=0):
+    return struct.pack("<IHH", (offset << 2) & 0xFFFFFFFF, data_words, pointers)
+
+
+def list_pointer(element_size, count, offset=0):
+    return struct.pack("<II", offset << 2 | 1, count << 3 | element_size)
+
+
+def claims_structs(data_words, discriminant, pointers, slot, count):
+    """A struct whose pointer `slot` is to a list of `count` structs that take no bytes."""
+    data = [struct.pack("<Q", discriminant)] + [bytes(8)] * (data_words - 1)
+    empty = [bytes(8)] * slot
+    after = [bytes(8)] * (pointers - slot - 1)
+    to_list = list_pointer(7, 0, len(after))
+    return framed([struct_pointer(data_words, pointers), *data[:data_words], *empty, to_list, *after,
+                   struct_pointer(0, 0, count)])
+
+
+def hostile(whole):
+    return {
+        "no_segments": (0, struct.pack("<II", 0xFFFFFFFF, 0)),
+        "far_too_long": (0, struct.pack("<II", 0, 0x7FFFFFFF)),
+        "cut": (0, whole[:len(whole) // 2]),
+        "beyond_the_end": (0, framed([struct_pointer(3, 3, 1000)])),
+        "itself": (0, framed([struct_pointer(0, 1, -1)])),
+    }
+
+
+def corpora():
+    public = {name: (which, encode("chainpump", kind, text)) for name, (which, kind, text) in PUBLIC.items()}
+    public |= hostile(public["generate_text"][1])
+    public["four_million_messages"] = (2, claims_structs(1, 1, 1, 0, 1 << 22))
+    public["four_million_logprobs"] = (3, claims_structs(3, 0, 3, 2, 1 << 22))
+    control = {name: (which, encode("control", kind, text)) for name, (which, kind, text) in CONTROL.items()}
+    control |= hostile(control["load"][1])
+    control["thirty_million_links"] = (6, claims_structs(0, 0, 2, 1, 30 << 20))
+    control["thirty_million_likely_tokens"] = (4, claims_structs(5, 0, 1, 0, 30 << 20))
+    return {"public_wire": public, "control_wire": control}
+
+
+def encode(schema, kind, text):
+    done = subprocess.run(["capnp", "encode", f"{schema}.capnp", kind], input=text.encode(), cwd=SCHEMAS,
+                          env={"PATH": os.environ["PATH"], "PWD": str(SCHEMAS)}, capture_output=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{kind} {text}: {done.stderr.decode()}")
+    return done.stdout
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "corpus"
+    for corpus, inputs in corpora().items():
+        (folder / corpus).mkdir(parents=True, exist_ok=True)
+        for name, (which, message) in inputs.items():
+            (folder / corpus / name).write_bytes(bytes([which]) + message)
+
+
+if __name__ == "__main__":
+    main()
