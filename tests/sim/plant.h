@@ -23,9 +23,10 @@ enum class Plant : uint8_t {
   frame_run_twice,        // a frame that was stalled is sent again
   release_lost,           // a stage now and then forgets to forget
   end_of_lane_forgotten,  // a request on its way to a lane that ends is not told of it
+  priority_inverted,      // the lowest goes first, and takes the blocks of those who rank higher
 };
 
-inline constexpr std::array<std::pair<Plant, std::string_view>, 10> kPlants = {{
+inline constexpr std::array<std::pair<Plant, std::string_view>, 11> kPlants = {{
     {Plant::credit_lost_on_cancel, "credit-lost-on-cancel"},
     {Plant::block_freed_in_flight, "block-freed-in-flight"},
     {Plant::copy_missed, "copy-missed"},
@@ -36,6 +37,7 @@ inline constexpr std::array<std::pair<Plant, std::string_view>, 10> kPlants = {{
     {Plant::frame_run_twice, "frame-run-twice"},
     {Plant::release_lost, "release-lost"},
     {Plant::end_of_lane_forgotten, "end-of-lane-forgotten"},
+    {Plant::priority_inverted, "priority-inverted"},
 }};
 
 /// By its name on the command line.

@@ -70,6 +70,7 @@ void SimLane::end() {
   links_.clear();
   ports_.clear();
   forgotten_.clear();
+  preemptions_ = PreemptionCheck(kBlockTokens);
   sequencer_.reset();
 }
 
@@ -80,7 +81,10 @@ Status SimLane::submit(graph::Request request) {
   const std::optional<TimePoint> deadline = request.deadline;
   if (world_.plant == Plant::salt_dropped) request.cache_salt = 0;
   if (world_.plant == Plant::tenant_starved && tenant + 1 == kTenants) request.tenant_weight = 1e-3;
-  RETURN_IF_ERROR(sequencer_->submit(std::move(request), world_.events.now()));
+  graph::Request told = request;
+  if (world_.plant == Plant::priority_inverted) told.priority = -told.priority;
+  RETURN_IF_ERROR(sequencer_->submit(std::move(told), world_.events.now()));
+  preemptions_.submitted(request);
   ++waiting_[tenant];
   weights_[tenant] = weight;
   if (deadline)
@@ -93,25 +97,29 @@ Status SimLane::submit(graph::Request request) {
 
 void SimLane::cancel(RequestId id, uint64_t seed) {
   sequencer_->cancel(id);
+  preemptions_.ended(id);
   forgotten_.push_back(seed);
   ranks_[0]->wake();
 }
 
 void SimLane::cancel(RequestId id, uint32_t choice) {
   sequencer_->cancel(id, choice);
+  preemptions_.ended({id, choice});
   ranks_[0]->wake();
 }
 
 void SimLane::on_time() {
   graph::Deliveries out;
   sequencer_->on_time(world_.events.now(), out);
-  deliver_(out);
+  pass_on(out);
   ranks_[0]->wake();
 }
 
 std::optional<SimFrame> SimLane::form() {
   const std::optional<graph::Microbatch> microbatch = sequencer_->next();
   if (!microbatch) return std::nullopt;
+  if (const std::string wrong = preemptions_.formed(*microbatch); !wrong.empty())
+    world_.fail("lane {}: {}", options_.lane, wrong);
   if (scenario_.saturated) count_served(*microbatch);
   SimFrame frame{.id = microbatch->id.value, .bytes = {}, .forgotten = {}};
   frame.forgotten.swap(forgotten_);
@@ -131,8 +139,13 @@ void SimLane::on_result(SimFrame frame) {
   const Status taken = sequencer_->on_result(*result, world_.events.now(), out);
   if (!taken.ok()) return world_.fail("lane {}: {}", options_.lane, taken.error().message);
   links_.back()->release(frame);
-  deliver_(out);
+  pass_on(out);
   ranks_[0]->wake();
+}
+
+void SimLane::pass_on(const graph::Deliveries& out) {
+  for (const graph::EndDelivery& end : out.ended) preemptions_.ended(end.choice);
+  deliver_(out);
 }
 
 graph::LaneStats SimLane::stats() const {

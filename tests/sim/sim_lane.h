@@ -14,6 +14,7 @@
 
 #include "graph/router.h"
 #include "graph/sequencer.h"
+#include "tests/sim/preemption_check.h"
 #include "tests/sim/sim_rank.h"
 
 namespace chainpump::sim {
@@ -52,6 +53,7 @@ class SimLane {
   std::optional<SimFrame> form();
   void on_result(SimFrame frame);
   void on_time();
+  void pass_on(const graph::Deliveries& out);
   void count_served(const graph::Microbatch& microbatch);
 
   SimWorld& world_;
@@ -64,6 +66,7 @@ class SimLane {
   std::vector<std::shared_ptr<StagePort>> ports_;
   std::vector<std::shared_ptr<SimLink>> links_;  // [i]: from stage i; the last one returns
   std::vector<uint64_t> forgotten_;
+  PreemptionCheck preemptions_{kBlockTokens};
   uint64_t num_taken_ = 0;
   graph::SequencerStats totals_;
 

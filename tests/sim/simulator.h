@@ -3,8 +3,9 @@
 // choice is drawn from one seed, and what must always be true is checked after every event:
 //   credits and KV blocks are conserved; no frame is lost or run twice in one incarnation of a
 //   lane; every token, score and end is the one that the request gets alone; every queue is within
-//   its bound; no deadline is left over; tenants that all wait are served by their weights within
-//   5 %; every request ends, and nothing is left then.
+//   its bound; nobody loses its blocks but to one who ranks higher; no deadline is left over;
+//   tenants that all wait are served by their weights within 5 %; every request ends, and nothing
+//   is left then.
 // Not here: K, V and models (the tests of actors and executors), threads and time.
 #pragma once
 
