@@ -26,7 +26,7 @@ std::optional<Microbatch> Sequencer::next() {
     draft.metadata_left = options_.max_metadata_bytes - frame_bytes_max();
   fill_decodes(draft);
   fill_prefill(draft);
-  if (draft.members.empty()) {
+  if (draft.microbatch.slices.empty()) {
     CHECK(draft.microbatch.copies.empty());
     if (releasing_.empty()) return std::nullopt;
   }
@@ -47,7 +47,6 @@ void Sequencer::fill_decodes(Draft& draft) {
   share = std::min(share, std::max(1, draft.tokens_left - (prefill_waits ? 1 : 0)));
   draft.decodes_left = share;
   draft.microbatch.slices.reserve(static_cast<size_t>(share) + 1);
-  draft.members.reserve(static_cast<size_t>(share) + 1);
   if (!starved_.empty()) {
     std::vector<SequenceId> starved = std::exchange(starved_, {});
     const auto gone = [&](SequenceId id) { return store_.find(id) == nullptr; };
@@ -59,6 +58,9 @@ void Sequencer::fill_decodes(Draft& draft) {
   }
   while (draft.decodes_left > 0 && !ready_.empty()) {
     const SequenceId id = ready_.front();
+    if (ready_.size() > SequenceStore::kAhead) store_.prefetch(ready_[SequenceStore::kAhead]);
+    if (ready_.size() > SequenceStore::kTokenAhead)
+      store_.prefetch_token(ready_[SequenceStore::kTokenAhead]);
     ready_.pop_front();
     add_decode(id, draft);
   }
@@ -158,9 +160,12 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   if (!sequence.described) describe(sequence, draft.microbatch);
   const int32_t first = sequence.num_sent;
   const int32_t num_blocks = blocks_for(first + num_tokens);
-  // What is written must be the sequence's alone.
-  CHECK_EQ(
-      cache_.num_references(sequence.table[static_cast<size_t>(first / options_.block_tokens)]), 1);
+  // What is written must be the sequence's alone. A block that it has begun to fill stays so:
+  // others share whole ones.
+  if (!sequence.decoding || first % options_.block_tokens == 0)
+    CHECK_EQ(
+        cache_.num_references(sequence.table[static_cast<size_t>(first / options_.block_tokens)]),
+        1);
   SequenceSlice& slice = draft.microbatch.slices.emplace_back();
   slice.id = sequence.id;
   slice.first_position = first;
@@ -173,16 +178,21 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   sequence.num_sent += num_tokens;
   sequence.last_microbatch = draft.microbatch.id;
   ++sequence.num_in_flight;
-  slice.sample = !sequence.request->scoring() && sequence.num_pending() == 0;
-  if (!sequence.decoding && sequence.num_pending() == 0) {
-    prefill_.erase(std::find(prefill_.begin(), prefill_.end(), &sequence));
-    sequence.decoding = !sequence.request->scoring();
-    if (sequence.decoding) ++num_decoding_;
+  slice.sample = !sequence.scoring && sequence.num_pending() == 0;
+  if (!sequence.decoding) {
+    draft.prefilled.push_back(&sequence);
+    if (sequence.num_pending() == 0) {
+      prefill_.erase(std::find(prefill_.begin(), prefill_.end(), &sequence));
+      sequence.decoding = !sequence.scoring;
+      if (sequence.decoding) ++num_decoding_;
+    }
   }
-  draft.members.push_back(&sequence);
+  if (options_.prefix_cache &&
+      sequence.num_sent / options_.block_tokens > first / options_.block_tokens)
+    draft.filled.push_back(&sequence);
   draft.work.add(num_tokens, first);
   draft.tokens_left -= num_tokens;
-  charge(sequence.request->what.tenant, num_tokens);
+  charge(sequence.tenant, num_tokens);
 }
 
 void Sequencer::describe(Sequence& sequence, Microbatch& microbatch) const {
@@ -198,12 +208,15 @@ void Sequencer::describe(Sequence& sequence, Microbatch& microbatch) const {
   sequence.described = true;
 }
 
-/// Neighbours are often of one tenant; the queue is told once for them.
+/// The queue is told once for all of a tenant, as long as there are few.
 void Sequencer::charge(TenantId tenant, int64_t num_tokens) {
-  if (!charges_.empty() && charges_.back().first == tenant)
-    charges_.back().second += num_tokens;
-  else
-    charges_.emplace_back(tenant, num_tokens);
+  constexpr size_t kFew = 16;
+  for (size_t i = charges_.size() - std::min(charges_.size(), kFew); i < charges_.size(); ++i) {
+    if (charges_[i].first != tenant) continue;
+    charges_[i].second += num_tokens;
+    return;
+  }
+  charges_.emplace_back(tenant, num_tokens);
 }
 
 /// The microbatch is as it will be sent: what it fills may be shared by later ones.
@@ -215,9 +228,10 @@ void Sequencer::settle(Draft& draft) {
     in_flight.members = std::move(spare_members_.back());
     spare_members_.pop_back();
   }
-  for (Sequence* sequence : draft.members) {
-    in_flight.members.push_back(sequence->id);
-    publish_filled(*sequence);
+  in_flight.members.reserve(draft.microbatch.slices.size());
+  for (const SequenceSlice& slice : draft.microbatch.slices) in_flight.members.push_back(slice.id);
+  for (Sequence* sequence : draft.filled) publish_filled(*sequence);
+  for (Sequence* sequence : draft.prefilled) {
     RequestRecord& request = *sequence->request;
     if (!request.prompt_sent && sequence->num_sent >= request.num_prompt - 1) release_held(request);
   }
@@ -227,7 +241,6 @@ void Sequencer::settle(Draft& draft) {
 }
 
 void Sequencer::publish_filled(Sequence& sequence) {
-  if (!options_.prefix_cache) return;
   const auto block_tokens = static_cast<size_t>(options_.block_tokens);
   const size_t num_filled = static_cast<size_t>(sequence.num_sent) / block_tokens;
   while (sequence.contents.size() < num_filled) {

@@ -20,8 +20,9 @@ namespace chainpump::graph {
 struct RequestRecord;
 
 /// One choice of a request. Which tokens it knows outlives a preemption; what the stages hold of it
-/// does not.
-struct Sequence {
+/// does not. Laid out for thousands that decode: what a microbatch and its result look at stands in
+/// the first two cache lines, in the order in which they do.
+struct alignas(64) Sequence {
   enum class State : uint8_t {
     held,     // waits for its request's leader, to share its blocks
     queued,   // waits in the fair queue
@@ -29,25 +30,28 @@ struct Sequence {
     drained,  // preempted; results of it are still in flight
   };
   SequenceId id;
-  State state = State::held;
   RequestRecord* request = nullptr;
-  uint32_t index = 0;  // of the choice
-  uint64_t age = 0;    // order of submission
-  bool preempted = false;
-  std::vector<TokenId> tokens;  // prompt, then generated
   int32_t num_needed = 0;       // positions that must pass through the stages, from `tokens`
-  int32_t next_score = 0;       // the first position whose score has not been delivered
+  int32_t num_sent = 0;         // positions; while running
   int32_t num_in_flight = 0;    // microbatches
-
-  // While running.
-  int32_t num_sent = 0;  // positions
+  int32_t num_blocks_told = 0;  // of the table, that the stages know
+  State state = State::held;
+  bool scoring = false;
+  bool preempted = false;
   bool described = false;
-  bool decoding = false;            // its known tokens were all sent once
-  MicrobatchId last_microbatch;     // that it is in
-  size_t running_at = 0;            // its place among the running
-  std::vector<KvBlockId> table;     // for all known tokens from the start, then as it grows
-  int32_t num_blocks_told = 0;      // of the table, that the stages know
+  bool decoding = false;        // its known tokens were all sent once
+  std::vector<TokenId> tokens;  // prompt, then generated
+
+  MicrobatchId last_microbatch;  // that it is in
+  std::vector<KvBlockId> table;  // for all known tokens from the start, then as it grows
+  RequestId request_id;
+  TenantId tenant;
+  uint32_t index = 0;     // of the choice
+  uint64_t age = 0;       // order of submission
+  size_t running_at = 0;  // its place among the running
+
   std::vector<ContentId> contents;  // of published blocks, from the first
+  int32_t next_score = 0;           // the first position whose score has not been delivered
   int32_t num_pending() const { return num_needed - num_sent; }
 };
 
@@ -79,6 +83,24 @@ class SequenceStore {
     Sequence* sequence = slots_[slot].get();
     return sequence->id == id && id.value != 0 ? sequence : nullptr;
   }
+
+  /// Has the memory fetched what the next microbatch or result of a sequence will look at:
+  /// thousands do not fit into the nearer caches. First the sequence itself, a while later its last
+  /// token.
+  void prefetch(SequenceId id) const {
+    const size_t slot = id.value & (kMaxSlots - 1);
+    if (slot >= slots_.size()) return;
+    const auto* lines = reinterpret_cast<const char*>(slots_[slot].get());
+    __builtin_prefetch(lines);
+    __builtin_prefetch(lines + 64);
+  }
+  void prefetch_token(SequenceId id) {
+    const Sequence* sequence = find(id);
+    if (sequence != nullptr) __builtin_prefetch(&sequence->tokens.back());
+  }
+  /// How far ahead of its use to do so.
+  static constexpr size_t kAhead = 16;
+  static constexpr size_t kTokenAhead = 8;
 
   RequestRecord& add_request(RequestId id) { return requests_[id]; }
   RequestRecord* find_request(RequestId id) {

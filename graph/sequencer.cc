@@ -114,10 +114,13 @@ Status Sequencer::submit(Request request, TimePoint now) {
   for (int32_t i = 0; i < record.what.num_choices; ++i) {
     Sequence& sequence = store_.add();
     sequence.request = &record;
+    sequence.request_id = record.what.id;
+    sequence.tenant = record.what.tenant;
+    sequence.scoring = record.scoring();
     sequence.index = record.what.first_choice + static_cast<uint32_t>(i);
     sequence.age = ++last_age_;
     sequence.tokens = tokens;
-    sequence.num_needed = static_cast<int32_t>(tokens.size()) - (record.scoring() ? 1 : 0);
+    sequence.num_needed = static_cast<int32_t>(tokens.size()) - (sequence.scoring ? 1 : 0);
     sequence.next_score = record.what.score.first_position;
     record.sequences.push_back(&sequence);
     ++num_waiting_;

@@ -24,7 +24,8 @@ int64_t descriptor_bytes_max(const Request& request);
 struct Sequencer::Draft {
   Microbatch microbatch;
   StepWork work;
-  std::vector<Sequence*> members;
+  std::vector<Sequence*> prefilled;  // with known tokens in it that were not sent before
+  std::vector<Sequence*> filled;     // some block of which it fills
   int32_t tokens_left = 0;
   int32_t decodes_left = 0;
   int32_t prefill_left = 0;                                 // tokens

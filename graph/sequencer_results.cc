@@ -24,10 +24,19 @@ Status Sequencer::on_result(const StepResult& result, TimePoint now, Deliveries&
   if (result.slowest > Duration(0) && done.work.tokens > 0)
     cost_.observe(done.work, result.slowest);
   const size_t ended_before = out.ended.size();
-  for (const TokenResult& token : result.tokens) RETURN_IF_ERROR(take_token(token, out));
+  const size_t num_tokens = result.tokens.size();
+  for (size_t i = 0; i < num_tokens; ++i) {
+    if (i + SequenceStore::kAhead < num_tokens)
+      store_.prefetch(result.tokens[i + SequenceStore::kAhead].id);
+    if (i + SequenceStore::kTokenAhead < num_tokens)
+      store_.prefetch_token(result.tokens[i + SequenceStore::kTokenAhead].id);
+    RETURN_IF_ERROR(take_token(result.tokens[i], out));
+  }
   for (const ScoreResult& score : result.scores) RETURN_IF_ERROR(take_score(score, out));
-  for (const SequenceId id : done.members) {
-    Sequence* sequence = store_.find(id);
+  for (size_t i = 0; i < done.members.size(); ++i) {
+    if (i + SequenceStore::kAhead < done.members.size())
+      store_.prefetch(done.members[i + SequenceStore::kAhead]);
+    Sequence* sequence = store_.find(done.members[i]);
     if (sequence == nullptr) continue;  // ended meanwhile
     --sequence->num_in_flight;
     if (sequence->state != Sequence::State::drained || sequence->num_in_flight > 0) continue;
@@ -44,11 +53,11 @@ Status Sequencer::take_token(const TokenResult& token, Deliveries& out) {
   Sequence* sequence = store_.find(token.id);
   if (sequence == nullptr) return ok_status();  // cancelled meanwhile
   if (token.position != static_cast<int32_t>(sequence->tokens.size()) ||
-      sequence->num_pending() != 0 || sequence->request->scoring())
+      sequence->num_pending() != 0 || sequence->scoring)
     return make_error(ErrorCode::internal,
                       "sequence {}: a token for position {}, of {} known and {} sent", token.id,
                       token.position, sequence->tokens.size(), sequence->num_sent);
-  const Choice choice{sequence->request->what.id, sequence->index};
+  const Choice choice{sequence->request_id, sequence->index};
   if (token.finish == FinishReason::failed) {
     out.ended.push_back({choice, not_finite(token.position - 1)});
     end(*sequence);
@@ -72,11 +81,11 @@ Status Sequencer::take_token(const TokenResult& token, Deliveries& out) {
 Status Sequencer::take_score(const ScoreResult& score, Deliveries& out) {
   Sequence* sequence = store_.find(score.id);
   if (sequence == nullptr) return ok_status();
-  if (!sequence->request->scoring() || score.position > sequence->next_score)
+  if (!sequence->scoring || score.position > sequence->next_score)
     return make_error(ErrorCode::internal, "sequence {}: a score of position {}, not of {}",
                       score.id, score.position, sequence->next_score);
   if (score.position < sequence->next_score) return ok_status();
-  const Choice choice{sequence->request->what.id, sequence->index};
+  const Choice choice{sequence->request_id, sequence->index};
   if (score.failed) {
     out.ended.push_back({choice, not_finite(score.position)});
     end(*sequence);
