@@ -13,7 +13,7 @@ using kernels::cpu::TeamMember;
 
 // Raised whenever a kernel's order of additions or a conversion changes: old and new ranks must
 // then not share a lane.
-constexpr int kNumericsVersion = 5;
+constexpr int kNumericsVersion = 6;
 
 Status check_spec(const StageSpec& spec, const LlamaConfig& config) {
   const auto refuse = [](std::string what) { return Error{ErrorCode::invalid_argument, what}; };
