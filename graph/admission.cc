@@ -116,7 +116,9 @@ bool Sequencer::admit_next(Draft& draft) {
   sequence.running_at = running_.size();
   running_.push_back(&sequence);
   const auto lower = [](const Sequence* a, const Sequence* b) { return ranks_higher(*a, *b); };
-  prefill_.insert(std::upper_bound(prefill_.begin(), prefill_.end(), &sequence, lower), &sequence);
+  const auto place = std::upper_bound(prefill_.begin(), prefill_.end(), &sequence, lower);
+  draft.next_prefill = std::min(draft.next_prefill, static_cast<size_t>(place - prefill_.begin()));
+  prefill_.insert(place, &sequence);
   return true;
 }
 

@@ -110,9 +110,12 @@ void Sequencer::fill_prefill(Draft& draft) {
   limit_prefill(draft);
   bool admitting = true;
   while (draft.prefill_left > 0) {
-    const auto waits = [&](const Sequence* s) { return s->last_microbatch != draft.microbatch.id; };
-    const auto found = std::find_if(prefill_.begin(), prefill_.end(), waits);
-    Sequence* sequence = found == prefill_.end() ? nullptr : *found;
+    // Whoever is in this microbatch and goes on in a later one is passed once.
+    while (draft.next_prefill < prefill_.size() &&
+           prefill_[draft.next_prefill]->last_microbatch == draft.microbatch.id)
+      ++draft.next_prefill;
+    Sequence* sequence =
+        draft.next_prefill < prefill_.size() ? prefill_[draft.next_prefill] : nullptr;
     if (admitting) {
       const std::optional<FairQueue::Item> head = queue_.front();
       if (head && (sequence == nullptr || head->priority > sequence->request->what.priority)) {

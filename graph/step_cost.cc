@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 
@@ -132,6 +133,7 @@ double StepCost::predict_s(const StepWork& work) const {
 int32_t StepCost::tokens_within(const StepWork& base, int64_t prefix, double budget_s,
                                 int32_t limit) const {
   CHECK_GE(limit, 1);
+  if (budget_s == std::numeric_limits<double>::infinity()) return limit;
   const double room_s = budget_s - predict_s(base);
   if (!(room_s > 0)) return 1;
   const double linear =

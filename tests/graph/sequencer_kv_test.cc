@@ -295,6 +295,21 @@ BOOST_AUTO_TEST_CASE(sequencer_cuts_a_prompt_into_chunks_of_equal_time) {
   lane.run_dry();
 }
 
+// Nothing bounds the time of its steps.
+BOOST_AUTO_TEST_CASE(sequencer_of_one_stage_takes_as_many_prompt_tokens_as_fit) {
+  SequencerOptions options = small_options(1);
+  options.prefill_chunk_tokens = 0;
+  options.cost_prior = {1e-3, 1e-5, 1e-9};
+  options.max_microbatches = 3;
+  Lane lane(options);
+  lane.submit(request(1, 40, 2));
+  for (const int num_tokens : {16, 16, 8}) {
+    const auto microbatch = lane.form();
+    BOOST_TEST_REQUIRE(microbatch.has_value());
+    BOOST_TEST(microbatch->num_tokens() == num_tokens);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(sequencer_learns_what_steps_cost) {
   SequencerOptions options = small_options();
   options.prefill_chunk_tokens = 0;

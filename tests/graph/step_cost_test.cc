@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -247,6 +248,9 @@ BOOST_AUTO_TEST_CASE(tokens_within_keeps_its_bounds) {
   BOOST_TEST(StepCost(kTruth).tokens_within({}, 0, 1e9, 1) == 1);
   BOOST_TEST(StepCost(kTruth).tokens_within({}, 0, 1e9, 2048) == 2048);
   BOOST_TEST(StepCost(kTruth).tokens_within({}, 0, std::nan(""), 2048) == 1);
+  constexpr double kUnbounded = std::numeric_limits<double>::infinity();
+  BOOST_TEST(StepCost(kTruth).tokens_within({}, 0, kUnbounded, 2048) == 2048);
+  BOOST_TEST(StepCost({}).tokens_within({}, 0, kUnbounded, 2048) == 2048);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
