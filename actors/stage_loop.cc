@@ -201,7 +201,8 @@ Status StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata,
 }
 
 StepPart StageLoop::waiting_for() const {
-  if (sequencer_ && sequencer_->idle()) return StepPart::idle;
+  const bool is_idle = sequencer_ ? sequencer_->idle() : !frame_ && !executor_.holds_sequences();
+  if (is_idle) return StepPart::idle;
   const bool could_run = sequencer_ ? !slot_ : frame_ != nullptr;
   return could_run ? StepPart::wait_credit : StepPart::wait_input;
 }

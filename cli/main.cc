@@ -1,6 +1,7 @@
 // The `chainpump` command: verbs and flags; each verb's work is in its own file.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -367,6 +368,7 @@ int run_verb(const CLI::App& app, Flags& flags) {
 
 int main(int argc, char** argv) {
   using namespace chainpump;
+  ::prctl(PR_SET_NAME, "chainpump");  // ours are started as /proc/self/exe, and would be named so
   cli::keep_standard_descriptors();
   cli::set_signals();
   CLI::App app("Serves large models over a chain of stage processes.", "chainpump");

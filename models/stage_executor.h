@@ -50,6 +50,8 @@ class StageExecutor {
   virtual int32_t hidden_size() const = 0;
   virtual graph::MicrobatchLimits limits() const = 0;
   virtual ExecutorStats stats() const = 0;
+  /// Whether any sequence lives here: was described, and not yet released.
+  virtual bool holds_sequences() const = 0;
 
   /// Runs one microbatch. input: [num_tokens, hidden] f32 from the stage before (empty at the
   /// first). output: [num_tokens, hidden] f32 for the stage after (empty at the last). result: what

@@ -31,6 +31,7 @@ class LlamaStage final : public StageExecutor {
   int32_t hidden_size() const override { return config_.hidden_size; }
   graph::MicrobatchLimits limits() const override;
   ExecutorStats stats() const override;
+  bool holds_sequences() const override { return sequences_->num_sequences() > 0; }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override;
 

@@ -30,6 +30,7 @@ class ReplayLanes::TimedExecutor final : public models::StageExecutor {
   int32_t hidden_size() const override { return executor_->hidden_size(); }
   graph::MicrobatchLimits limits() const override { return executor_->limits(); }
   models::ExecutorStats stats() const override { return executor_->stats(); }
+  bool holds_sequences() const override { return executor_->holds_sequences(); }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override {
     graph::StepWork work;

@@ -164,8 +164,10 @@ BOOST_AUTO_TEST_CASE(a_stage_without_credit_waits_and_says_so) {
   BOOST_TEST(chain.num_finished == 1);
   chain.first().wait_until(steady_clock().now() + 1ms);
   BOOST_TEST((chain.first().stats().idle >= 1ms));
+  const Duration waited = chain.loops[1]->stats().wait_input;
   chain.loops[1]->wait_until(steady_clock().now() + 1ms);
-  BOOST_TEST((chain.loops[1]->stats().wait_input >= 1ms));
+  BOOST_TEST((chain.loops[1]->stats().idle >= 1ms));
+  BOOST_TEST((chain.loops[1]->stats().wait_input == waited));
 }
 
 BOOST_AUTO_TEST_CASE(time_is_accounted_to_the_nanosecond) {

@@ -150,7 +150,7 @@ BOOST_AUTO_TEST_CASE(the_parts_of_a_stage_s_time_add_up_to_the_wall_s) {
   auto [back, results] = transport::make_loopback_pair(edge_options(2, kSteps));
   // The second takes its time: the first fills its slots and waits.
   Sleeper first(1, false, 200us, std::move(first_input), std::move(forward));
-  Sleeper second(2, true, 1ms, std::move(second_input), std::move(back));
+  Sleeper second(2, true, 5ms, std::move(second_input), std::move(back));
   const TimePoint deadline = steady_clock().now() + 30s;
   std::atomic<bool> stop{false};
   std::thread threads[] = {std::thread([&] { first.run(stop, deadline); }),

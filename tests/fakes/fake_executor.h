@@ -43,12 +43,14 @@ class FakeExecutor final : public models::StageExecutor {
             .vocabulary_size = kVocabulary};
   }
   models::ExecutorStats stats() const override { return {}; }
+  bool holds_sequences() const override { return !held_.empty(); }
 
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override {
     if (options_.on_run) RETURN_IF_ERROR(options_.on_run());
     seen_.push_back(microbatch.id);
     released_.insert(released_.end(), microbatch.released.begin(), microbatch.released.end());
+    for (const SequenceId id : microbatch.released) held_.erase(id);
     for (const auto& descriptor : microbatch.descriptors) held_[descriptor.id] = descriptor;
     size_t row = 0;
     for (const graph::SequenceSlice& slice : microbatch.slices) {
