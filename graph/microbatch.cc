@@ -100,7 +100,7 @@ class Encoder {
   void slice(const SequenceSlice& s) {
     numbers(s.id.value, s.first_position, s.table_offset);
     flag(s.sample);
-    tokens(s.tokens);
+    tokens({s.tokens.data(), s.tokens.size()});
     count(s.new_blocks.size());
     for (const KvBlockId block : s.new_blocks) numbers(block.value);
   }

@@ -8,6 +8,8 @@
 // that the sequencer took back may be another's in the very next frame.
 #pragma once
 
+#include <algorithm>
+#include <boost/container/small_vector.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -50,6 +52,16 @@ struct BlockCopy {
   bool operator==(const BlockCopy&) const = default;
 };
 
+/// Of thousands that decode each slice has one token, which needs no memory of its own.
+class SliceTokens : public boost::container::small_vector<TokenId, 1> {
+ public:
+  using small_vector::small_vector;
+  SliceTokens(const std::vector<TokenId>& tokens) : small_vector(tokens.begin(), tokens.end()) {}
+  friend bool operator==(const SliceTokens& a, const SliceTokens& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  }
+};
+
 /// One sequence's consecutive tokens in a microbatch. Its block table is first cut to
 /// `table_offset`, which is at most what the stage holds, then `new_blocks` are appended: so a copy
 /// takes the place of a block that others share. Positions before a sequence's first slice lie in
@@ -58,7 +70,7 @@ struct BlockCopy {
 struct SequenceSlice {
   SequenceId id;
   int32_t first_position = 0;
-  std::vector<TokenId> tokens;
+  SliceTokens tokens;
   int32_t table_offset = 0;           // blocks of its table that stay
   std::vector<KvBlockId> new_blocks;  // appended to them
   bool sample = false;                // sample after the slice's last token

@@ -43,6 +43,7 @@ LIBRARIES = {
     "libcurl": (("curl/",), ("actors/store/",), "behind the store interface"),
     "x86 intrinsics": (("immintrin", "x86intrin"), ("kernels/cpu/", "transport/crc32c.cc"),
                        "variants live in kernels/cpu/; the checksum has its instruction"),
+    "Boost.Container": (("boost/container/",), ("graph/microbatch.h",), "one small vector: a slice's tokens"),
     "Boost.Test": (("boost/test",), ("tests/",), "tests only"),
 }
 # Libraries that only one file may include, however many its folder holds.
