@@ -139,8 +139,8 @@ BOOST_AUTO_TEST_CASE(the_death_of_any_process_ends_it_with_the_reason) {
       {"stage-1", "died: killed by SIGKILL"}};
   for (const auto& [verb, expected] : victims) {
     Running service(plan_for(model.path, 2, false));
+    Listener listener;  // outlives the runtime, which tells it of the end
     const auto runtime = service.attach_ready();
-    Listener listener;
     runtime->submit(request(10, 3000), kPatience, listener.callbacks());
     BOOST_REQUIRE(listener.wait_tokens(2));
     const TimePoint began = steady_clock().now();

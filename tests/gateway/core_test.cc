@@ -19,8 +19,8 @@ using graph::FinishReason;
 const std::vector<std::string> kPieces = {"a", "b", "ab", "c", "\xc3", "\xa9", "<|end|>"};
 
 struct Gateway {
+  ManualClock clock;  // outlives what the engine holds
   fakes::FakeEngine engine;
-  ManualClock clock;
   std::unique_ptr<Core> core;
   int wakes = 0;
 

@@ -225,10 +225,10 @@ BOOST_AUTO_TEST_CASE(one_lane_per_connection_and_none_before_attach) {
 
 // The callback is held up, so that nothing is taken.
 BOOST_AUTO_TEST_CASE(a_full_sink_says_overloaded_and_still_takes_ends) {
-  Fixture f({.build = "", .sink_results_max = 4});
   std::promise<void> first_came, go_on;
   std::atomic<size_t> num_ends = 0;
   auto gate = go_on.get_future().share();
+  Fixture f({.build = "", .sink_results_max = 4});
   ResultSinkHandle sink = f.attach([&, first = true](const LaneResults& results) mutable {
     num_ends += results.ends.size();
     if (std::exchange(first, false)) first_came.set_value(), gate.wait();

@@ -3,6 +3,7 @@
 #include <ucp/api/ucp.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -266,7 +267,7 @@ void UcxConnection::shut_doors() {
 bool UcxConnection::progress() {
   int rounds = 0;
   while (rounds < kProgressRoundsMax && ucp_worker_progress(worker_) != 0) ++rounds;
-  if (!has_lanes_ && !dead_ && transport() != kNoTransport) {
+  if (!has_lanes_ && !dead_ && lanes_stand()) {
     has_lanes_ = true;
     for (SendOp* op : std::exchange(held_, {})) post_control(op);
   }
@@ -275,8 +276,20 @@ bool UcxConnection::progress() {
 
 bool UcxConnection::arm() { return ucp_worker_arm(worker_) == UCS_OK; }
 
+// UCX has no name for this; but without a lane nothing would ever arrive.
+bool UcxConnection::lanes_stand() const {
+  ucp_ep_evaluate_perf_param_t message{};
+  message.field_mask = UCP_EP_PERF_PARAM_FIELD_MESSAGE_SIZE;
+  message.message_size = 1;
+  ucp_ep_evaluate_perf_attr_t estimate{};
+  estimate.field_mask = UCP_EP_PERF_ATTR_FIELD_ESTIMATED_TIME;
+  return ucp_ep_evaluate_perf(endpoint_, &message, &estimate) == UCS_OK &&
+         std::isfinite(estimate.estimated_time);
+}
+
 // UCX 1.13 tells its choice only as text for people: lines such as
 //   "lane[1]:  0:tcp/lo.0 md[0]  -> ..." and "lane[2]: cm tcp".
+// Only once a message has come: before, UCX prints what it has not written yet.
 std::string UcxConnection::transport() const {
   char* text = nullptr;
   size_t length = 0;

@@ -70,7 +70,7 @@ class UcxConnection {
   int event_fd() const { return event_fd_; }
   bool dead() const { return dead_; }
   const std::string& death() const { return death_; }
-  /// "tcp/lo", "posix+cma": the lanes that UCX chose; "unknown" before it has. Costly.
+  /// "tcp/lo", "posix+cma": the lanes that UCX chose. Only after a message has come. Costly.
   std::string transport() const;
 
  private:
@@ -84,6 +84,7 @@ class UcxConnection {
   SendOp* control_op();
   void post_control(SendOp* op);
   void close_endpoint();
+  bool lanes_stand() const;
 
   std::shared_ptr<UcxContext> context_;
   ucp_worker* worker_ = nullptr;
