@@ -101,8 +101,8 @@ def hostile(whole):
 def corpora():
     public = {name: (which, encode("chainpump", kind, text)) for name, (which, kind, text) in PUBLIC.items()}
     public |= hostile(public["generate_text"][1])
-    public["four_million_messages"] = (2, claims_structs(1, 1, 1, 0, 1 << 22))
-    public["four_million_logprobs"] = (3, claims_structs(3, 0, 3, 2, 1 << 22))
+    public["four_million_messages"] = (2, claims_structs(1, 1, 1, 0, 4_000_000))
+    public["four_million_logprobs"] = (3, claims_structs(3, 0, 3, 2, 4_000_000))
     control = {name: (which, encode("control", kind, text)) for name, (which, kind, text) in CONTROL.items()}
     control |= hostile(control["load"][1])
     control["thirty_million_links"] = (6, claims_structs(0, 0, 2, 1, 30 << 20))
