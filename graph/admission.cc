@@ -157,9 +157,9 @@ std::optional<KvBlockId> Sequencer::share_prefix(Sequence& sequence) {
   const RequestRecord& request = *sequence.request;
   const Sequence* leader = store_.find(request.leader);
   if (may_fork(sequence, leader)) return fork(sequence, *leader);
-  const auto num_known = static_cast<int32_t>(sequence.tokens.size());
+  const int32_t num_known = sequence.tokens.size();
   const int32_t last = request.scoring() ? request.what.score.first_position : num_known - 1;
-  const ContentId content = cache_.match(request.what.cache_salt, sequence.tokens,
+  const ContentId content = cache_.match(request.what.cache_salt, sequence.tokens.all(),
                                          last / options_.block_tokens, sequence.table);
   // Only the last is needed: nothing is chained to those before.
   sequence.contents.assign(sequence.table.size(), content);
@@ -169,8 +169,7 @@ std::optional<KvBlockId> Sequencer::share_prefix(Sequence& sequence) {
 
 bool Sequencer::may_fork(const Sequence& sequence, const Sequence* leader) const {
   return leader != nullptr && leader != &sequence && leader->state == Sequence::State::running &&
-         sequence.request->prompt_sent &&
-         static_cast<int32_t>(sequence.tokens.size()) == sequence.request->num_prompt;
+         sequence.request->prompt_sent && sequence.tokens.size() == sequence.request->num_prompt;
 }
 
 /// Shares the whole blocks of the prompt but its last position. What the leader has sent of the
@@ -194,6 +193,7 @@ std::optional<KvBlockId> Sequencer::fork(Sequence& sequence, const Sequence& lea
 /// A block for the next position, taken from one that ranks lower if none is free. False if there
 /// is nobody to take it from who is not in this microbatch already.
 bool Sequencer::extend_table(Sequence& sequence, Draft& draft) {
+  if (sequence.num_sent % options_.block_tokens != 0) return true;  // it has begun a block
   if (sequence.num_sent < static_cast<int32_t>(sequence.table.size()) * options_.block_tokens)
     return true;
   while (true) {

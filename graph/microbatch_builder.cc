@@ -59,8 +59,6 @@ void Sequencer::fill_decodes(Draft& draft) {
   while (draft.decodes_left > 0 && !ready_.empty()) {
     const SequenceId id = ready_.front();
     if (ready_.size() > SequenceStore::kAhead) store_.prefetch(ready_[SequenceStore::kAhead]);
-    if (ready_.size() > SequenceStore::kTokenAhead)
-      store_.prefetch_token(ready_[SequenceStore::kTokenAhead]);
     ready_.pop_front();
     add_decode(id, draft);
   }
@@ -142,7 +140,7 @@ int64_t Sequencer::frame_bytes_max() const {
 
 /// More than a slice of so many tokens takes there, with the sequence's descriptor if it is due.
 int64_t Sequencer::slice_bytes(const Sequence& sequence, int32_t num_tokens) const {
-  const auto num_known = static_cast<int64_t>(sequence.tokens.size());
+  const int64_t num_known = sequence.tokens.size();
   return kTokenBytes * int64_t{num_tokens} + kBlockBytes * int64_t{blocks_for(num_known)} +
          (sequence.described ? 0 : sequence.request->descriptor_bytes + kTokenBytes * num_known);
 }
@@ -172,11 +170,16 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   SequenceSlice& slice = draft.microbatch.slices.emplace_back();
   slice.id = sequence.id;
   slice.first_position = first;
-  slice.tokens.assign(sequence.tokens.begin() + first,
-                      sequence.tokens.begin() + first + num_tokens);
+  if (sequence.decoding) {
+    slice.tokens.push_back(sequence.tokens.back());
+  } else {
+    const auto begin = sequence.tokens.all().begin() + first;
+    slice.tokens.assign(begin, begin + num_tokens);
+  }
   slice.table_offset = sequence.num_blocks_told;
-  slice.new_blocks.assign(sequence.table.begin() + sequence.num_blocks_told,
-                          sequence.table.begin() + num_blocks);
+  if (num_blocks > sequence.num_blocks_told)
+    slice.new_blocks.assign(sequence.table.begin() + sequence.num_blocks_told,
+                            sequence.table.begin() + num_blocks);
   sequence.num_blocks_told = num_blocks;
   sequence.num_sent += num_tokens;
   sequence.last_microbatch = draft.microbatch.id;
@@ -205,9 +208,9 @@ void Sequencer::describe(Sequence& sequence, Microbatch& microbatch) const {
   descriptor.sequence_index = sequence.index;
   descriptor.sampling = request.what.sampling;
   descriptor.score = request.what.score;
-  const auto generated = sequence.tokens.begin() + request.num_prompt;
-  descriptor.prompt.assign(sequence.tokens.begin(), generated);
-  descriptor.generated.assign(generated, sequence.tokens.end());
+  const std::vector<TokenId>& known = sequence.tokens.all();
+  descriptor.prompt.assign(known.begin(), known.begin() + request.num_prompt);
+  descriptor.generated.assign(known.begin() + request.num_prompt, known.end());
   sequence.described = true;
 }
 
@@ -250,7 +253,7 @@ void Sequencer::publish_filled(Sequence& sequence) {
     const size_t i = sequence.contents.size();
     const ContentId before = i == 0 ? ContentId{} : sequence.contents.back();
     const std::span<const TokenId> tokens =
-        std::span(sequence.tokens).subspan(i * block_tokens, block_tokens);
+        std::span(sequence.tokens.all()).subspan(i * block_tokens, block_tokens);
     sequence.contents.push_back(
         cache_.publish(sequence.request->what.cache_salt, before, tokens, sequence.table[i]));
   }

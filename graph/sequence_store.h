@@ -14,6 +14,7 @@
 #include "base/ids.h"
 #include "graph/kv_cache.h"
 #include "graph/request.h"
+#include "graph/token_log.h"
 
 namespace chainpump::graph {
 
@@ -21,7 +22,7 @@ struct RequestRecord;
 
 /// One choice of a request. Which tokens it knows outlives a preemption; what the stages hold of it
 /// does not. Laid out for thousands that decode: what a microbatch and its result look at stands in
-/// the first two cache lines, in the order in which they do.
+/// the first two cache lines.
 struct alignas(64) Sequence {
   enum class State : uint8_t {
     held,     // waits for its request's leader, to share its blocks
@@ -31,6 +32,10 @@ struct alignas(64) Sequence {
   };
   SequenceId id;
   RequestRecord* request = nullptr;
+  MicrobatchId last_microbatch;  // that it is in
+  RequestId request_id;
+  TenantId tenant;
+  uint32_t index = 0;           // of the choice
   int32_t num_needed = 0;       // positions that must pass through the stages, from `tokens`
   int32_t num_sent = 0;         // positions; while running
   int32_t num_in_flight = 0;    // microbatches
@@ -39,18 +44,14 @@ struct alignas(64) Sequence {
   bool scoring = false;
   bool preempted = false;
   bool described = false;
-  bool decoding = false;        // its known tokens were all sent once
-  std::vector<TokenId> tokens;  // prompt, then generated
+  bool decoding = false;  // its known tokens were all sent once
 
-  MicrobatchId last_microbatch;  // that it is in
-  std::vector<KvBlockId> table;  // for all known tokens from the start, then as it grows
-  RequestId request_id;
-  TenantId tenant;
-  uint32_t index = 0;     // of the choice
-  uint64_t age = 0;       // order of submission
-  size_t running_at = 0;  // its place among the running
+  TokenLog tokens;  // prompt, then generated
 
+  std::vector<KvBlockId> table;     // for all known tokens from the start, then as it grows
   std::vector<ContentId> contents;  // of published blocks, from the first
+  uint64_t age = 0;                 // order of submission
+  size_t running_at = 0;            // its place among the running
   int32_t next_score = 0;           // the first position whose score has not been delivered
   int32_t num_pending() const { return num_needed - num_sent; }
 };
@@ -94,13 +95,8 @@ class SequenceStore {
     __builtin_prefetch(lines);
     __builtin_prefetch(lines + 64);
   }
-  void prefetch_token(SequenceId id) {
-    const Sequence* sequence = find(id);
-    if (sequence != nullptr) __builtin_prefetch(&sequence->tokens.back());
-  }
   /// How far ahead of its use to do so.
-  static constexpr size_t kAhead = 16;
-  static constexpr size_t kTokenAhead = 8;
+  static constexpr size_t kAhead = 8;
 
   RequestRecord& add_request(RequestId id) { return requests_[id]; }
   RequestRecord* find_request(RequestId id) {

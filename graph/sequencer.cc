@@ -119,7 +119,7 @@ Status Sequencer::submit(Request request, TimePoint now) {
     sequence.scoring = record.scoring();
     sequence.index = record.what.first_choice + static_cast<uint32_t>(i);
     sequence.age = ++last_age_;
-    sequence.tokens = tokens;
+    sequence.tokens = TokenLog(tokens);
     sequence.num_needed = static_cast<int32_t>(tokens.size()) - (sequence.scoring ? 1 : 0);
     sequence.next_score = record.what.score.first_position;
     record.sequences.push_back(&sequence);
@@ -207,7 +207,7 @@ void Sequencer::on_time(TimePoint now, Deliveries& out) {
     RequestRecord* request = store_.find_request(deadlines_.begin()->second);
     CHECK(request != nullptr);
     for (const Sequence* sequence : request->sequences) {
-      const size_t made = sequence->tokens.size() - static_cast<size_t>(request->num_prompt);
+      const int32_t made = sequence->tokens.size() - request->num_prompt;
       out.ended.push_back({{request->what.id, sequence->index},
                            make_error(ErrorCode::deadline_exceeded,
                                       "the deadline has passed; {} tokens were generated", made)});

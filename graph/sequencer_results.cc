@@ -28,8 +28,6 @@ Status Sequencer::on_result(const StepResult& result, TimePoint now, Deliveries&
   for (size_t i = 0; i < num_tokens; ++i) {
     if (i + SequenceStore::kAhead < num_tokens)
       store_.prefetch(result.tokens[i + SequenceStore::kAhead].id);
-    if (i + SequenceStore::kTokenAhead < num_tokens)
-      store_.prefetch_token(result.tokens[i + SequenceStore::kTokenAhead].id);
     RETURN_IF_ERROR(take_token(result.tokens[i], out));
   }
   for (const ScoreResult& score : result.scores) RETURN_IF_ERROR(take_score(score, out));
@@ -52,8 +50,8 @@ Status Sequencer::on_result(const StepResult& result, TimePoint now, Deliveries&
 Status Sequencer::take_token(const TokenResult& token, Deliveries& out) {
   Sequence* sequence = store_.find(token.id);
   if (sequence == nullptr) return ok_status();  // cancelled meanwhile
-  if (token.position != static_cast<int32_t>(sequence->tokens.size()) ||
-      sequence->num_pending() != 0 || sequence->scoring)
+  if (token.position != sequence->tokens.size() || sequence->num_pending() != 0 ||
+      sequence->scoring)
     return make_error(ErrorCode::internal,
                       "sequence {}: a token for position {}, of {} known and {} sent", token.id,
                       token.position, sequence->tokens.size(), sequence->num_sent);
