@@ -29,7 +29,7 @@ void check_grid(DType kv_type) {
           hits += prefix_cache ? report.prompt_tokens_hit : 0;
         }
   BOOST_TEST_MESSAGE(preemptions << " preemptions, " << hits << " tokens hit");
-  BOOST_TEST(preemptions > 1000u);  // else nothing was tried
+  BOOST_TEST(preemptions > 300u);  // else nothing was tried
   BOOST_TEST(hits > 50'000u);
 }
 
