@@ -35,14 +35,17 @@ std::optional<Microbatch> Sequencer::next() {
 }
 
 /// The sequences that decode are spread evenly over the microbatches that fill the chain: each
-/// takes its share of those that are ready. Those that found no block before come first, the
-/// highest of them at the very first, when nobody is in the microbatch yet and anybody who ranks
-/// lower can be preempted for it.
+/// takes its share of those that no other has, 9 over 4 stages as 3, 2, 2 and 2. Those that found
+/// no block before come first, the highest of them at the very first, when nobody is in the
+/// microbatch yet and anybody who ranks lower can be preempted for it.
 void Sequencer::fill_decodes(Draft& draft) {
   if (num_decoding_ == 0) return;
   const int32_t spread =
       std::min(static_cast<int32_t>(options_.stages.size()), options_.max_microbatches);
-  int32_t share = (num_decoding_ + spread - 1) / spread;
+  const auto evenly = [](int32_t count, int32_t over) { return (count + over - 1) / over; };
+  const int32_t num_left = std::max(1, num_decoding_ - num_decodes_in_flight_);
+  const int32_t others = std::max(1, spread - num_decode_microbatches_);
+  int32_t share = std::min(evenly(num_decoding_, spread), evenly(num_left, others));
   const bool prefill_waits = !prefill_.empty() || queue_.size() > 0;
   share = std::min(share, std::max(1, draft.tokens_left - (prefill_waits ? 1 : 0)));
   draft.decodes_left = share;
@@ -72,6 +75,7 @@ void Sequencer::add_decode(SequenceId id, Draft& draft) {
     return;
   }
   --draft.decodes_left;
+  ++draft.num_decodes;
   add_slice(*sequence, 1, draft);
 }
 
@@ -229,7 +233,9 @@ void Sequencer::charge(TenantId tenant, int64_t num_tokens) {
 void Sequencer::settle(Draft& draft) {
   last_microbatch_ = draft.microbatch.id.value;
   draft.microbatch.released = std::exchange(releasing_, {});
-  InFlight in_flight{draft.microbatch.id, draft.work, {}};
+  InFlight in_flight{draft.microbatch.id, draft.work, {}, draft.num_decodes};
+  num_decodes_in_flight_ += draft.num_decodes;
+  if (draft.num_decodes > 0) ++num_decode_microbatches_;
   if (!spare_members_.empty()) {
     in_flight.members = std::move(spare_members_.back());
     spare_members_.pop_back();

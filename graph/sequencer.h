@@ -133,6 +133,7 @@ class Sequencer {
     MicrobatchId id;
     StepWork work;
     std::vector<SequenceId> members;
+    int32_t num_decodes = 0;  // of the members
   };
   struct Draft;  // a microbatch being formed (sequencer_draft.h)
 
@@ -203,6 +204,8 @@ class Sequencer {
   uint64_t last_age_ = 0;
   uint64_t last_microbatch_ = 0;
   int32_t num_decoding_ = 0;
+  int32_t num_decodes_in_flight_ = 0;    // all num_decodes
+  int32_t num_decode_microbatches_ = 0;  // in flight, with any
   int32_t num_waiting_ = 0;
   int32_t num_preempted_ = 0;
   StepWork waiting_;  // the whole prefill of those in the queue

@@ -28,6 +28,7 @@ struct Sequencer::Draft {
   std::vector<Sequence*> filled;     // some block of which it fills
   int32_t tokens_left = 0;
   int32_t decodes_left = 0;
+  int32_t num_decodes = 0;
   int32_t prefill_left = 0;                                 // tokens
   double step_s = std::numeric_limits<double>::infinity();  // how long prefill may make the step
   int64_t metadata_left = std::numeric_limits<int64_t>::max();

@@ -20,6 +20,8 @@ Status Sequencer::on_result(const StepResult& result, TimePoint now, Deliveries&
     return make_error(ErrorCode::internal, "result of microbatch {} came out of order", result.id);
   InFlight done = std::move(in_flight_.front());
   in_flight_.pop_front();
+  num_decodes_in_flight_ -= done.num_decodes;
+  if (done.num_decodes > 0) --num_decode_microbatches_;
   slowest_stage_ = result.slowest_stage;
   if (result.slowest > Duration(0) && done.work.tokens > 0)
     cost_.observe(done.work, result.slowest);
