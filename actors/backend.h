@@ -33,7 +33,7 @@ Result<std::unique_ptr<Backend>> make_local_backend(const graph::Plan& plan, Run
 /// no_room.
 Result<std::unique_ptr<Backend>> make_service_backend(
     const std::string& folder,
-    std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> on_progress,
+    std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> on_progress,
     std::shared_ptr<Outcome> outcome);
 
 }  // namespace chainpump::actors

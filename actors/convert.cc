@@ -41,14 +41,16 @@ static_assert(static_cast<int>(rpc::FinishReason::failed) ==
               static_cast<int>(graph::FinishReason::failed));
 
 rpc::StagePlan to_wire(const graph::StagePlan& stage) {
+  std::vector<rpc::DevicePlan> devices;
+  for (const graph::DevicePlan& device : stage.devices)
+    devices.push_back({.kind = device.kind, .cores = {device.cores.begin(), device.cores.end()}});
   return {.index = stage.index.value,
           .name = stage.name,
           .layer_begin = stage.layer_begin,
           .layer_end = stage.layer_end,
           .has_embedding = stage.has_embedding,
           .has_head = stage.has_head,
-          .device_kind = stage.device.kind,
-          .cores = {stage.device.cores.begin(), stage.device.cores.end()},
+          .devices = std::move(devices),
           .num_threads = stage.num_threads,
           .weight_bytes = stage.weight_bytes,
           .kv_bytes = stage.kv_bytes,
@@ -65,7 +67,10 @@ graph::StagePlan from_wire(const rpc::StagePlan& stage) {
   out.layer_end = stage.layer_end;
   out.has_embedding = stage.has_embedding;
   out.has_head = stage.has_head;
-  out.device = {.kind = stage.device_kind, .cores = {stage.cores.begin(), stage.cores.end()}};
+  out.devices.clear();
+  for (const rpc::DevicePlan& device : stage.devices)
+    out.devices.push_back(
+        {.kind = device.kind, .cores = {device.cores.begin(), device.cores.end()}});
   out.num_threads = stage.num_threads;
   out.weight_bytes = stage.weight_bytes;
   out.kv_bytes = stage.kv_bytes;
@@ -103,8 +108,10 @@ graph::EdgePlan from_wire(const rpc::EdgePlan& edge) {
 
 // More than any graph file may ask for, and far fewer than the sequencer has names for.
 constexpr int32_t kSequencesMax = 1 << 17;
+constexpr size_t kLanesMax = 64;  // as many as the graph file may ask for
 
-/// The chain must be one: stage i feeds stage i + 1, and the last edge returns.
+/// The chain must be one: stage i feeds stage i + 1, and the last edge returns. Every stage has a
+/// rank for every lane.
 Status check_chain(const graph::Plan& plan) {
   const size_t num_stages = plan.stages.size();
   if (num_stages == 0 || plan.edges.size() != num_stages)
@@ -117,7 +124,8 @@ Status check_chain(const graph::Plan& plan) {
     const bool is_last = i + 1 == num_stages;
     if (stage.index.value != index || stage.layer_begin < 0 ||
         stage.layer_end < stage.layer_begin || stage.has_embedding != (i == 0) ||
-        stage.has_head != is_last)
+        stage.has_head != is_last || stage.devices.empty() || stage.devices.size() > kLanesMax ||
+        stage.devices.size() != plan.stages.front().devices.size())
       return make_error(ErrorCode::invalid_argument, "plan: stage {} makes no sense", i);
     if (edge.from.value != index || edge.to.value != (is_last ? 0 : index + 1) ||
         edge.is_return != is_last || edge.credits < 1 || edge.slot_payload_bytes < 0 ||

@@ -34,17 +34,17 @@ class Coordinator {
         observer_(std::move(observer)),
         clock_(clock),
         core_(options_.plan, graph::DeploymentLimits{}),
-        ports_(options_.plan.stages.size()),
-        reports_(options_.plan.stages.size()) {
-    for (size_t i = 0; i < options_.plan.edges.size(); ++i) secrets_.push_back(random_secret());
+        ports_(static_cast<size_t>(num_ranks(options_.plan))),
+        reports_(static_cast<size_t>(num_ranks(options_.plan))) {
+    for (size_t i = 0; i < ports_.size(); ++i) secrets_.push_back(random_secret());
   }
 
   void start(CoordinatorActor self) { carry_out(core_.start(clock_.now()), self); }
   void on_loaded(RankLoaded& loaded, CoordinatorActor self) {
-    reports_[index(loaded.stage)] = std::move(loaded.report);
-    loaded_.insert(loaded.stage);
-    watch(loaded.stage, self);
-    on_event(Deployment::Loaded{loaded.stage, reports_[index(loaded.stage)].numerics_id}, self);
+    reports_[index(loaded.rank)] = std::move(loaded.report);
+    loaded_.insert(loaded.rank);
+    watch(loaded.rank, self);
+    on_event(Deployment::Loaded{loaded.rank, reports_[index(loaded.rank)].numerics_id}, self);
   }
   void on_event(const Deployment::Event& event, CoordinatorActor self) {
     carry_out(core_.step(event, clock_.now()), self);
@@ -54,25 +54,25 @@ class Coordinator {
   bool stopped() const { return core_.phase() == Deployment::Phase::stopped; }
 
   void on_spawned(const RankSpawned& spawned, CoordinatorActor self) {
-    std::shared_ptr<RankPort>& port = ports_[index(spawned.stage)];
+    std::shared_ptr<RankPort>& port = ports_[index(spawned.rank)];
     port = spawned.port;
-    if (core_.phase() == Deployment::Phase::stopping) return kill(spawned.stage);
-    port->hello(kCallDeadline, [self, stage = spawned.stage](Result<rpc::HelloReply> reply) {
-      if (!reply.ok()) return tell_failed(self, stage, std::move(reply).error());
-      tell(self, Deployment::Greeted{stage});
+    if (core_.phase() == Deployment::Phase::stopping) return kill(spawned.rank);
+    port->hello(kCallDeadline, [self, rank = spawned.rank](Result<rpc::HelloReply> reply) {
+      if (!reply.ok()) return tell_failed(self, rank, std::move(reply).error());
+      tell(self, Deployment::Greeted{rank});
     });
   }
 
  private:
-  static size_t index(StageIndex stage) { return static_cast<size_t>(stage.value); }
+  static size_t index(RankId rank) { return rank.value; }
 
-  static void tell_failed(const CoordinatorActor& self, StageIndex stage, Error error) {
+  static void tell_failed(const CoordinatorActor& self, RankId rank, Error error) {
     if (error.code == ErrorCode::cancelled) return;  // by ourselves
     if (error.code != ErrorCode::disconnected)
-      return tell(self, Deployment::Failed{stage, std::move(error)});
+      return tell(self, Deployment::Failed{rank, std::move(error)});
     caf::delayed_anon_send(self, kDeathNewsMax,
                            std::make_shared<CoordinatorEvent>(
-                               CoordinatorEvent{Deployment::Failed{stage, std::move(error)}}));
+                               CoordinatorEvent{Deployment::Failed{rank, std::move(error)}}));
   }
 
   void carry_out(const std::vector<Deployment::Action>& actions, const CoordinatorActor& self) {
@@ -80,13 +80,13 @@ class Coordinator {
     for (const Deployment::Action& action : actions) {
       switch (action.kind) {
         case Kind::spawn:
-          caf::anon_send(agent_, std::make_shared<SpawnRank>(SpawnRank{action.stage}), self);
+          caf::anon_send(agent_, std::make_shared<SpawnRank>(SpawnRank{action.rank}), self);
           break;
         case Kind::load:
-          load(action.stage, self);
+          load(action.rank, self);
           break;
         case Kind::connect:
-          connect(action.stage, self);
+          connect(action.rank, self);
           break;
         case Kind::serve:
           observer_.on_serving(ports_, reports_);
@@ -95,10 +95,10 @@ class Coordinator {
           observer_.on_failed(action.error);
           break;
         case Kind::shutdown:
-          shutdown(action.stage);
+          shutdown(action.rank);
           break;
         case Kind::kill:
-          kill(action.stage);
+          kill(action.rank);
           break;
         case Kind::stopped:
           observer_.on_stopped();
@@ -107,60 +107,65 @@ class Coordinator {
     }
   }
 
-  void load(StageIndex stage, const CoordinatorActor& self) {
+  void load(RankId rank, const CoordinatorActor& self) {
     rpc::LoadParams params{.plan = to_wire(options_.plan),
-                           .stage = stage.value,
+                           .rank = rank.value,
                            .isa = options_.isa,
                            .listen_address = options_.listen_address,
                            .spin_between_ops = options_.spin_between_ops,
                            .cache_folder = options_.cache_folder};
-    ports_[index(stage)]->load(
+    ports_[index(rank)]->load(
         std::move(params), kCallDeadline,
-        [self, stage, progress = observer_.on_progress](int64_t done, int64_t total) {
-          tell(self, Deployment::LoadProgressed{stage});
-          progress(stage, done, total);
+        [self, rank, progress = observer_.on_progress](int64_t done, int64_t total) {
+          tell(self, Deployment::LoadProgressed{rank});
+          progress(rank, done, total);
         },
-        [self, stage](Result<rpc::LoadReport> report) {
-          if (!report.ok()) return tell_failed(self, stage, std::move(report).error());
-          caf::anon_send(self, std::make_shared<RankLoaded>(RankLoaded{stage, *report}));
+        [self, rank](Result<rpc::LoadReport> report) {
+          if (!report.ok()) return tell_failed(self, rank, std::move(report).error());
+          caf::anon_send(self, std::make_shared<RankLoaded>(RankLoaded{rank, *report}));
         });
   }
 
-  void connect(StageIndex stage, const CoordinatorActor& self) {
-    const size_t own = index(stage);
-    const size_t num_stages = ports_.size();
-    const size_t out_edge = own;
-    const size_t in_edge = (own + num_stages - 1) % num_stages;
-    const rpc::LoadReport& next = reports_[(own + 1) % num_stages];
+  /// Within its lane, in a circle.
+  void connect(RankId rank, const CoordinatorActor& self) {
+    const graph::Plan& plan = options_.plan;
+    const size_t own = index(rank);
+    const size_t num_stages = plan.stages.size();
+    const size_t first = own / num_stages * num_stages;  // of the lane; and so are its links
+    const size_t before = first + (own - first + num_stages - 1) % num_stages;
+    const rpc::LoadReport& next = reports_[first + (own - first + 1) % num_stages];
     rpc::ConnectParams params;
-    params.links.push_back({.edge = options_.plan.edges[out_edge].id.value,
+    params.links.push_back({.edge = link_from(own).value,
                             .address = next.listen_address,
                             .port = next.listen_port,
-                            .secret = secrets_[out_edge]});
-    params.accept.push_back(
-        {.edge = options_.plan.edges[in_edge].id.value, .secret = secrets_[in_edge]});
-    ports_[own]->connect(std::move(params), kCallDeadline, [self, stage](Result<Ok> opened) {
-      if (!opened.ok()) return tell_failed(self, stage, std::move(opened).error());
-      tell(self, Deployment::Connected{stage});
+                            .secret = secrets_[own]});
+    params.accept.push_back({.edge = link_from(before).value, .secret = secrets_[before]});
+    ports_[own]->connect(std::move(params), kCallDeadline, [self, rank](Result<Ok> opened) {
+      if (!opened.ok()) return tell_failed(self, rank, std::move(opened).error());
+      tell(self, Deployment::Connected{rank});
     });
   }
+  EdgeId link_from(size_t rank) const {
+    const graph::Plan& plan = options_.plan;
+    const RankId id(static_cast<uint32_t>(rank));
+    const auto stage = static_cast<size_t>(stage_of(plan, id).value);
+    return link_of(plan, lane_of(plan, id), plan.edges[stage].id);
+  }
 
-  void watch(StageIndex stage, const CoordinatorActor& self) {
-    ports_[index(stage)]->watch([self, stage](const Result<Ok>& end) {
-      if (!end.ok()) tell_failed(self, stage, end.error());
+  void watch(RankId rank, const CoordinatorActor& self) {
+    ports_[index(rank)]->watch([self, rank](const Result<Ok>& end) {
+      if (!end.ok()) tell_failed(self, rank, end.error());
     });
   }
 
   // A rank that has not loaded may be busy with that for long and has nothing to close.
-  void shutdown(StageIndex stage) {
-    const auto& port = ports_[index(stage)];
-    if (!port || !loaded_.contains(stage)) return kill(stage);
+  void shutdown(RankId rank) {
+    const auto& port = ports_[index(rank)];
+    if (!port || !loaded_.contains(rank)) return kill(rank);
     port->shutdown(kShutdownDeadline, [port](const Result<Ok>&) {});
   }
 
-  void kill(StageIndex stage) {
-    caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{stage}));
-  }
+  void kill(RankId rank) { caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{rank})); }
 
   CoordinatorOptions options_;
   AgentActor agent_;
@@ -169,8 +174,8 @@ class Coordinator {
   Deployment core_;
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::vector<rpc::LoadReport> reports_;
-  std::set<StageIndex> loaded_;
-  std::vector<uint64_t> secrets_;  // by edge
+  std::set<RankId> loaded_;
+  std::vector<uint64_t> secrets_;  // of the link that leaves the rank
 };
 
 CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer self,

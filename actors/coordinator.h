@@ -19,14 +19,14 @@ namespace chainpump::actors {
 // ------------------------------------------------------------------ messages, by their direction
 /// To the agent.
 struct SpawnRank {
-  StageIndex stage;
+  RankId rank;
 };
 struct KillRank {
-  StageIndex stage;
+  RankId rank;
 };
 /// From the agent.
 struct RankSpawned {
-  StageIndex stage;
+  RankId rank;
   std::shared_ptr<RankPort> port;
 };
 /// To the coordinator: what happened, for the core.
@@ -35,7 +35,7 @@ struct CoordinatorEvent {
 };
 /// To the coordinator: what a rank holds now.
 struct RankLoaded {
-  StageIndex stage;
+  RankId rank;
   rpc::LoadReport report;
 };
 using StartAtom = caf::atom_constant<caf::atom("start")>;
@@ -47,10 +47,10 @@ using CoordinatorActor =
 using AgentActor = caf::typed_actor<caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
-/// What becomes of a deployment; called in the coordinator's thread, each at most once; progress
-/// often, in a thread of the rank's port.
+/// What becomes of a deployment, rank by rank in the plan's order; called in the coordinator's
+/// thread, each at most once; progress often, in a thread of the rank's port.
 struct DeploymentObserver {
-  std::function<void(StageIndex, int64_t bytes_done, int64_t bytes_total)> on_progress;
+  std::function<void(RankId, int64_t bytes_done, int64_t bytes_total)> on_progress;
   std::function<void(std::vector<std::shared_ptr<RankPort>>, std::vector<rpc::LoadReport>)>
       on_serving;
   std::function<void(Error)> on_failed;

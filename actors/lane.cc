@@ -52,7 +52,8 @@ struct Lane::Delivery {
 Lane::Lane(std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome)
     : outcome_(std::move(outcome)), port_(std::move(first)) {}
 
-void Lane::open() {
+void Lane::open(LaneEvents events) {
+  events_ = std::move(events);
   const auto lose_if_failed = [weak = weak_from_this()](const Result<Ok>& how) {
     if (how.ok()) return;
     if (const auto self = weak.lock()) self->lose(how.error());
@@ -112,6 +113,7 @@ void Lane::take(const rpc::LaneResults& results) {
       delivery->callbacks.on_score(from_wire(score));
   for (const rpc::RequestEnd& request_end : results.ends)
     end(request_end.request_id, request_end.how);
+  if (events_.on_stats) events_.on_stats(results.stats);
 }
 
 void Lane::end(uint64_t id, Result<Ok> how) {
@@ -129,11 +131,14 @@ void Lane::end(uint64_t id, Result<Ok> how) {
 
 void Lane::lose(const Error& why) {
   std::map<uint64_t, std::shared_ptr<Delivery>> ended;
+  bool news = false;
   {
     const std::lock_guard lock(mutex_);
+    news = !lost_by_;
     if (!lost_by_) lost_by_ = why;
     ended.swap(deliveries_);
   }
+  if (news && events_.on_lost) events_.on_lost();
   const CallbackScope scope;
   for (const auto& [id, delivery] : ended) delivery->callbacks.on_end(outcome_->with_reason(why));
 }

@@ -4,6 +4,7 @@
 // Thread rule: any thread. Callbacks on a thread of the port, one at a time.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,13 +16,19 @@ namespace chainpump::actors {
 
 class Outcome;
 
+/// What whoever chooses between lanes has to know of one; each may be empty. On the port's thread.
+struct LaneEvents {
+  std::function<void(const rpc::LaneStats&)> on_stats;  // with its results, after they were told
+  std::function<void()> on_lost;                        // at most once
+};
+
 class Lane : public std::enable_shared_from_this<Lane> {
  public:
   /// `first` is the port of the first stage's rank, which has said hello.
   Lane(std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome);
 
   /// Once, first: attaches. What goes wrong with it ends what is submitted.
-  void open();
+  void open(LaneEvents events);
   void submit(RequestId id, SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);
   void cancel(RequestId id);
   /// Leaves the lane: what runs ends with `cancelled`. Not in a callback.
@@ -37,6 +44,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::shared_ptr<RankPort> port();
 
   const std::shared_ptr<Outcome> outcome_;
+  LaneEvents events_;  // since open()
   std::mutex mutex_;
   std::shared_ptr<RankPort> port_;  // null once closed
   std::map<uint64_t, std::shared_ptr<Delivery>> deliveries_;

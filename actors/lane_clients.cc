@@ -33,7 +33,9 @@ Status LaneClients::check(uint64_t client, uint64_t request_id) const {
 }
 
 void LaneClients::add(RequestId id, uint64_t client, uint64_t request_id, uint32_t sequence_index) {
-  clients_.at(client).requests.emplace(request_id, id);
+  Client& of = clients_.at(client);
+  ++of.num_taken;
+  of.requests.emplace(request_id, id);
   requests_[id] = {client, request_id, sequence_index};
 }
 
@@ -90,15 +92,19 @@ void LaneClients::end(RequestId id, Status how) {
 }
 
 void LaneClients::refuse(uint64_t client, uint64_t request_id, uint32_t sequence_index, Error why) {
-  if (const auto found = clients_.find(client); found != clients_.end())
-    found->second.gathered.ends.push_back({request_id, sequence_index, std::move(why)});
+  const auto found = clients_.find(client);
+  if (found == clients_.end()) return;
+  ++found->second.num_taken;
+  found->second.gathered.ends.push_back({request_id, sequence_index, std::move(why)});
 }
 
-std::vector<RequestId> LaneClients::flush() {
+std::vector<RequestId> LaneClients::flush(const rpc::LaneStats& stats) {
   std::vector<RequestId> refused;
   for (auto& [number, client] : clients_) {
     if (client.gathered.empty()) continue;
     rpc::LaneResults results = std::exchange(client.gathered, {});
+    results.stats = stats;
+    results.stats.num_taken = client.num_taken;
     // Which requests it was about, if the sink refuses it.
     std::set<uint64_t> concerned;
     for (const rpc::TokenResult& token : results.tokens) concerned.insert(token.request_id);

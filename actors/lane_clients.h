@@ -43,9 +43,10 @@ class LaneClients {
   /// The end of a request that was never taken in.
   void refuse(uint64_t client, uint64_t request_id, uint32_t sequence_index, Error why);
 
-  /// Hands over what has gathered. Requests whose results found no room, and which must therefore
+  /// Hands over what has gathered, with what the lane says of itself (the number taken is filled
+  /// in). Requests whose results found no room, and which must therefore
   /// be ended, are returned: of a client that is gone, all it has.
-  std::vector<RequestId> flush();
+  std::vector<RequestId> flush(const rpc::LaneStats& stats);
 
  private:
   struct Request {
@@ -57,6 +58,7 @@ class LaneClients {
     ResultSink sink;
     std::map<uint64_t, RequestId> requests;  // by the client's number
     rpc::LaneResults gathered;
+    uint64_t num_taken = 0;  // requests, those refused among them
   };
   rpc::LaneResults* gathered_for(RequestId id, Request& request);
 

@@ -1,24 +1,34 @@
 #include "actors/backend.h"
 #include "actors/callback_scope.h"
 #include "actors/deployment_actors.h"
-#include "actors/lane.h"
+#include "actors/lanes.h"
 #include "actors/os/process.h"
 
 namespace chainpump::actors {
 namespace {
 
-DeploymentObserver observer(const std::function<void(StageIndex, int64_t, int64_t)>& on_progress,
+std::vector<std::shared_ptr<RankPort>> firsts_of(
+    const graph::Plan& plan, const std::vector<std::shared_ptr<RankPort>>& ports) {
+  std::vector<std::shared_ptr<RankPort>> firsts;
+  for (int32_t lane = 0; lane < num_lanes(plan); ++lane)
+    firsts.push_back(
+        ports[rank_at(plan, graph::LaneId(static_cast<uint8_t>(lane)), StageIndex(0)).value]);
+  return firsts;
+}
+
+DeploymentObserver observer(const graph::Plan& plan,
+                            const std::function<void(RankId, int64_t, int64_t)>& on_progress,
                             const std::shared_ptr<Outcome>& outcome) {
   return {.on_progress =
-              [on_progress](StageIndex stage, int64_t done, int64_t total) {
+              [on_progress](RankId rank, int64_t done, int64_t total) {
                 const CallbackScope scope;
-                if (on_progress) on_progress(stage, done, total);
+                if (on_progress) on_progress(rank, done, total);
               },
           .on_serving =
-              [outcome](auto ports, const auto& reports) {
-                const auto lane = std::make_shared<Lane>(ports.front(), outcome);
-                lane->open();
-                outcome->set_serving(lane, std::move(ports), reports.front().numerics_id);
+              [plan, outcome](auto ports, const auto& reports) {
+                const auto lanes = std::make_shared<Lanes>(plan, firsts_of(plan, ports), outcome);
+                lanes->open();
+                outcome->set_serving(lanes, std::move(ports), reports.front().numerics_id);
               },
           .on_failed = [outcome](Error error) { outcome->set_failed(std::move(error)); },
           .on_stopped = [outcome] { outcome->set_stopped(); }};
@@ -62,8 +72,8 @@ Result<std::unique_ptr<Backend>> make_local_backend(const graph::Plan& plan, Run
                                 .isa = options.isa,
                                 .spin_between_ops = options.spin_between_ops,
                                 .cache_folder = options.cache_folder},
-                               host_maker(options, plan.stages.front().device.cores),
-                               observer(options.on_progress, outcome)));
+                               host_maker(options, first_cores(plan)),
+                               observer(plan, options.on_progress, outcome)));
   return Result<std::unique_ptr<Backend>>(
       std::make_unique<LocalBackend>(std::move(outcome), std::move(actors)));
 }

@@ -13,25 +13,25 @@ AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make
   };
   const auto state = std::make_shared<State>();
   // A rank that never was has failed, and then ended.
-  const auto failed = [](const CoordinatorActor& coordinator, StageIndex stage, Error error) {
-    tell(coordinator, graph::Deployment::Failed{stage, std::move(error)});
-    tell(coordinator, graph::Deployment::Exited{stage, "never started"});
+  const auto failed = [](const CoordinatorActor& coordinator, RankId rank, Error error) {
+    tell(coordinator, graph::Deployment::Failed{rank, std::move(error)});
+    tell(coordinator, graph::Deployment::Exited{rank, "never started"});
   };
   return {
       [=](std::shared_ptr<SpawnRank>& command, const CoordinatorActor& coordinator) {
         if (!state->host) {
-          auto host = make_host([coordinator](StageIndex stage, std::string how) {
-            tell(coordinator, graph::Deployment::Exited{stage, std::move(how)});
+          auto host = make_host([coordinator](RankId rank, std::string how) {
+            tell(coordinator, graph::Deployment::Exited{rank, std::move(how)});
           });
-          if (!host.ok()) return failed(coordinator, command->stage, std::move(host).error());
+          if (!host.ok()) return failed(coordinator, command->rank, std::move(host).error());
           state->host = std::move(host).value();
         }
-        Result<std::shared_ptr<RankPort>> port = state->host->spawn(command->stage);
-        if (!port.ok()) return failed(coordinator, command->stage, std::move(port).error());
-        self->send(coordinator, std::make_shared<RankSpawned>(RankSpawned{command->stage, *port}));
+        Result<std::shared_ptr<RankPort>> port = state->host->spawn(command->rank);
+        if (!port.ok()) return failed(coordinator, command->rank, std::move(port).error());
+        self->send(coordinator, std::make_shared<RankSpawned>(RankSpawned{command->rank, *port}));
       },
       [=](std::shared_ptr<KillRank>& command) {
-        if (state->host) state->host->kill(command->stage);
+        if (state->host) state->host->kill(command->rank);
       },
   };
 }

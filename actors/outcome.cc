@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "actors/lane.h"
+#include "actors/lanes.h"
 
 namespace chainpump::actors {
 namespace {
@@ -14,10 +14,10 @@ constexpr Duration kVerdictWait = std::chrono::milliseconds(850);
 
 }  // namespace
 
-void Outcome::set_serving(std::shared_ptr<Lane> lane, std::vector<std::shared_ptr<RankPort>> ports,
-                          std::string numerics_id) {
+void Outcome::set_serving(std::shared_ptr<Lanes> lanes,
+                          std::vector<std::shared_ptr<RankPort>> ports, std::string numerics_id) {
   update([&] {
-    lane_ = std::move(lane);
+    lanes_ = std::move(lanes);
     ports_ = std::move(ports);
     numerics_id_ = std::move(numerics_id);
     served_ = true;
@@ -71,9 +71,9 @@ Result<Ok> Outcome::with_reason(Result<Ok> end) {
   return end;
 }
 
-std::shared_ptr<Lane> Outcome::lane() {
+std::shared_ptr<Lanes> Outcome::lanes() {
   const std::lock_guard lock(mutex_);
-  return failure_ || stopped_ ? nullptr : lane_;
+  return failure_ || stopped_ ? nullptr : lanes_;
 }
 
 std::string Outcome::numerics_id() {
@@ -87,13 +87,13 @@ std::vector<std::shared_ptr<RankPort>> Outcome::ports() {
 }
 
 void Outcome::drop_ports() {
-  std::shared_ptr<Lane> lane;  // their end is not for those who hold the lock
+  std::shared_ptr<Lanes> lanes;  // their end is not for those who hold the lock
   std::vector<std::shared_ptr<RankPort>> ports;
   update([&] {
-    lane.swap(lane_);
+    lanes.swap(lanes_);
     ports.swap(ports_);
   });
-  if (lane) lane->close();
+  if (lanes) lanes->close();
 }
 
 }  // namespace chainpump::actors

@@ -14,12 +14,12 @@
 
 namespace chainpump::actors {
 
-class Lane;
+class Lanes;
 class RankPort;
 
 class Outcome {
  public:
-  void set_serving(std::shared_ptr<Lane> lane, std::vector<std::shared_ptr<RankPort>> ports,
+  void set_serving(std::shared_ptr<Lanes> lanes, std::vector<std::shared_ptr<RankPort>> ports,
                    std::string numerics_id);
   /// The first reason counts.
   void set_failed(Error error);
@@ -32,8 +32,8 @@ class Outcome {
   /// A request's end; where it ended because the deployment did, with the deployment's reason.
   Result<Ok> with_reason(Result<Ok> end);
   /// Null unless serving.
-  std::shared_ptr<Lane> lane();
-  /// Of every rank, in stage order; empty unless serving.
+  std::shared_ptr<Lanes> lanes();
+  /// Of every rank, in the plan's order; empty unless serving.
   std::vector<std::shared_ptr<RankPort>> ports();
   std::string numerics_id();
   void drop_ports();
@@ -48,7 +48,7 @@ class Outcome {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::shared_ptr<Lane> lane_;
+  std::shared_ptr<Lanes> lanes_;
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::string numerics_id_;
   std::optional<Error> failure_;

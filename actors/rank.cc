@@ -21,8 +21,11 @@ class Handler final : public rpc::RankHandler {
   void on_load(rpc::LoadParams params, rpc::ProgressReport progress,
                rpc::Reply<rpc::LoadReport> reply) override {
     // This is the thread that serves the calls. The stage's own thread was made before.
-    if (params.stage >= 0 && static_cast<size_t>(params.stage) < params.plan.stages.size())
-      os::keep_off(params.plan.stages[static_cast<size_t>(params.stage)].cores);
+    if (const std::vector<rpc::StagePlan>& stages = params.plan.stages; !stages.empty()) {
+      const std::vector<rpc::DevicePlan>& devices = stages[params.rank % stages.size()].devices;
+      if (params.rank / stages.size() < devices.size())
+        os::keep_off(devices[params.rank / stages.size()].cores);
+    }
     stage_.tell(LoadCommand{std::move(params), std::move(progress), std::move(reply)});
   }
   void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {

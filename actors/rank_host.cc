@@ -17,11 +17,11 @@ class ProcessHost final : public RankHost {
     ASSIGN_OR_RETURN(ranks_, RankProcesses::create(std::move(program), std::move(on_exit)));
     return ok_status();
   }
-  Result<std::shared_ptr<RankPort>> spawn(StageIndex stage) override {
-    ASSIGN_OR_RETURN(UniqueFd control, ranks_->spawn(stage, UniqueFd()));
+  Result<std::shared_ptr<RankPort>> spawn(RankId rank) override {
+    ASSIGN_OR_RETURN(UniqueFd control, ranks_->spawn(rank, UniqueFd()));
     return make_rpc_port(*rpc_, std::move(control));
   }
-  void kill(StageIndex stage) override { ranks_->kill(stage); }
+  void kill(RankId rank) override { ranks_->kill(rank); }
 
  private:
   std::optional<rpc::RpcThread> rpc_;
@@ -33,19 +33,19 @@ class LocalHost final : public RankHost {
   LocalHost(caf::actor_system& system, OnExit on_exit)
       : system_(system), on_exit_(std::move(on_exit)), hub_(std::make_shared<LoopbackHub>()) {}
 
-  Result<std::shared_ptr<RankPort>> spawn(StageIndex stage) override {
+  Result<std::shared_ptr<RankPort>> spawn(RankId rank) override {
     ASSIGN_OR_RETURN(StageHandle handle, spawn_stage(system_, hub_, steady_clock()));
     caf::actor_cast<caf::strong_actor_ptr>(handle.actor())
         ->get()
-        ->attach_functor([on_exit = on_exit_, stage](const caf::error& reason) {
-          on_exit(stage, reason ? "its actor failed" : "its actor ended");
+        ->attach_functor([on_exit = on_exit_, rank](const caf::error& reason) {
+          on_exit(rank, reason ? "its actor failed" : "its actor ended");
         });
-    stages_.emplace(stage, handle);
+    stages_.emplace(rank, handle);
     return make_local_port(std::move(handle));
   }
 
-  void kill(StageIndex stage) override {
-    const auto found = stages_.find(stage);
+  void kill(RankId rank) override {
+    const auto found = stages_.find(rank);
     if (found == stages_.end()) return;
     found->second.kill();
   }
@@ -54,7 +54,7 @@ class LocalHost final : public RankHost {
   caf::actor_system& system_;
   OnExit on_exit_;
   std::shared_ptr<LoopbackHub> hub_;
-  std::map<StageIndex, StageHandle> stages_;
+  std::map<RankId, StageHandle> stages_;
 };
 
 }  // namespace

@@ -16,12 +16,12 @@ namespace chainpump::actors {
 class RankHost {
  public:
   /// Called once per rank that ended, with how ("killed by SIGKILL"); on any thread.
-  using OnExit = std::function<void(StageIndex stage, std::string how)>;
+  using OnExit = std::function<void(RankId rank, std::string how)>;
 
   virtual ~RankHost() = default;
-  virtual Result<std::shared_ptr<RankPort>> spawn(StageIndex stage) = 0;
+  virtual Result<std::shared_ptr<RankPort>> spawn(RankId rank) = 0;
   /// Makes sure that the rank ends, whatever it is doing.
-  virtual void kill(StageIndex stage) = 0;
+  virtual void kill(RankId rank) = 0;
 };
 
 /// Ranks are processes of `program rank`, connected by a socketpair and watched by pidfd. The

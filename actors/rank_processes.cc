@@ -20,36 +20,36 @@ Result<std::unique_ptr<RankProcesses>> RankProcesses::create(std::string program
   return made;
 }
 
-Result<UniqueFd> RankProcesses::spawn(StageIndex stage, const UniqueFd& listener) {
+Result<UniqueFd> RankProcesses::spawn(RankId id, const UniqueFd& listener) {
   ASSIGN_OR_RETURN(auto sockets, os::make_socketpair());
   os::SpawnOptions options;
   options.program = program_;
-  options.argv = {"chainpump", "rank", fmt::format("stage-{}", stage)};
+  options.argv = {"chainpump", "rank", fmt::format("rank-{}", id)};
   options.descriptors = {{sockets.second.get(), kControlFd}};
   if (listener.valid()) options.descriptors.emplace_back(listener.get(), kListenFd);
   ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
   const pid_t pid = process.pid();
   const std::lock_guard lock(mutex_);
-  const auto [entry, is_new] = ranks_.emplace(pid, Rank{stage, std::move(process)});
+  const auto [entry, is_new] = ranks_.emplace(pid, Rank{id, std::move(process)});
   CHECK(is_new);
   RETURN_IF_ERROR(watcher_->watch(entry->second.process));
   return std::move(sockets.first);
 }
 
-bool RankProcesses::has(StageIndex stage) const {
+bool RankProcesses::has(RankId id) const {
   const std::lock_guard lock(mutex_);
   return std::any_of(ranks_.begin(), ranks_.end(),
-                     [&](const auto& entry) { return entry.second.stage == stage; });
+                     [&](const auto& entry) { return entry.second.id == id; });
 }
 
-void RankProcesses::kill(StageIndex stage) {
+void RankProcesses::kill(RankId id) {
   const std::lock_guard lock(mutex_);
   for (auto& [pid, rank] : ranks_)
-    if (rank.stage == stage) (void)rank.process.kill(SIGKILL);
+    if (rank.id == id) (void)rank.process.kill(SIGKILL);
 }
 
 void RankProcesses::reap(pid_t pid) {
-  StageIndex stage;
+  RankId id;
   std::string how;
   {
     const std::lock_guard lock(mutex_);
@@ -57,10 +57,10 @@ void RankProcesses::reap(pid_t pid) {
     if (found == ranks_.end()) return;
     const Result<os::ExitStatus> status = found->second.process.wait(std::chrono::seconds(1));
     how = status.ok() ? os::to_string(*status) : status.error().message;
-    stage = found->second.stage;
+    id = found->second.id;
     ranks_.erase(found);
   }
-  on_exit_(stage, std::move(how));
+  on_exit_(id, std::move(how));
 }
 
 }  // namespace chainpump::actors

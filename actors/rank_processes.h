@@ -19,20 +19,20 @@ namespace chainpump::actors {
 class RankProcesses {
  public:
   /// Called once per rank that ended, with how; on a thread of its own.
-  using OnExit = std::function<void(StageIndex stage, std::string how)>;
+  using OnExit = std::function<void(RankId id, std::string how)>;
 
   static Result<std::unique_ptr<RankProcesses>> create(std::string program, OnExit on_exit);
   ~RankProcesses();
 
   /// Starts a rank and returns our end of its control connection, with whose end the rank ends.
   /// `listener`, if valid, is where it takes other connections.
-  Result<UniqueFd> spawn(StageIndex stage, const UniqueFd& listener);
-  bool has(StageIndex stage) const;
-  void kill(StageIndex stage);
+  Result<UniqueFd> spawn(RankId id, const UniqueFd& listener);
+  bool has(RankId id) const;
+  void kill(RankId id);
 
  private:
   struct Rank {
-    StageIndex stage;
+    RankId id;
     os::Process process;
   };
   RankProcesses(std::string program, OnExit on_exit);

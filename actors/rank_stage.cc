@@ -32,13 +32,13 @@ transport::WaiterOptions waiter_options(graph::SpinPolicy spin) {
 }
 
 models::StageSpec stage_spec(const graph::Plan& plan, const graph::StagePlan& stage,
-                             const rpc::LoadParams& params) {
+                             const graph::DevicePlan& device, const rpc::LoadParams& params) {
   return {.layer_begin = stage.layer_begin,
           .layer_end = stage.layer_end,
           .has_embedding = stage.has_embedding,
           .has_head = stage.has_head,
           .num_threads = stage.num_threads,
-          .cores = stage.device.cores,
+          .cores = device.cores,
           .spin_between_ops = params.spin_between_ops,
           .kv_type = plan.kv.type,
           .num_kv_blocks = plan.kv.num_blocks,
@@ -67,8 +67,8 @@ Error named(const Error& how, const std::string& model_path) {
 }
 
 template <typename Link>
-rpc::LinkReport link_report(const graph::EdgePlan& edge, bool outgoing, const Link& stats) {
-  return {.edge = edge.id.value,
+rpc::LinkReport link_report(uint32_t edge, bool outgoing, const Link& stats) {
+  return {.edge = edge,
           .outgoing = outgoing,
           .transport = stats.transport,
           .frames = stats.frames,
@@ -107,18 +107,22 @@ void RankStage::load(LoadCommand command) {
 Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
                                               const rpc::ProgressReport& progress) {
   ASSIGN_OR_RETURN(plan_, from_wire(params.plan));
-  if (params.stage < 0 || static_cast<size_t>(params.stage) >= plan_.stages.size())
-    return make_error(ErrorCode::invalid_argument, "the plan has no stage {}", params.stage);
-  stage_ = StageIndex(params.stage);
-  const graph::StagePlan& stage = plan_.stages[static_cast<size_t>(params.stage)];
+  if (params.rank >= static_cast<uint32_t>(num_ranks(plan_)))
+    return make_error(ErrorCode::invalid_argument, "the plan has no rank {}", params.rank);
+  stage_ = stage_of(plan_, RankId(params.rank));
+  lane_ = lane_of(plan_, RankId(params.rank));
+  for (graph::EdgePlan& edge : plan_.edges) edge.id = link_of(plan_, lane_, edge.id);
+  const graph::StagePlan& stage = plan_.stages[static_cast<size_t>(stage_.value)];
   ASSIGN_OR_RETURN(
-      executor_, models::load_stage(plan_.model_path, stage_spec(plan_, stage, params), progress));
+      executor_,
+      models::load_stage(plan_.model_path,
+                         stage_spec(plan_, stage, stage.devices[lane_.value], params), progress));
   ASSIGN_OR_RETURN(const auto address,
                    links_.listen(input_edge(), output_edge(), params.listen_address));
   waiter_->set_options(waiter_options(input_edge().spin));
   const models::ExecutorStats stats = executor_->stats();
   if (!stats.cache_note.empty())
-    std::fprintf(stderr, "chainpump: stage %d: %s\n", params.stage, stats.cache_note.c_str());
+    std::fprintf(stderr, "chainpump: stage %d: %s\n", stage_.value, stats.cache_note.c_str());
   return rpc::LoadReport{.numerics_id = stats.numerics_id,
                          .weight_bytes_read = stats.weight_bytes_read,
                          .weight_bytes_held = stats.weight_bytes_held,
@@ -170,7 +174,10 @@ void RankStage::start_running() {
   options.trace = trace_;
   options.is_first = is_first();
   options.is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size();
-  if (is_first()) options.sequencer = sequencer_options(plan_, executor_->limits().vocabulary_size);
+  if (is_first()) {
+    options.sequencer = sequencer_options(plan_, executor_->limits().vocabulary_size);
+    options.sequencer->lane = lane_.value;
+  }
   loop_ = std::make_unique<StageLoop>(
       options, *executor_, std::move(input_), std::move(output_),
       [this](const graph::Deliveries& deliveries) { deliver(deliveries); }, *waiter_, clock_);
@@ -247,10 +254,11 @@ void RankStage::end_all(const std::vector<RequestId>& ids, const Status& how) {
 }
 
 void RankStage::flush_results() {
-  const std::vector<RequestId> refused = clients_.flush();
+  const rpc::LaneStats stats = lane_stats();
+  const std::vector<RequestId> refused = clients_.flush(stats);
   if (refused.empty()) return;
   end_all(refused, make_error(ErrorCode::overloaded, "the client does not take its results"));
-  (void)clients_.flush();  // the ends: these fit, or the client is gone
+  (void)clients_.flush(stats);  // the ends: these fit, or the client is gone
 }
 
 void RankStage::deliver(const graph::Deliveries& deliveries) {
@@ -269,7 +277,7 @@ void RankStage::break_down(const Error& error) {
   // First who judges, so that clients need not wait for the judgement.
   answer_watchers(broken_by_);
   for (const RequestId id : clients_.all()) clients_.end(id, broken_by_);
-  (void)clients_.flush();
+  (void)clients_.flush({});
 }
 
 void RankStage::watch(WatchCommand command) {
@@ -288,15 +296,35 @@ void RankStage::stats(StatsCommand command) {
   command.reply(report());
 }
 
+rpc::LaneStats RankStage::lane_stats() {
+  if (!loop_ || !is_first()) return {};
+  const graph::Sequencer& sequencer = loop_->sequencer();
+  const graph::SequencerStats now = sequencer.stats();
+  // A prompt's usual chunk, alone in its step.
+  const int32_t chunk =
+      plan_.prefill_chunk_tokens > 0 ? plan_.prefill_chunk_tokens : plan_.max_microbatch_tokens;
+  graph::StepWork work;
+  work.add(chunk, 0);
+  const double step_s = sequencer.step_cost().predict_s(work);
+  return {.num_taken = 0,  // each client's own
+          .num_free_blocks = now.num_free_blocks,
+          .queue_room = plan_.max_queued - now.num_waiting,
+          .waiting_tokens = now.waiting_tokens,
+          .num_running = now.num_running,
+          .tokens_per_s = step_s > 0 ? chunk / step_s : 0};
+}
+
 rpc::RankStats RankStage::report() const {
   const graph::StagePlan& plan = plan_.stages[static_cast<size_t>(stage_.value)];
   const models::ExecutorStats held = executor_->stats();
   rpc::RankStats out;
-  out.stage = {.stage = stage_.value,
+  const std::vector<int>& cores = plan.devices[lane_.value].cores;
+  out.stage = {.lane = lane_.value,
+               .stage = stage_.value,
                .layer_begin = plan.layer_begin,
                .layer_end = plan.layer_end,
                .pid = getpid(),
-               .cores = {plan.device.cores.begin(), plan.device.cores.end()},
+               .cores = {cores.begin(), cores.end()},
                .weight_bytes_read = held.weight_bytes_read,
                .weight_bytes_held = held.weight_bytes_held,
                .kv_bytes = held.kv_bytes};
@@ -311,14 +339,18 @@ rpc::RankStats RankStage::report() const {
   out.stage.bubble_other_ns = loop.idle.count();
   out.stage.wall_ns =
       (loop.compute + loop.transfer + loop.wait_input + loop.wait_credit + loop.idle).count();
-  out.links.push_back(link_report(input_edge(), false, loop_->input_stats()));
-  out.links.push_back(link_report(output_edge(), true, loop_->output_stats()));
+  // As the plan numbers them: the stage's lane says which link it is.
+  const auto edge_of = [&](const graph::EdgePlan& edge) {
+    return static_cast<uint32_t>(&edge - plan_.edges.data());
+  };
+  out.links.push_back(link_report(edge_of(input_edge()), false, loop_->input_stats()));
+  out.links.push_back(link_report(edge_of(output_edge()), true, loop_->output_stats()));
   return out;
 }
 
 void RankStage::shutdown(ShutdownCommand command) {
   end_all(clients_.all(), leaving());
-  (void)clients_.flush();
+  (void)clients_.flush({});
   if (!opened_.answered()) opened_(leaving());
   answer_watchers(leaving());
   if (state_ == State::leaving) return command.reply(out_of_order("shutdown"));

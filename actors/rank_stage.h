@@ -72,6 +72,7 @@ class RankStage {
   void break_down(const Error& error);
   void answer_watchers(const Error& why);
   rpc::RankStats report() const;
+  rpc::LaneStats lane_stats();
   const graph::EdgePlan& input_edge() const;
   const graph::EdgePlan& output_edge() const;
   bool is_first() const { return stage_.value == 0; }
@@ -80,6 +81,7 @@ class RankStage {
   State state_ = State::empty;
   graph::Plan plan_;
   StageIndex stage_;
+  graph::LaneId lane_;
   std::shared_ptr<transport::Waiter> waiter_;
   std::shared_ptr<StepTrace> trace_;
   RankLinks links_;

@@ -18,30 +18,30 @@ constexpr Duration kAgentDeadline = std::chrono::seconds(5);
 class Exits {
  public:
   explicit Exits(RankHost::OnExit on_exit) : on_exit_(std::move(on_exit)) {}
-  void started(StageIndex stage) {
+  void started(RankId rank) {
     const std::lock_guard lock(mutex_);
-    running_.insert(stage);
+    running_.insert(rank);
   }
-  void exited(StageIndex stage, std::string how) {
+  void exited(RankId rank, std::string how) {
     {
       const std::lock_guard lock(mutex_);
-      if (running_.erase(stage) == 0) return;
+      if (running_.erase(rank) == 0) return;
     }
-    on_exit_(stage, std::move(how));
+    on_exit_(rank, std::move(how));
   }
   void all_exited(const std::string& how) {
-    std::set<StageIndex> gone;
+    std::set<RankId> gone;
     {
       const std::lock_guard lock(mutex_);
       gone.swap(running_);
     }
-    for (const StageIndex stage : gone) on_exit_(stage, how);
+    for (const RankId rank : gone) on_exit_(rank, how);
   }
 
  private:
   const RankHost::OnExit on_exit_;
   std::mutex mutex_;
-  std::set<StageIndex> running_;
+  std::set<RankId> running_;
 };
 
 class RemoteHost final : public RankHost {
@@ -57,25 +57,25 @@ class RemoteHost final : public RankHost {
         [&](auto callback) { agent_.hello(kAgentDeadline, std::move(callback)); });
     if (!greeted.ok()) return greeted.error();
     agent_.exits(
-        [exits = exits_](int32_t stage, std::string how) { exits->exited(StageIndex(stage), how); },
+        [exits = exits_](uint32_t rank, std::string how) { exits->exited(RankId(rank), how); },
         [](const Result<Ok>&) {});
     return ok_status();
   }
 
-  Result<std::shared_ptr<RankPort>> spawn(StageIndex stage) override {
-    exits_->started(stage);  // before it can end
+  Result<std::shared_ptr<RankPort>> spawn(RankId rank) override {
+    exits_->started(rank);  // before it can end
     auto path = answered<std::string>(
-        [&](auto callback) { agent_.spawn(stage.value, kAgentDeadline, std::move(callback)); });
+        [&](auto callback) { agent_.spawn(rank.value, kAgentDeadline, std::move(callback)); });
     Result<UniqueFd> socket = path.ok() ? rpc::connect_unix(*path) : path.error();
     if (!socket.ok()) {
-      exits_->exited(stage, "never started");
+      exits_->exited(rank, "never started");
       return std::move(socket).error();
     }
     return make_rpc_port(rpc_, std::move(*socket));
   }
 
-  void kill(StageIndex stage) override {
-    agent_.kill(stage.value, kAgentDeadline, [](const Result<Ok>&) {});
+  void kill(RankId rank) override {
+    agent_.kill(rank.value, kAgentDeadline, [](const Result<Ok>&) {});
   }
 
  private:

@@ -7,7 +7,7 @@
 
 #include "actors/backend.h"
 #include "actors/callback_scope.h"
-#include "actors/lane.h"
+#include "actors/lanes.h"
 
 namespace chainpump::actors {
 namespace {
@@ -15,7 +15,8 @@ namespace {
 constexpr Duration kStopMax = std::chrono::seconds(10);
 
 StageReport from_wire(const rpc::StageReport& r) {
-  return {.stage = StageIndex(r.stage),
+  return {.lane = graph::LaneId(r.lane),
+          .stage = StageIndex(r.stage),
           .layer_begin = r.layer_begin,
           .layer_end = r.layer_end,
           .pid = r.pid,
@@ -33,8 +34,9 @@ StageReport from_wire(const rpc::StageReport& r) {
 }
 
 /// The receiver measures latency and sees what arrived.
-LinkReport from_wire(const rpc::LinkReport& r) {
-  return {.edge = EdgeId(r.edge),
+LinkReport from_wire(uint8_t lane, const rpc::LinkReport& r) {
+  return {.lane = graph::LaneId(lane),
+          .edge = EdgeId(r.edge),
           .transport = r.transport,
           .frames = r.frames,
           .payload_bytes = r.payload_bytes,
@@ -79,15 +81,15 @@ Status Runtime::wait_ready(Duration timeout) { return impl_->outcome->wait_ready
 
 RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks) {
   const RequestId id(++impl_->last_request);
-  if (const auto lane = impl_->outcome->lane())
-    lane->submit(id, std::move(request), timeout, std::move(callbacks));
+  if (const auto lanes = impl_->outcome->lanes())
+    lanes->submit(id, std::move(request), timeout, std::move(callbacks));
   else
     callbacks.on_end(impl_->outcome->why_not_serving());
   return id;
 }
 
 void Runtime::cancel(RequestId request) {
-  if (const auto lane = impl_->outcome->lane()) lane->cancel(request);
+  if (const auto lanes = impl_->outcome->lanes()) lanes->cancel(request);
 }
 
 Result<RuntimeReport> Runtime::report(Duration timeout) {
@@ -102,13 +104,14 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   const Result<std::vector<rpc::RankStats>> answers = future.get();
   if (!answers.ok()) return impl_->outcome->with_reason(answers.error()).error();
   RuntimeReport report{.numerics_id = impl_->outcome->numerics_id(), .stages = {}, .links = {}};
-  std::map<uint32_t, LinkReport> links;
+  std::map<std::pair<uint8_t, uint32_t>, LinkReport> links;
   for (const rpc::RankStats& answer : *answers) {
     report.stages.push_back(from_wire(answer.stage));
     for (const rpc::LinkReport& link : answer.links)
-      if (!link.outgoing) links[link.edge] = from_wire(link);
+      if (!link.outgoing)
+        links[{answer.stage.lane, link.edge}] = from_wire(answer.stage.lane, link);
   }
-  for (auto& [edge, link] : links) report.links.push_back(std::move(link));
+  for (auto& [where, link] : links) report.links.push_back(std::move(link));
   return report;
 }
 

@@ -27,8 +27,8 @@ struct RuntimeOptions {
   std::string isa;           // restricts the kernels (CHAINPUMP_ISA), or empty
   bool spin_between_ops = true;
   std::string cache_folder;  // where ranks keep repacked weights between starts; empty: nowhere
-  /// Loading, stage by stage; may be empty.
-  std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> on_progress;
+  /// Loading, rank by rank; may be empty.
+  std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> on_progress;
 };
 
 /// One sequence to run: its id and generated tokens are the runtime's to fill.
@@ -46,8 +46,9 @@ struct SequenceCallbacks {
   std::function<void(Result<Ok>)> on_end;
 };
 
-/// Where one stage's time went since it started serving, and what it holds.
+/// Where one rank's time went since it started serving, and what it holds.
 struct StageReport {
+  graph::LaneId lane;
   StageIndex stage;
   int32_t layer_begin = 0;
   int32_t layer_end = 0;
@@ -67,6 +68,7 @@ struct StageReport {
 
 /// One link, as both its ends see it.
 struct LinkReport {
+  graph::LaneId lane;
   EdgeId edge;
   std::string transport;
   uint64_t frames = 0;
@@ -79,7 +81,7 @@ struct LinkReport {
 
 struct RuntimeReport {
   std::string numerics_id;
-  std::vector<StageReport> stages;
+  std::vector<StageReport> stages;  // of every rank, lane by lane
   std::vector<LinkReport> links;
 };
 
@@ -90,7 +92,7 @@ class Runtime {
   /// Uses the deployment of the service in `folder` (actors/service.h) instead of one of its own:
   /// its stop() leaves that as it is. not_found: there is none, or it has ended.
   using ProgressCallback =
-      std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)>;
+      std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)>;
   static Result<std::unique_ptr<Runtime>> attach(const std::string& folder,
                                                  ProgressCallback on_progress);
   /// stop(), if that has not been done. Not in a callback.

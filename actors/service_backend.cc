@@ -2,7 +2,7 @@
 
 #include "actors/backend.h"
 #include "actors/callback_scope.h"
-#include "actors/lane.h"
+#include "actors/lanes.h"
 #include "actors/os/affinity.h"
 #include "actors/service.h"
 #include "actors/service_folder.h"
@@ -16,24 +16,25 @@ constexpr Duration kHelloDeadline = std::chrono::seconds(10);
 
 class ServiceBackend final : public Backend {
  public:
-  ServiceBackend(rpc::RpcThread lane, rpc::RpcThread control, UniqueFd coordinator,
-                 std::shared_ptr<Outcome> outcome)
-      : outcome_(std::move(outcome)),
-        lane_(std::move(lane)),
+  ServiceBackend(graph::Plan plan, rpc::RpcThread lanes, rpc::RpcThread control,
+                 UniqueFd coordinator, std::shared_ptr<Outcome> outcome)
+      : plan_(std::move(plan)),
+        outcome_(std::move(outcome)),
+        lanes_(std::move(lanes)),
         control_(std::move(control)),
         client_(std::in_place, control_, std::move(coordinator), [o = outcome_](const Error&) {
           o->set_failed(make_error(ErrorCode::disconnected, "the service's coordinator died"));
         }) {}
 
-  void watch(const std::function<void(StageIndex, int64_t, int64_t)>& on_progress) {
+  void watch(const std::function<void(RankId, int64_t, int64_t)>& on_progress) {
     client_->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
       if (!reply.ok() && reply.error().code != ErrorCode::disconnected)
         o->set_failed(reply.error());
     });
     rpc::DeploymentCallbacks callbacks;
-    callbacks.on_progress = [on_progress](int32_t stage, int64_t done, int64_t total) {
+    callbacks.on_progress = [on_progress](uint32_t rank, int64_t done, int64_t total) {
       const CallbackScope scope;
-      if (on_progress) on_progress(StageIndex(stage), done, total);
+      if (on_progress) on_progress(RankId(rank), done, total);
     };
     callbacks.on_serving = [this](const std::string& numerics_id,
                                   const std::vector<std::string>& sockets) {
@@ -58,24 +59,29 @@ class ServiceBackend final : public Backend {
 
  private:
   void serve(const std::string& numerics_id, const std::vector<std::string>& sockets) {
-    Result<UniqueFd> socket =
-        sockets.empty()
-            ? Result<UniqueFd>(make_error(ErrorCode::internal, "a service without lanes"))
-            : rpc::connect_unix(sockets.front());
-    if (!socket.ok()) return outcome_->set_failed(socket.error());
-    const auto port = make_rpc_port(lane_, std::move(*socket));
-    port->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
-      if (!reply.ok() && reply.error().code != ErrorCode::disconnected)
-        o->set_failed(reply.error());
-    });
-    const auto lane = std::make_shared<Lane>(port, outcome_);
-    lane->open();
-    outcome_->set_serving(lane, {}, numerics_id);
+    if (sockets.size() != static_cast<size_t>(num_lanes(plan_)))
+      return outcome_->set_failed(make_error(ErrorCode::internal,
+                                             "a service of {} lanes, with a plan of {}",
+                                             sockets.size(), num_lanes(plan_)));
+    std::vector<std::shared_ptr<RankPort>> firsts;
+    for (const std::string& path : sockets) {
+      Result<UniqueFd> socket = rpc::connect_unix(path);
+      if (!socket.ok()) return outcome_->set_failed(socket.error());
+      firsts.push_back(make_rpc_port(lanes_, std::move(*socket)));
+      firsts.back()->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
+        if (!reply.ok() && reply.error().code != ErrorCode::disconnected)
+          o->set_failed(reply.error());
+      });
+    }
+    const auto lanes = std::make_shared<Lanes>(plan_, firsts, outcome_);
+    lanes->open();
+    outcome_->set_serving(lanes, {}, numerics_id);
   }
 
+  const graph::Plan plan_;
   const std::shared_ptr<Outcome> outcome_;
-  // Two threads: whoever waits on the lane's for the reason of a death is told it on the other.
-  rpc::RpcThread lane_;
+  // Two threads: whoever waits on the lanes' for the reason of a death is told it on the other.
+  rpc::RpcThread lanes_;
   rpc::RpcThread control_;
   std::optional<rpc::CoordinatorClient> client_;
 };
@@ -84,15 +90,15 @@ class ServiceBackend final : public Backend {
 
 Result<std::unique_ptr<Backend>> make_service_backend(
     const std::string& folder,
-    std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> on_progress,
+    std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> on_progress,
     std::shared_ptr<Outcome> outcome) {
   ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
   ASSIGN_OR_RETURN(const graph::Plan plan, Service::plan_of(folder));
   // A token comes when the first stage begins the next step: taking it must not delay that.
-  const std::vector<int>& busy = plan.stages.front().device.cores;
-  ASSIGN_OR_RETURN(rpc::RpcThread lane, rpc::RpcThread::create([&] { os::keep_off(busy); }));
+  const std::vector<int> busy = first_cores(plan);
+  ASSIGN_OR_RETURN(rpc::RpcThread lanes, rpc::RpcThread::create([&] { os::keep_off(busy); }));
   ASSIGN_OR_RETURN(rpc::RpcThread control, rpc::RpcThread::create());
-  auto backend = std::make_unique<ServiceBackend>(std::move(lane), std::move(control),
+  auto backend = std::make_unique<ServiceBackend>(plan, std::move(lanes), std::move(control),
                                                   std::move(socket), std::move(outcome));
   backend->watch(on_progress);
   return Result<std::unique_ptr<Backend>>(std::move(backend));

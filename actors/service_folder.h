@@ -12,8 +12,8 @@ inline std::string agent_socket(const std::string& folder) { return folder + "/a
 inline std::string coordinator_socket(const std::string& folder) {
   return folder + "/coordinator.sock";
 }
-inline std::string rank_socket(const std::string& folder, StageIndex stage) {
-  return fmt::format("{}/rank-{}.sock", folder, stage);
+inline std::string rank_socket(const std::string& folder, RankId rank) {
+  return fmt::format("{}/rank-{}.sock", folder, rank);
 }
 /// The plan to bring up (transport/rpc/service_file.h).
 inline std::string plan_file(const std::string& folder) { return folder + "/plan"; }

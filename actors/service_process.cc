@@ -19,7 +19,7 @@
 namespace chainpump::actors {
 namespace {
 
-constexpr int32_t kStagesMax = 4096;
+constexpr uint32_t kRanksMax = 1 << 16;
 constexpr int kFailed = 5;
 
 int fail(const char* who, const Error& error) {
@@ -43,30 +43,30 @@ class Agent final : public rpc::AgentHandler {
   explicit Agent(std::string folder) : folder_(std::move(folder)), server_(*this) {}
 
   Status run(UniqueFd listener) {
-    ASSIGN_OR_RETURN(
-        ranks_, RankProcesses::create(os::self_exe(), [this](StageIndex stage, std::string how) {
-          server_.tell_exit(stage.value, std::move(how));
-        }));
+    ASSIGN_OR_RETURN(ranks_,
+                     RankProcesses::create(os::self_exe(), [this](RankId rank, std::string how) {
+                       server_.tell_exit(rank.value, std::move(how));
+                     }));
     return server_.run(std::move(listener));
   }
 
-  Result<std::string> on_spawn(int32_t number) override {
-    if (number < 0 || number >= kStagesMax)
-      return make_error(ErrorCode::invalid_argument, "there is no stage {}", number);
-    const StageIndex stage(number);
-    if (ranks_->has(stage))
-      return make_error(ErrorCode::invalid_argument, "stage {} has a rank already", number);
-    const std::string path = rank_socket(folder_, stage);
+  Result<std::string> on_spawn(uint32_t number) override {
+    if (number >= kRanksMax)
+      return make_error(ErrorCode::invalid_argument, "there is no rank {}", number);
+    const RankId rank(number);
+    if (ranks_->has(rank))
+      return make_error(ErrorCode::invalid_argument, "rank {} runs already", number);
+    const std::string path = rank_socket(folder_, rank);
     ASSIGN_OR_RETURN(const UniqueFd listener, rpc::listen_unix(path));
-    ASSIGN_OR_RETURN(lifelines_[stage], ranks_->spawn(stage, listener));
+    ASSIGN_OR_RETURN(lifelines_[rank], ranks_->spawn(rank, listener));
     return path;
   }
-  void on_kill(int32_t stage) override { ranks_->kill(StageIndex(stage)); }
+  void on_kill(uint32_t rank) override { ranks_->kill(RankId(rank)); }
 
  private:
   const std::string folder_;
   rpc::AgentServer server_;
-  std::map<StageIndex, UniqueFd> lifelines_;
+  std::map<RankId, UniqueFd> lifelines_;
   std::unique_ptr<RankProcesses> ranks_;  // ends first: its thread uses the server
 };
 
@@ -78,7 +78,8 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   /// The exit status; an error is one that nobody was told.
   Result<int> run(UniqueFd listener, const rpc::ServiceSpec& spec) {
     ASSIGN_OR_RETURN(graph::Plan plan, from_wire(spec.plan));
-    const std::vector<int> busy = plan.stages.front().device.cores;
+    const std::vector<int> busy = first_cores(plan);
+    plan_ = plan;
     const auto make_host = [this, busy](caf::actor_system&, RankHost::OnExit on_exit) {
       return make_remote_host(folder_, std::move(on_exit), busy);
     };
@@ -111,30 +112,34 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   static constexpr Duration kStatsDeadline = std::chrono::seconds(5);
 
   DeploymentObserver observer() {
-    return {
-        .on_progress = [this](StageIndex stage, int64_t done,
-                              int64_t total) { server_.set_progress(stage.value, done, total); },
-        .on_serving =
-            [this](auto ports, const auto& reports) {
-              {
-                const std::lock_guard lock(mutex_);
-                ports_ = std::move(ports);
-              }
-              server_.set_serving(reports.front().numerics_id,
-                                  {rank_socket(folder_, StageIndex(0))});
-            },
-        .on_failed =
-            [this](Error error) {
-              {
-                const std::lock_guard lock(mutex_);
-                failure_ = error;
-              }
-              server_.set_failed(std::move(error));
-            },
-        .on_stopped = [this] { server_.set_stopped(); }};
+    return {.on_progress = [this](RankId rank, int64_t done,
+                                  int64_t total) { server_.set_progress(rank.value, done, total); },
+            .on_serving =
+                [this](auto ports, const auto& reports) {
+                  {
+                    const std::lock_guard lock(mutex_);
+                    ports_ = std::move(ports);
+                  }
+                  std::vector<std::string> lanes;
+                  for (int32_t lane = 0; lane < num_lanes(plan_); ++lane)
+                    lanes.push_back(rank_socket(
+                        folder_,
+                        rank_at(plan_, graph::LaneId(static_cast<uint8_t>(lane)), StageIndex(0))));
+                  server_.set_serving(reports.front().numerics_id, std::move(lanes));
+                },
+            .on_failed =
+                [this](Error error) {
+                  {
+                    const std::lock_guard lock(mutex_);
+                    failure_ = error;
+                  }
+                  server_.set_failed(std::move(error));
+                },
+            .on_stopped = [this] { server_.set_stopped(); }};
   }
 
   const std::string folder_;
+  graph::Plan plan_;  // before the actors
   rpc::CoordinatorServer server_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<RankPort>> ports_;

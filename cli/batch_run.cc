@@ -17,9 +17,9 @@ constexpr Duration kSyncEvery = std::chrono::seconds(5);
 
 /// So many lines at once that as many wait as run: what ends is followed at once.
 size_t lines_at_once(const graph::Plan& plan) {
-  const int32_t waiting = std::min(plan.max_sequences, plan.max_queued);
-  return std::clamp(static_cast<size_t>(plan.max_sequences + waiting), size_t{1},
-                    ServicePool::kRequestsMax);
+  const int32_t running = plan.max_sequences * num_lanes(plan);
+  const int32_t waiting = std::min(running, plan.max_queued);
+  return std::clamp(static_cast<size_t>(running + waiting), size_t{1}, ServicePool::kRequestsMax);
 }
 
 }  // namespace

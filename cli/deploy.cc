@@ -49,12 +49,12 @@ Result<std::string> find_demo_model() {
 bool cores_suffice(const graph::Plan& plan, const graph::MachineProfile& machine) {
   int num_threads = 0;
   for (const graph::StagePlan& stage : plan.stages) num_threads += stage.num_threads;
-  return num_threads <= static_cast<int>(machine.cores.size());
+  return num_threads * num_lanes(plan) <= static_cast<int>(machine.cores.size());
 }
 
-/// Sockets, events and pidfds: the command's grow with the stages, and each rank has its limit.
-Status check_open_files(size_t num_stages) {
-  const rlim_t needed = 64 + 8 * num_stages;
+/// Sockets, events and pidfds: the command's grow with the ranks, and each rank has its limit.
+Status check_open_files(int32_t num_ranks) {
+  const auto needed = static_cast<rlim_t>(64 + 8 * num_ranks);
   rlimit limit{};
   CHECK_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
   if (limit.rlim_cur >= needed) return ok_status();
@@ -62,7 +62,7 @@ Status check_open_files(size_t num_stages) {
   limit.rlim_cur = needed;
   if (most >= needed && ::setrlimit(RLIMIT_NOFILE, &limit) == 0) return ok_status();
   return make_error(ErrorCode::no_room,
-                    "{} stages need {} open files, but the limit is {} (ulimit -n)", num_stages,
+                    "{} stages need {} open files, but the limit is {} (ulimit -n)", num_ranks,
                     needed, most);
 }
 
@@ -98,7 +98,7 @@ Result<Prepared> prepare(const DeployOptions& options) {
   const graph::MachineProfile machine = machine_profile();
   ASSIGN_OR_RETURN(graph::Plan plan, make_plan(graph, profile, machine, overrides));
 
-  RETURN_IF_ERROR(check_open_files(plan.stages.size()));
+  RETURN_IF_ERROR(check_open_files(num_ranks(plan)));
 
   actors::RuntimeOptions runtime;
   runtime.in_process = options.in_process;

@@ -110,7 +110,7 @@ Status serve(const GatewayOptions& options, const std::atomic<int>& signal) {
   ASSIGN_OR_RETURN(Deployment deployment,
                    attach(options.deploy, gateway::service_folder(graph.name).string()));
   // A token comes when the first stage begins the next step: delivering it must not delay that.
-  os::keep_off(deployment.info.plan.stages.front().device.cores);
+  os::keep_off(first_cores(deployment.info.plan));
   gateway::RuntimeEngine engine(*deployment.runtime);
   gateway::Core core(engine, std::move(deployment.encoder), std::move(deployment.info), {},
                      steady_clock());

@@ -46,11 +46,12 @@ std::string_view to_string(graph::ChecksumPolicy policy) {
   return kNames[static_cast<size_t>(policy)];
 }
 
+/// Cores are those of the first lane; the others' stand under `lanes`.
 Json to_json(const graph::StagePlan& stage) {
   return {{"name", stage.name},
           {"layers", {stage.layer_begin, stage.layer_end}},
-          {"device", stage.device.kind},
-          {"cores", stage.device.cores},
+          {"device", stage.devices.front().kind},
+          {"cores", stage.devices.front().cores},
           {"threads", stage.num_threads},
           {"weight_bytes", stage.weight_bytes},
           {"kv_bytes", stage.kv_bytes},
@@ -80,8 +81,14 @@ Json plan_tree(const std::string& name, const graph::PlanReport& report) {
                 {{"type", info(plan.kv.type).name},
                  {"block_tokens", plan.kv.block_tokens},
                  {"num_blocks", plan.kv.num_blocks}}},
+               {"lanes", Json::array()},
                {"stages", Json::array()},
                {"edges", Json::array()}};
+  for (size_t lane = 0; lane < static_cast<size_t>(num_lanes(plan)); ++lane) {
+    Json cores = Json::array();
+    for (const graph::StagePlan& stage : plan.stages) cores.push_back(stage.devices[lane].cores);
+    json["lanes"].push_back({{"lane", lane}, {"cores", cores}});
+  }
   for (const graph::StagePlan& stage : plan.stages) json["stages"].push_back(to_json(stage));
   for (const graph::EdgePlan& edge : plan.edges)
     json["edges"].push_back({{"from", stage_name(plan, edge.from)},
@@ -95,6 +102,14 @@ Json plan_tree(const std::string& name, const graph::PlanReport& report) {
   return json;
 }
 
+/// "0,1": of several lanes "0,1|2,3".
+std::string cores_text(const std::vector<graph::DevicePlan>& devices) {
+  std::vector<std::string> of_each;
+  for (const graph::DevicePlan& device : devices)
+    of_each.push_back(fmt::format("{}", fmt::join(device.cores, ",")));
+  return devices.front().cores.empty() ? "shared" : fmt::format("{}", fmt::join(of_each, "|"));
+}
+
 double megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 std::string plan_table(const graph::PlanReport& report) {
@@ -105,9 +120,8 @@ std::string plan_table(const graph::PlanReport& report) {
   for (const graph::StagePlan& s : plan.stages)
     out += fmt::format(
         "{:<12} {:>9} {:<10} {:>7} {:>11.1f} {:>9.1f} {:>9.1f} {:>10.3f} {:>10.2f}\n", s.name,
-        fmt::format("{}-{}", s.layer_begin, s.layer_end - 1),
-        s.device.cores.empty() ? "shared" : fmt::format("{}", fmt::join(s.device.cores, ",")),
-        s.num_threads, megabytes(s.weight_bytes), megabytes(s.kv_bytes), megabytes(s.slot_bytes),
+        fmt::format("{}-{}", s.layer_begin, s.layer_end - 1), cores_text(s.devices), s.num_threads,
+        megabytes(s.weight_bytes), megabytes(s.kv_bytes), megabytes(s.slot_bytes),
         s.predicted_decode_s * 1e3, s.predicted_prefill_s * 1e3);
   out += fmt::format("\n{:<25} {:<13} {:>7} {:>11}\n", "edge", "transport", "credits", "slot KB");
   for (const graph::EdgePlan& edge : plan.edges)
@@ -115,6 +129,9 @@ std::string plan_table(const graph::PlanReport& report) {
         "{:<25} {:<13} {:>7} {:>11.1f}\n",
         fmt::format("{} -> {}", stage_name(plan, edge.from), stage_name(plan, edge.to)),
         to_string(edge.transport), edge.credits, static_cast<double>(slot_bytes(edge)) / 1e3);
+  if (num_lanes(plan) > 1)
+    out +=
+        fmt::format("\n{} lanes, each with these stages and links of its own\n", num_lanes(plan));
   const graph::Verdict& verdict = report.verdict;
   return out + fmt::format("\n{}: {:.1f} of {:.1f} MB; context {} tokens, {}\n",
                            verdict.fits ? "fits" : "does not fit", megabytes(verdict.needed_bytes),

@@ -57,14 +57,17 @@ struct LoadLine {
 
 }  // namespace
 
-std::function<void(StageIndex, int64_t, int64_t)> load_progress(const graph::Plan& plan) {
+std::function<void(RankId, int64_t, int64_t)> load_progress(const graph::Plan& plan) {
   if (!progress_is_rewritten()) return {};
   const auto line = std::make_shared<LoadLine>();
-  line->done.resize(plan.stages.size());
-  line->line.what = fmt::format("loading {} stages", plan.stages.size());
-  for (const graph::StagePlan& stage : plan.stages) line->total.push_back(stage.weight_bytes);
-  return [line](StageIndex stage, int64_t bytes_done, int64_t bytes_total) {
-    line->update(static_cast<size_t>(stage.value), bytes_done, bytes_total);
+  line->done.resize(static_cast<size_t>(num_ranks(plan)));
+  line->line.what = num_lanes(plan) > 1 ? fmt::format("loading {} lanes of {} stages",
+                                                      num_lanes(plan), plan.stages.size())
+                                        : fmt::format("loading {} stages", plan.stages.size());
+  for (int32_t lane = 0; lane < num_lanes(plan); ++lane)
+    for (const graph::StagePlan& stage : plan.stages) line->total.push_back(stage.weight_bytes);
+  return [line](RankId rank, int64_t bytes_done, int64_t bytes_total) {
+    line->update(rank.value, bytes_done, bytes_total);
   };
 }
 

@@ -12,7 +12,7 @@
 namespace chainpump::cli {
 
 /// Shows the weights of all stages together: bytes, rate, time left.
-std::function<void(StageIndex stage, int64_t bytes_done, int64_t bytes_total)> load_progress(
+std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> load_progress(
     const graph::Plan& plan);
 
 /// The same for one piece of work, `what`: "quantizing".

@@ -28,7 +28,8 @@ std::string bytes_text(int64_t bytes) {
 
 Json stage_json(const actors::StageReport& s) {
   const Duration whole = active(s);
-  return {{"stage", s.stage.value},
+  return {{"lane", s.lane.value},
+          {"stage", s.stage.value},
           {"layers", {s.layer_begin, s.layer_end}},
           {"pid", s.pid},
           {"cores", s.cores},
@@ -45,7 +46,8 @@ Json stage_json(const actors::StageReport& s) {
 }
 
 Json link_json(const actors::LinkReport& l) {
-  return {{"edge", l.edge.value},
+  return {{"lane", l.lane.value},
+          {"edge", l.edge.value},
           {"transport", l.transport},
           {"frames", l.frames},
           {"payload_bytes", l.payload_bytes},
@@ -118,24 +120,30 @@ std::string stages_table(const actors::RuntimeReport& report) {
   std::string text = fmt::format("{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n",
                                  "stage", "layers", "process", "cores", "weights", "KV", "busy",
                                  "transfer", "wait input", "wait credit");
+  // Where there are several lanes, "1.0" is stage 0 of lane 1.
+  const bool has_lanes = !report.stages.empty() && report.stages.back().lane != graph::LaneId(0);
+  const auto place = [&](graph::LaneId lane, auto within) {
+    return has_lanes ? fmt::format("{}.{}", lane, within) : fmt::format("{}", within);
+  };
   for (const actors::StageReport& s : report.stages) {
     const Duration whole = active(s);
-    text +=
-        fmt::format("{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
-                    s.stage.value, fmt::format("{}-{}", s.layer_begin, s.layer_end - 1), s.pid,
-                    cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
-                    100 * share(s.busy, whole), 100 * share(s.transfer, whole),
-                    100 * share(s.bubble_input, whole), 100 * share(s.bubble_credit, whole));
+    text += fmt::format(
+        "{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
+        place(s.lane, s.stage), fmt::format("{}-{}", s.layer_begin, s.layer_end - 1), s.pid,
+        cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
+        100 * share(s.busy, whole), 100 * share(s.transfer, whole),
+        100 * share(s.bubble_input, whole), 100 * share(s.bubble_credit, whole));
   }
-  const auto num_stages = static_cast<uint32_t>(report.stages.size());
+  const auto num_stages =
+      report.stages.empty() ? 1 : static_cast<uint32_t>(report.stages.back().stage.value) + 1;
   text += fmt::format("\n{:<10}{:<18}{:>8}{:>12}{:>14}{:>14}\n", "link", "transport", "frames",
                       "payload", "latency p50", "p99");
   for (const actors::LinkReport& l : report.links) {
     const uint32_t to = (l.edge.value + 1) % num_stages;
     text += fmt::format("{:<10}{:<18}{:>8}{:>12}{:>11.1f} us{:>11.1f} us\n",
-                        fmt::format("{} -> {}", l.edge.value, to), l.transport, l.frames,
-                        bytes_text(static_cast<int64_t>(l.payload_bytes)), l.latency_p50_us,
-                        l.latency_p99_us);
+                        fmt::format("{} -> {}", place(l.lane, l.edge), place(l.lane, to)),
+                        l.transport, l.frames, bytes_text(static_cast<int64_t>(l.payload_bytes)),
+                        l.latency_p50_us, l.latency_p99_us);
   }
   return text;
 }

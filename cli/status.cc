@@ -77,7 +77,8 @@ Json to_json(const Found& found) {
           {"context_tokens", plan.context_tokens},
           {"requests", s.num_requests},
           {"sequences", s.num_sequences},
-          {"max_sequences", plan.max_sequences},
+          {"lanes", num_lanes(plan)},
+          {"max_sequences", plan.max_sequences * num_lanes(plan)},
           {"completed", s.num_completed},
           {"failed", s.num_failed},
           {"cancelled", s.num_cancelled},
@@ -85,7 +86,7 @@ Json to_json(const Found& found) {
           {"tokens", s.num_tokens},
           {"tokens_per_second", s.tokens_per_second},
           {"kv",
-           {{"blocks", plan.kv.num_blocks},
+           {{"blocks", plan.kv.num_blocks * num_lanes(plan)},
             {"block_tokens", plan.kv.block_tokens},
             {"tokens_held", s.num_tokens_held}}},
           {"version", found.deployment.build},
@@ -107,10 +108,10 @@ std::string to_table(const Found& found) {
              "tokens: {} generated, {:.1f} per second of late; {} of {} KV positions held at "
              "most\n",
              found.name, gateway::to_string(s.phase), s.message, s.pid, to_seconds(s.uptime),
-             plan.model_path, found.socket, s.num_requests, s.num_sequences, plan.max_sequences,
-             s.num_completed, s.num_failed, s.num_cancelled, s.num_refused, s.num_tokens,
-             s.tokens_per_second, s.num_tokens_held,
-             int64_t{plan.kv.num_blocks} * plan.kv.block_tokens) +
+             plan.model_path, found.socket, s.num_requests, s.num_sequences,
+             plan.max_sequences * num_lanes(plan), s.num_completed, s.num_failed, s.num_cancelled,
+             s.num_refused, s.num_tokens, s.tokens_per_second, s.num_tokens_held,
+             int64_t{plan.kv.num_blocks} * num_lanes(plan) * plan.kv.block_tokens) +
          (s.stages.stages.empty() ? "" : "\n" + stages_table(s.stages));
 }
 

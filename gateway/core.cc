@@ -72,8 +72,8 @@ Core::Core(Engine& engine, PromptEncoder encoder, DeploymentInfo info, const Cor
       options_(options),
       clock_(clock),
       started_(clock.now()),
-      admission_(
-          std::make_shared<Admission>(info_.plan.max_sequences + info_.plan.max_queued, clock)),
+      admission_(std::make_shared<Admission>(
+          num_lanes(info_.plan) * (info_.plan.max_sequences + info_.plan.max_queued), clock)),
       tally_(std::make_shared<Tally>()),
       // So that ids of two lives of a gateway are not mistaken for each other.
       last_request_(random_bits() << 32) {

@@ -15,17 +15,16 @@ Overloaded(Fs...) -> Overloaded<Fs...>;
 }  // namespace
 
 Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits) : limits_(limits) {
-  CHECK(!plan.stages.empty());
-  for (const StagePlan& stage : plan.stages) {
+  CHECK_GT(num_ranks(plan), 0);
+  for (int32_t i = 0; i < num_ranks(plan); ++i) {
     ranks_.emplace_back();
-    ranks_.back().name = stage.name;
+    ranks_.back().name = rank_name(plan, RankId(static_cast<uint32_t>(i)));
   }
 }
 
-Deployment::Rank& Deployment::rank(StageIndex stage) {
-  CHECK_GE(stage.value, 0);
-  CHECK_LT(static_cast<size_t>(stage.value), ranks_.size());
-  return ranks_[static_cast<size_t>(stage.value)];
+Deployment::Rank& Deployment::at(RankId rank) {
+  CHECK_LT(static_cast<size_t>(rank.value), ranks_.size());
+  return ranks_[rank.value];
 }
 
 bool Deployment::all_in(RankState state) const {
@@ -36,7 +35,7 @@ std::vector<Deployment::Action> Deployment::start(TimePoint now) {
   std::vector<Action> actions;
   for (size_t i = 0; i < ranks_.size(); ++i) {
     ranks_[i].deadline = now + limits_.greet_max;
-    actions.push_back({ActionKind::spawn, StageIndex(static_cast<int32_t>(i))});
+    actions.push_back({ActionKind::spawn, RankId(static_cast<uint32_t>(i))});
   }
   return actions;
 }
@@ -45,21 +44,21 @@ std::vector<Deployment::Action> Deployment::step(const Event& event, TimePoint n
   std::vector<Action> actions;
   std::visit(Overloaded{
                  [&](const Greeted& e) {
-                   Rank& r = rank(e.stage);
+                   Rank& r = at(e.rank);
                    if (r.state != RankState::starting) return;
                    r.state = RankState::loading;
                    r.deadline = now + limits_.load_silence_max;
-                   actions.push_back({ActionKind::load, e.stage});
+                   actions.push_back({ActionKind::load, e.rank});
                  },
                  [&](const LoadProgressed& e) {
-                   Rank& r = rank(e.stage);
+                   Rank& r = at(e.rank);
                    if (r.state == RankState::loading) r.deadline = now + limits_.load_silence_max;
                  },
                  [&](const Loaded& e) { on_loaded(e, now, actions); },
                  [&](const Connected& e) { on_connected(e, actions); },
                  [&](const Failed& e) {
                    Error error = e.error;
-                   error.message = fmt::format("stage '{}': {}", rank(e.stage).name, error.message);
+                   error.message = fmt::format("{}: {}", at(e.rank).name, error.message);
                    fail(std::move(error), now, actions);
                  },
                  [&](const Exited& e) { on_exited(e, now, actions); },
@@ -70,7 +69,7 @@ std::vector<Deployment::Action> Deployment::step(const Event& event, TimePoint n
 }
 
 void Deployment::on_loaded(const Loaded& event, TimePoint now, std::vector<Action>& actions) {
-  Rank& loaded = rank(event.stage);
+  Rank& loaded = at(event.rank);
   if (loaded.state != RankState::loading) return;
   loaded.state = RankState::loaded;
   loaded.deadline.reset();
@@ -78,20 +77,20 @@ void Deployment::on_loaded(const Loaded& event, TimePoint now, std::vector<Actio
   if (!all_in(RankState::loaded)) return;
   for (const Rank& r : ranks_) {
     if (r.numerics_id == ranks_.front().numerics_id) continue;
-    return fail(make_error(ErrorCode::internal,
-                           "stage '{}' computes as {}, stage '{}' as {}: one lane needs one way",
-                           ranks_.front().name, ranks_.front().numerics_id, r.name, r.numerics_id),
-                now, actions);
+    return fail(
+        make_error(ErrorCode::internal, "{} computes as {}, {} as {}: a deployment needs one way",
+                   ranks_.front().name, ranks_.front().numerics_id, r.name, r.numerics_id),
+        now, actions);
   }
   for (size_t i = 0; i < ranks_.size(); ++i) {
     ranks_[i].state = RankState::connecting;
     ranks_[i].deadline = now + limits_.connect_max;
-    actions.push_back({ActionKind::connect, StageIndex(static_cast<int32_t>(i))});
+    actions.push_back({ActionKind::connect, RankId(static_cast<uint32_t>(i))});
   }
 }
 
 void Deployment::on_connected(const Connected& event, std::vector<Action>& actions) {
-  Rank& connected = rank(event.stage);
+  Rank& connected = at(event.rank);
   if (connected.state != RankState::connecting) return;
   connected.state = RankState::serving;
   connected.deadline.reset();
@@ -101,14 +100,13 @@ void Deployment::on_connected(const Connected& event, std::vector<Action>& actio
 }
 
 void Deployment::on_exited(const Exited& event, TimePoint now, std::vector<Action>& actions) {
-  Rank& gone = rank(event.stage);
+  Rank& gone = at(event.rank);
   if (gone.state == RankState::gone) return;
   const bool expected = gone.state == RankState::leaving;
   gone.state = RankState::gone;
   gone.deadline.reset();
   if (!expected)
-    fail(make_error(ErrorCode::disconnected, "stage '{}' died: {}", gone.name, event.how), now,
-         actions);
+    fail(make_error(ErrorCode::disconnected, "{} died: {}", gone.name, event.how), now, actions);
   if (phase_ == Phase::stopping && all_in(RankState::gone)) {
     phase_ = Phase::stopped;
     actions.push_back({ActionKind::stopped});
@@ -128,7 +126,7 @@ void Deployment::stop(TimePoint now, std::vector<Action>& actions) {
     if (ranks_[i].state == RankState::gone) continue;
     ranks_[i].state = RankState::leaving;
     ranks_[i].deadline = now + limits_.leave_max;
-    actions.push_back({ActionKind::shutdown, StageIndex(static_cast<int32_t>(i))});
+    actions.push_back({ActionKind::shutdown, RankId(static_cast<uint32_t>(i))});
   }
   if (all_in(RankState::gone)) {
     phase_ = Phase::stopped;
@@ -141,11 +139,11 @@ std::vector<Deployment::Action> Deployment::on_time(TimePoint now) {
   for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& late = ranks_[i];
     if (!late.deadline || now < *late.deadline) continue;
-    const StageIndex stage(static_cast<int32_t>(i));
+    const RankId rank(static_cast<uint32_t>(i));
     const Duration late_by = now - *late.deadline;
     late.deadline.reset();
     if (late.state == RankState::leaving) {
-      actions.push_back({ActionKind::kill, stage});
+      actions.push_back({ActionKind::kill, rank});
       continue;
     }
     if (late_by > limits_.late_look_max) {
@@ -155,9 +153,8 @@ std::vector<Deployment::Action> Deployment::on_time(TimePoint now) {
     const char* doing = late.state == RankState::starting  ? "say hello"
                         : late.state == RankState::loading ? "load its weights"
                                                            : "open its links";
-    fail(
-        make_error(ErrorCode::deadline_exceeded, "stage '{}' did not {} in time", late.name, doing),
-        now, actions);
+    fail(make_error(ErrorCode::deadline_exceeded, "{} did not {} in time", late.name, doing), now,
+         actions);
   }
   return actions;
 }

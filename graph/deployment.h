@@ -11,7 +11,8 @@
 //   any but leaving, gone:  failed, exited, or its deadline passed -> Fail, then as for stop
 //   stop requested: Shutdown to every rank that can hear it, Kill at the deadline
 //
-// A dead rank ends the whole deployment with its reason; repair is not part of this core.
+// A dead rank ends the whole deployment, all its lanes, with its reason; repair is not part of this
+// core.
 // Pure; one thread.
 #pragma once
 
@@ -37,26 +38,26 @@ struct DeploymentLimits {
 
 class Deployment {
  public:
-  // Events. `stage` names the rank: one rank a stage.
+  // Events.
   struct Greeted {
-    StageIndex stage;
+    RankId rank;
   };
   struct LoadProgressed {
-    StageIndex stage;
+    RankId rank;
   };
   struct Loaded {
-    StageIndex stage;
+    RankId rank;
     std::string numerics_id;
   };
   struct Connected {
-    StageIndex stage;
+    RankId rank;
   };
   struct Failed {
-    StageIndex stage;
+    RankId rank;
     Error error;
   };  // it said so itself
   struct Exited {
-    StageIndex stage;
+    RankId rank;
     std::string how;
   };  // "killed by signal 9"
   struct StopRequested {};
@@ -67,7 +68,7 @@ class Deployment {
     spawn,
     load,
     connect,
-    serve,  // for the whole deployment: every stage is connected
+    serve,  // for the whole deployment: every rank is connected
     fail,   // for the whole deployment: tell whoever waits why; at most once
     shutdown,
     kill,
@@ -75,7 +76,7 @@ class Deployment {
   };
   struct Action {
     ActionKind kind;
-    StageIndex stage{};
+    RankId rank{};
     Error error{};  // with fail
   };
 
@@ -95,13 +96,13 @@ class Deployment {
  private:
   enum class RankState : uint8_t { starting, loading, loaded, connecting, serving, leaving, gone };
   struct Rank {
-    std::string name;
+    std::string name;  // "stage 'front'"
     RankState state = RankState::starting;
     std::optional<TimePoint> deadline;
     std::string numerics_id;
   };
 
-  Rank& rank(StageIndex stage);
+  Rank& at(RankId rank);
   bool all_in(RankState state) const;
   void on_loaded(const Loaded& event, TimePoint now, std::vector<Action>& actions);
   void on_connected(const Connected& event, std::vector<Action>& actions);

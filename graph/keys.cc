@@ -45,7 +45,11 @@ constexpr KeySpec kKeys[] = {
     {"stages[].threads", KeyType::integer, "auto", "Threads that compute the stage.", 1, 1024,
      true},
     {"stages[].replicas", KeyType::integer, "1",
-     "Ranks that serve the stage side by side. More than 1 is refused when planned.", 1, 64},
+     "Ranks that serve the stage side by side, as many for every stage. Replica i of each makes "
+     "lane i, a chain with a queue and KV blocks of its own; each request goes to one lane, and "
+     "its tokens are the same on any. kv.budget and limits.memory are for all lanes together, "
+     "other limits for each.",
+     1, 64},
     {"stages[].standbys", KeyType::integer, "0",
      "Ranks that hold the weights in reserve. More than 0 is refused when planned.", 0, 64},
     {"stages[].module", KeyType::text, "none",

@@ -39,7 +39,11 @@ Status check_runs(const Graph& graph) {
     if (stage.op != Op::decoder) return refuse(stage, fmt::format("op {}", to_string(stage.op)));
     if (stage.device.kind == DeviceRequest::Kind::cuda)
       return refuse(stage, fmt::format("device cuda:{}", stage.device.cuda_index));
-    if (stage.replicas > 1) return refuse(stage, fmt::format("replicas: {}", stage.replicas));
+    if (stage.replicas != graph.stages[0].replicas)
+      return refuse(stage,
+                    fmt::format("replicas: {} beside {} of stage '{}' (a rank in several "
+                                "lanes)",
+                                stage.replicas, graph.stages[0].replicas, graph.stages[0].name));
     if (stage.standbys > 0) return refuse(stage, fmt::format("standbys: {}", stage.standbys));
     const bool follows =
         i == 0 ? stage.inputs.empty()
@@ -78,6 +82,7 @@ class Planner {
 
  private:
   size_t num_stages() const { return graph_.stages.size(); }
+  size_t num_lanes() const { return static_cast<size_t>(graph_.stages[0].replicas); }
   /// Prompt tokens of the largest microbatch.
   int32_t chunk_max() const {
     return graph_.prefill_chunk > 0 ? graph_.prefill_chunk : kAutoChunkMax;
@@ -94,16 +99,17 @@ class Planner {
     return ok_status();
   }
 
-  /// Auto stages share the cores that no stage has claimed. Where threads outnumber them nobody is
-  /// pinned (the system balances them better) and nobody spins.
+  /// Auto stages share the cores that no stage has claimed, and replicas those of their stage, if
+  /// there is one for each. Where threads outnumber them nobody is pinned (the system balances them
+  /// better) and nobody spins.
   Status assign_cores() {
     std::vector<int> cores = machine_.cores;
     if (cores.empty()) cores.push_back(0);
     std::vector<int> free = cores;
     std::vector<int> claimed;
-    size_t num_auto = 0;
+    size_t num_auto = 0;  // ranks
     for (const Stage& stage : graph_.stages) {
-      num_auto += stage.device.cores.empty();
+      num_auto += stage.device.cores.empty() ? num_lanes() : 0;
       for (const int core : stage.device.cores) {
         if (std::find(cores.begin(), cores.end(), core) == cores.end())
           return make_error(ErrorCode::invalid_argument,
@@ -121,27 +127,35 @@ class Planner {
       StagePlan& stage = report_.plan.stages.emplace_back();
       stage.index = StageIndex{static_cast<int32_t>(i)};
       stage.name = from.name;
-      const size_t own = from.device.cores.size();
+      stage.devices.resize(num_lanes());
+      const std::vector<int>& claims = from.device.cores;
+      const size_t own = claims.empty() ? 0 : std::max<size_t>(1, claims.size() / num_lanes());
       const int32_t asked = from.threads > 0 ? from.threads : graph_.threads;
       stage.num_threads = asked > 0 ? asked : static_cast<int32_t>(own ? own : auto_threads);
       const auto threads = static_cast<size_t>(stage.num_threads);
-      if (own == 0) wanted += threads;
-      shared_ |= own > 0 && threads > own;
-      for (size_t t = 0; own > 0 && t < threads; ++t)
-        stage.device.cores.push_back(from.device.cores[t % own]);
+      if (own == 0) wanted += threads * num_lanes();
+      shared_ |= own > 0 && (threads > own || own * num_lanes() > claims.size());
+      for (size_t lane = 0; lane < num_lanes(); ++lane)
+        for (size_t t = 0; own > 0 && t < threads; ++t)
+          stage.devices[lane].cores.push_back(claims[(lane * own + t % own) % claims.size()]);
     }
     shared_ |= wanted > free.size();
-    size_t next = 0;
-    for (size_t i = 0; wanted <= free.size() && i < num_stages(); ++i)
-      for (int32_t t = 0;
-           graph_.stages[i].device.cores.empty() && t < report_.plan.stages[i].num_threads; ++t)
-        report_.plan.stages[i].device.cores.push_back(free[next++]);
+    if (wanted <= free.size()) pin_auto_stages(free);
     if (shared_ && graph_.spin == SpinPolicy::always)
       return make_error(ErrorCode::invalid_argument,
                         "spin: always needs a core for every thread; here threads outnumber the {} "
                         "cores",
                         cores.size());
     return ok_status();
+  }
+
+  void pin_auto_stages(const std::vector<int>& cores) {
+    size_t next = 0;
+    for (size_t lane = 0; lane < num_lanes(); ++lane)
+      for (size_t i = 0; i < num_stages(); ++i)
+        for (int32_t t = 0;
+             graph_.stages[i].device.cores.empty() && t < report_.plan.stages[i].num_threads; ++t)
+          report_.plan.stages[i].devices[lane].cores.push_back(cores[next++]);
   }
 
   double seconds(const WeightBytes& weights, int32_t threads, int32_t tokens) const {
@@ -222,8 +236,9 @@ class Planner {
   int64_t block_bytes() const {
     return kv_block_bytes(graph_.kv_type, model_.num_kv_heads, model_.head_dim);
   }
+  /// So many on every rank of every lane.
   int64_t all_blocks_bytes(int64_t blocks) const {
-    return blocks * block_bytes() * model_.num_layers;
+    return blocks * block_bytes() * model_.num_layers * static_cast<int64_t>(num_lanes());
   }
   int64_t available() const {
     return graph_.memory_bytes > 0 ? graph_.memory_bytes : machine_.memory_bytes;
@@ -269,7 +284,7 @@ class Planner {
     int64_t bytes = 0;
     for (const StagePlan& stage : report_.plan.stages)
       bytes += stage.weight_bytes + stage.slot_bytes + kRankOverheadBytes;
-    return bytes;
+    return bytes * static_cast<int64_t>(num_lanes());
   }
 
   /// Blocks for `context` tokens a sequence, within the budget.

@@ -25,11 +25,10 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "graph/plan.h"
 #include "graph/prefix_memory.h"
 
 namespace chainpump::graph {
-
-using LaneId = Id<struct LaneTag, uint8_t>;
 
 enum class LaneState : uint8_t { dead, serving, draining };
 

@@ -222,6 +222,7 @@ struct Deployment {
   stages @14 :List(PlannedStage);
   transport @15 :Text;        # asked for: "auto", "tcp", "shared_memory", "loopback"
   spin @16 :Text;             # "auto", "always", "never"
+  lanes @17 :Int32;           # side by side; maxSequences and kvBlocks are of each
 }
 
 struct PlannedStage {
@@ -267,6 +268,7 @@ struct StageStatus {
   bubbleInputNs @12 :Int64;   # idle: nothing to do had come
   bubbleCreditNs @13 :Int64;  # idle: the stage after had no free slot
   idleNs @14 :Int64;          # no request was known
+  lane @15 :UInt8;
 }
 
 struct LinkStatus {
@@ -278,6 +280,7 @@ struct LinkStatus {
   copiedBytes @5 :UInt64;
   latencyP50Us @6 :Float64;
   latencyP99Us @7 :Float64;
+  lane @8 :UInt8;
 }
 
 struct Event {

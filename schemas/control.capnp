@@ -25,7 +25,7 @@
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 2;
+const protocolVersion :UInt32 = 3;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -104,62 +104,65 @@ interface LaneSink {
   # any more is ended with overloaded.
 }
 
-struct LaneResults {
-  # Of one request in the order they were made; its end is the last.
+struct LaneResults {  # of one request in the order they were made; its end is the last
+  stats @3 :LaneStats;
   tokens @0 :List(TokenResult);
   scores @1 :List(ScoreResult);
   ends @2 :List(RequestEnd);
+}
+
+struct LaneStats {
+  # What a client chooses between lanes by (graph/router.h).
+  numTaken @0 :UInt64;       # requests of this client so far
+  numFreeBlocks @1 :Int32;   # cached ones among them
+  queueRoom @2 :Int32;       # sequences that would still be queued
+  waitingTokens @3 :Int64;   # of prompts, not computed yet
+  numRunning @4 :Int32;      # sequences
+  tokensPerS @5 :Float64;    # that the lane could take in; 0: not known yet
 }
 
 # -------------------------------------------------------------------------- agent and coordinator
 
 interface NodeAgent {
   # Starts and ends the ranks of one machine. Served on `agent.sock` of the service's folder.
-  hello @0 (protocolVersion :UInt32, build :Text)
-        -> (protocolVersion :UInt32, build :Text, pid :Int32);
+  hello @0 (protocolVersion :UInt32, build :Text) -> (protocolVersion :UInt32, build :Text, pid :Int32);
   # As Rank.hello.
 
-  spawn @1 (stage :Int32) -> (socket :Text);
-  # Starts a rank for this stage, which listens on `socket`, a path, when this returns.
-  # invalid_argument: it has one; no_room, internal.
+  spawn @1 (rank :UInt32) -> (socket :Text);
+  # Starts the rank of this number in the plan, which listens on `socket`, a path, when this returns.
+  # invalid_argument: it runs already; no_room, internal.
 
-  kill @2 (stage :Int32) -> ();
-  # Ends the stage's rank, whatever it is doing; its exit is told. Without a rank it does nothing.
+  kill @2 (rank :UInt32) -> ();
+  # Ends the rank, whatever it is doing; its exit is told. One that does not run is no error.
 
   exits @3 (sink :ExitSink) -> ();
   # Tells of every rank that ends from now on. Never returns: drop it.
 }
 
-interface ExitSink {
-  exited @0 (stage :Int32, how :Text) -> stream;  # "killed by SIGKILL (Killed)"
-}
+interface ExitSink { exited @0 (rank :UInt32, how :Text) -> stream; }  # "killed by SIGKILL (Killed)"
 
 interface Coordinator {
   # Brings a plan's ranks up and takes them down. Served on `coordinator.sock` of the service's
   # folder. It is not on the token path: its clients go to the ranks themselves.
-  hello @0 (protocolVersion :UInt32, build :Text)
-        -> (protocolVersion :UInt32, build :Text, pid :Int32);
+  hello @0 (protocolVersion :UInt32, build :Text) -> (protocolVersion :UInt32, build :Text, pid :Int32);
 
   watch @1 (sink :DeploymentSink) -> ();
   # Tells what the deployment has come to and what it comes to. Never returns: drop it.
 
   stats @2 () -> (stats :List(RankStats));
-  # Of every rank, in stage order. overloaded: not serving yet; else why it has failed.
+  # Of every rank, in the plan's order. overloaded: not serving yet; else why it has failed.
 
   stop @3 () -> ();
   # Takes the deployment down; returns when every rank has left. The coordinator ends then.
 }
 
 interface DeploymentSink {
-  progressed @0 (stage :Int32, bytesDone :Int64, bytesTotal :Int64) -> stream;  # the latest counts
+  progressed @0 (rank :UInt32, bytesDone :Int64, bytesTotal :Int64) -> stream;  # the latest counts
   serving @1 (numericsId :Text, lanes :List(LaneAddress)) -> ();  # once, when it can be used
-  ended @2 (code :ErrorCode, message :Text) -> ();
-  # It has failed, and why; cancelled: it was stopped. The last call.
+  ended @2 (code :ErrorCode, message :Text) -> ();  # failed; cancelled: stopped. The last call
 }
 
-struct LaneAddress {
-  socket @0 :Text;           # path, of the first stage's rank
-}
+struct LaneAddress { socket @0 :Text; }  # path, of the first stage's rank
 
 struct ServiceSpec {
   # What the coordinator of a service is to bring up: the file `plan` in the service's folder.
@@ -173,7 +176,7 @@ struct ServiceSpec {
 
 struct LoadParams {
   plan @0 :Plan;
-  stage @1 :Int32;           # which of plan.stages this rank is
+  rank @1 :UInt32;           # this one: lane * stages + stage
   isa @2 :Text;              # instruction set to restrict kernels to; empty: the best there is
   listenAddress @3 :Text;    # numeric address of the interface for incoming links
   spinBetweenOps @4 :Bool;   # whether compute threads may spin; false where threads outnumber cores
@@ -222,15 +225,16 @@ struct StagePlan {
   layerEnd @3 :Int32;
   hasEmbedding @4 :Bool;
   hasHead @5 :Bool;
-  deviceKind @6 :Text;       # "cpu"
-  cores @7 :List(Int32);
-  numThreads @8 :Int32;
-  weightBytes @9 :Int64;
-  kvBytes @10 :Int64;
-  slotBytes @11 :Int64;
-  predictedDecodeS @12 :Float64;
-  predictedPrefillS @13 :Float64;
+  devices @6 :List(DevicePlan);  # of its ranks, by lane
+  numThreads @7 :Int32;
+  weightBytes @8 :Int64;
+  kvBytes @9 :Int64;
+  slotBytes @10 :Int64;
+  predictedDecodeS @11 :Float64;
+  predictedPrefillS @12 :Float64;
 }
+
+struct DevicePlan { kind @0 :Text; cores @1 :List(Int32); }  # "cpu"
 
 enum TransportKind { automatic @0; tcp @1; sharedMemory @2; loopback @3; }
 enum SpinPolicy { automatic @0; always @1; never @2; }
@@ -253,7 +257,7 @@ struct EdgePlan {
 
 struct LinkTarget {
   # An outgoing link to open.
-  edge @0 :UInt32;
+  edge @0 :UInt32;           # the link's: lane * edges + edge
   address @1 :Text;          # from the downstream rank's LoadReport
   port @2 :UInt16;
   secret @3 :UInt64;         # random, made by the coordinator for this incarnation of this link
@@ -262,7 +266,7 @@ struct LinkTarget {
 
 struct LinkAccept {
   # An incoming link to wait for; a peer that does not know the secret is refused.
-  edge @0 :UInt32;
+  edge @0 :UInt32;           # as in LinkTarget
   secret @1 :UInt64;
   incarnation @2 :UInt32;
 }
@@ -357,6 +361,7 @@ struct StageReport {
   bubbleInputNs @12 :Int64;  # idle: nothing to do had come
   bubbleCreditNs @13 :Int64; # idle: the stage after has no free slot
   bubbleOtherNs @14 :Int64;
+  lane @16 :UInt8;
   wallNs @15 :Int64;         # since the first microbatch; the sum of the five above
 }
 
@@ -380,7 +385,7 @@ struct StepEvent {
 }
 
 struct LinkReport {
-  edge @0 :UInt32;
+  edge @0 :UInt32;           # of the plan; the stage's lane says which link of it
   outgoing @1 :Bool;         # which end reports
   transport @2 :Text;        # what was chosen, e.g. "tcp/lo"
   frames @3 :UInt64;

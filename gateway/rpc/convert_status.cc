@@ -1,9 +1,12 @@
+#include <algorithm>
+
 #include "gateway/rpc/convert.h"
 
 namespace chainpump::gateway::rpc {
 namespace {
 
 void write(api::StageStatus::Builder out, const actors::StageReport& in) {
+  out.setLane(in.lane.value);
   out.setStage(in.stage.value);
   out.setLayerBegin(in.layer_begin);
   out.setLayerEnd(in.layer_end);
@@ -22,7 +25,8 @@ void write(api::StageStatus::Builder out, const actors::StageReport& in) {
 }
 
 actors::StageReport read(api::StageStatus::Reader in) {
-  return {.stage = StageIndex(in.getStage()),
+  return {.lane = graph::LaneId(in.getLane()),
+          .stage = StageIndex(in.getStage()),
           .layer_begin = in.getLayerBegin(),
           .layer_end = in.getLayerEnd(),
           .pid = in.getPid(),
@@ -40,6 +44,7 @@ actors::StageReport read(api::StageStatus::Reader in) {
 }
 
 void write(api::LinkStatus::Builder out, const actors::LinkReport& in) {
+  out.setLane(in.lane.value);
   out.setEdge(in.edge.value);
   out.setTransport(text(in.transport));
   out.setFrames(in.frames);
@@ -51,7 +56,8 @@ void write(api::LinkStatus::Builder out, const actors::LinkReport& in) {
 }
 
 actors::LinkReport read(api::LinkStatus::Reader in) {
-  return {.edge = EdgeId(in.getEdge()),
+  return {.lane = graph::LaneId(in.getLane()),
+          .edge = EdgeId(in.getEdge()),
           .transport = text(in.getTransport()),
           .frames = in.getFrames(),
           .payload_bytes = in.getPayloadBytes(),
@@ -61,6 +67,7 @@ actors::LinkReport read(api::LinkStatus::Reader in) {
           .latency_p99_us = in.getLatencyP99Us()};
 }
 
+constexpr int32_t kLanesMax = 64;
 constexpr const char* kTransports[] = {"auto", "tcp", "shared_memory", "loopback"};
 constexpr const char* kSpins[] = {"auto", "always", "never"};
 
@@ -84,6 +91,7 @@ void write(api::Deployment::Builder out, const DeploymentInfo& in) {
   out.setHasChatTemplate(in.has_chat_template);
   out.setModelPath(text(plan.model_path));
   out.setContextTokens(plan.context_tokens);
+  out.setLanes(num_lanes(plan));
   out.setMaxSequences(plan.max_sequences);
   out.setPrefillChunkTokens(plan.prefill_chunk_tokens);
   out.setExactActivations(plan.exact_activations);
@@ -125,6 +133,7 @@ DeploymentInfo read(api::Deployment::Reader in) {
     planned.layer_begin = stage.getLayerBegin();
     planned.layer_end = stage.getLayerEnd();
     planned.num_threads = stage.getThreads();
+    planned.devices.resize(static_cast<size_t>(std::clamp(in.getLanes(), 1, kLanesMax)));
   }
   graph::EdgePlan edge;
   edge.transport = by_name<graph::TransportKind>(kTransports, text(in.getTransport()));

@@ -66,6 +66,7 @@ struct Ranks {
   std::vector<TokenId> tokens;
   std::map<uint64_t, Answer<Ok>> ends;  // by request
   size_t num_messages = 0;
+  rpc::LaneStats stats;  // the latest
 
   explicit Ranks(int32_t num_stages) {
     const fakes::TinyShape shape;
@@ -77,10 +78,11 @@ struct Ranks {
           std::make_shared<StepTrace>(), steady_clock()));
   }
 
-  Answer<rpc::LoadReport> load(int32_t stage) {
+  Answer<rpc::LoadReport> load(int32_t stage) { return load(stage, static_cast<uint32_t>(stage)); }
+  Answer<rpc::LoadReport> load(int32_t stage, uint32_t rank) {
     Answer<rpc::LoadReport> answer;
     stages[static_cast<size_t>(stage)]->load(
-        {.params = {.plan = to_wire(plan), .stage = stage, .spin_between_ops = false},
+        {.params = {.plan = to_wire(plan), .rank = rank, .spin_between_ops = false},
          .progress = [](int64_t, int64_t) {},
          .reply = answer.reply()});
     return answer;
@@ -103,6 +105,7 @@ struct Ranks {
                        .sink =
                            [this](rpc::LaneResults results) {
                              ++num_messages;
+                             stats = results.stats;
                              for (const auto& result : results.tokens)
                                tokens.push_back(result.token);
                              for (const auto& end : results.ends)
@@ -203,6 +206,10 @@ BOOST_AUTO_TEST_CASE(a_load_that_makes_no_sense_can_be_corrected) {
   ranks.plan.edges[0].credits = 2000;  // more than a link can have
   BOOST_TEST(refused_as(ErrorCode::invalid_argument));
   ranks.plan = good;
+  ranks.plan.stages[0].devices.clear();  // no lane
+  BOOST_TEST(refused_as(ErrorCode::invalid_argument));
+  ranks.plan = good;
+  BOOST_TEST((ranks.load(0, 1).error().code == ErrorCode::invalid_argument));  // no such rank
   ranks.plan.edges.clear();
   BOOST_TEST(refused_as(ErrorCode::invalid_argument));
   ranks.plan = good;
@@ -308,6 +315,33 @@ BOOST_AUTO_TEST_CASE(a_sink_that_refuses_ends_what_it_refused_only) {
   BOOST_TEST((refused.error().code == ErrorCode::overloaded));
   BOOST_TEST(other.ok());
   BOOST_TEST(ranks.tokens.size() == 20u);
+}
+
+// What a client chooses between lanes by: how it stands when the results were made, and how many
+// requests of this client it counts.
+BOOST_AUTO_TEST_CASE(results_say_how_the_lane_stands) {
+  Ranks ranks(2);
+  ranks.open();
+  OtherClient other(ranks);
+  const auto first = ranks.submit(0, 1, 20), second = ranks.submit(0, 2, 20);
+  const auto third = other.submit(1, 20);  // two run at once: this one waits
+  ranks.tick_until([&] { return ranks.tokens.size() >= 4; });
+  BOOST_TEST(ranks.stats.num_taken == 2u);
+  BOOST_TEST(ranks.stats.num_running == 2);
+  BOOST_TEST(ranks.stats.queue_room == ranks.plan.max_queued - 1);
+  BOOST_TEST(ranks.stats.waiting_tokens > 0);
+  BOOST_TEST(ranks.stats.num_free_blocks < ranks.plan.kv.num_blocks);
+  BOOST_TEST(ranks.stats.tokens_per_s > 0);
+  (void)ranks.submit(0, 2, 20);  // refused, and counted
+  ranks.ends[2] = second;
+  BOOST_TEST(ranks.stats.num_taken == 3u);
+  ranks.tick_until([&] { return first.come() && second.come() && third.come(); });
+  const auto last = ranks.submit(0, 4, 20);
+  ranks.tick_until([&] { return last.come(); });
+  BOOST_TEST(ranks.stats.num_taken == 4u);
+  BOOST_TEST(ranks.stats.num_running == 0);
+  BOOST_TEST(ranks.stats.waiting_tokens == 0);
+  BOOST_TEST(ranks.stats.queue_room == ranks.plan.max_queued);
 }
 
 BOOST_AUTO_TEST_CASE(a_client_that_leaves_takes_its_requests_along) {

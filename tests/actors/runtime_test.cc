@@ -16,125 +16,16 @@
 #include "models/gguf/gguf.h"
 #include "models/llama/profile.h"
 #include "models/sleep/sleep_model.h"
+#include "tests/actors/local_runtime.h"
 #include "tests/fakes/no_threads.h"
 #include "tests/fakes/temporary_folder.h"
 #include "tests/fakes/tiny_llama.h"
 #include "tests/fakes/why.h"
 
 namespace chainpump::actors {
-namespace {
 
 using namespace std::chrono_literals;
 using fakes::why;
-
-constexpr Duration kPatience = 20s;  // sanitizers are slow
-
-/// A tiny model in a folder of its own.
-struct Model {
-  TemporaryFolder temporary;
-  std::filesystem::path folder = temporary.path();
-  Model() {
-    fakes::TinyShape shape;
-    shape.context = 4096;
-    fakes::TinyLlama(shape, 5).write(path());
-  }
-  std::string path() const { return folder / "tiny.gguf"; }
-};
-
-graph::Plan plan_for(const std::string& path, int32_t stages) {
-  const auto graph = graph::parse_graph_text(graph::kDemoGraph, "demo");
-  BOOST_REQUIRE_MESSAGE(graph.ok(), why(graph));
-  const auto file = models::GgufFile::open(path);
-  BOOST_REQUIRE_MESSAGE(file.ok(), why(file));
-  const auto profile = models::read_profile(*file);
-  BOOST_REQUIRE_MESSAGE(profile.ok(), why(profile));
-  graph::PlanOverrides overrides;
-  overrides.stages = stages;
-  overrides.model_path = path;
-  overrides.transport = graph::TransportKind::loopback;
-  overrides.prefill_chunk = 16;
-  const auto plan =
-      make_plan(*graph, *profile, graph::nominal_machine(2, int64_t{4} << 30), overrides);
-  BOOST_REQUIRE_MESSAGE(plan.ok(), why(plan));
-  return *plan;
-}
-
-std::unique_ptr<Runtime> start(const graph::Plan& plan) {
-  RuntimeOptions options;
-  options.in_process = true;
-  options.spin_between_ops = false;
-  auto runtime = Runtime::start(plan, std::move(options));
-  BOOST_REQUIRE_MESSAGE(runtime.ok(), why(runtime));
-  return std::move(*runtime);
-}
-
-std::unique_ptr<Runtime> start_ready(const graph::Plan& plan) {
-  auto runtime = start(plan);
-  const Status ready = runtime->wait_ready(kPatience);
-  BOOST_REQUIRE_MESSAGE(ready.ok(), why(ready));
-  return runtime;
-}
-
-/// What one sequence was told, from the runtime's threads.
-struct Listener {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<TokenId> tokens;
-  std::vector<graph::ScoreResult> scores;
-  std::optional<Result<Ok>> end;
-  int num_ends = 0;
-
-  SequenceCallbacks callbacks() {
-    return {
-        .on_token =
-            [this](const graph::TokenResult& token) {
-              update([&] { tokens.push_back(token.token); });
-            },
-        .on_score =
-            [this](const graph::ScoreResult& score) { update([&] { scores.push_back(score); }); },
-        .on_end = [this](Result<Ok> how) { update([&] { end = how, ++num_ends; }); }};
-  }
-  Result<Ok> wait_end() {
-    BOOST_REQUIRE(wait([&] { return end.has_value(); }));
-    return *end;
-  }
-  bool wait_tokens(size_t count) {
-    return wait([&] { return tokens.size() >= count || end; });
-  }
-
- private:
-  template <typename F>
-  void update(F&& change) {
-    const std::lock_guard lock(mutex);
-    change();
-    changed.notify_all();
-  }
-  template <typename F>
-  bool wait(F&& done) {
-    std::unique_lock lock(mutex);
-    return changed.wait_for(lock, kPatience, done);
-  }
-};
-
-SequenceRequest request(int32_t num_prompt, int32_t max_new, float temperature = 0.0f) {
-  SequenceRequest request;
-  for (int32_t i = 0; i < num_prompt; ++i) request.prompt.push_back((i * 31 + i * i / 7) % 80);
-  request.sampling.max_new_tokens = max_new;
-  request.sampling.temperature = temperature;
-  request.sampling.seed = 42;
-  request.sampling.ignore_eos = true;
-  return request;
-}
-
-std::vector<TokenId> generate(Runtime& runtime, SequenceRequest what) {
-  Listener listener;
-  runtime.submit(std::move(what), kPatience, listener.callbacks());
-  const Result<Ok> end = listener.wait_end();
-  BOOST_REQUIRE_MESSAGE(end.ok(), why(end));
-  return listener.tokens;
-}
-
-}  // namespace
 
 BOOST_AUTO_TEST_CASE(a_runtime_without_threads_is_an_error) {
   const Model model;

@@ -101,8 +101,8 @@ BOOST_AUTO_TEST_CASE(several_runtimes_use_one_service) {
     const auto report = second->report(kPatience);
     BOOST_REQUIRE_MESSAGE(report.ok(), why(report));
     BOOST_REQUIRE_EQUAL(report->stages.size(), 2u);
-    BOOST_TEST(report->stages[0].pid == service.pid_of("stage-0"));
-    BOOST_TEST(report->stages[1].pid == service.pid_of("stage-1"));
+    BOOST_TEST(report->stages[0].pid == service.pid_of("rank-0"));
+    BOOST_TEST(report->stages[1].pid == service.pid_of("rank-1"));
     BOOST_TEST(!report->numerics_id.empty());
     Listener cancelled, hurried;
     const RequestId id = second->submit(request(10, 3000), kPatience, cancelled.callbacks());
@@ -135,8 +135,8 @@ BOOST_AUTO_TEST_CASE(the_death_of_any_process_ends_it_with_the_reason) {
   const std::vector<std::pair<std::string, std::string>> victims = {
       {"agent", "the node agent died: killed by SIGKILL"},
       {"coordinator", "the coordinator died: killed by SIGKILL"},
-      {"stage-0", "died: killed by SIGKILL"},
-      {"stage-1", "died: killed by SIGKILL"}};
+      {"rank-0", "died: killed by SIGKILL"},
+      {"rank-1", "died: killed by SIGKILL"}};
   for (const auto& [verb, expected] : victims) {
     Running service(plan_for(model.path, 2, false));
     Listener listener;  // outlives the runtime, which tells it of the end
@@ -161,6 +161,35 @@ BOOST_AUTO_TEST_CASE(the_death_of_any_process_ends_it_with_the_reason) {
     }
     service.finish();
   }
+}
+
+// Four ranks in two lanes; a runtime in another process uses both, and a death says whose it was.
+BOOST_AUTO_TEST_CASE(lanes_are_ranks_side_by_side) {
+  const Model model;
+  graph::Plan plan = plan_for(model.path, 2, false);
+  for (graph::StagePlan& stage : plan.stages) {
+    stage.devices.resize(2);
+    for (graph::DevicePlan& device : stage.devices) device.cores.clear();
+  }
+  Running service(plan);
+  const auto runtime = service.attach_ready();
+  BOOST_TEST(service.processes().size() == 6u);
+  std::vector<Listener> listeners(6);
+  for (Listener& listener : listeners)
+    runtime->submit(request(30, 40, 0.9f), kPatience, listener.callbacks());
+  for (Listener& listener : listeners) BOOST_TEST(listener.wait_end().ok());
+  for (const Listener& listener : listeners) BOOST_TEST(listener.tokens == listeners[0].tokens);
+  const auto report = runtime->report(kPatience);
+  BOOST_REQUIRE_MESSAGE(report.ok(), why(report));
+  BOOST_REQUIRE_EQUAL(report->stages.size(), 4u);
+  for (const StageReport& stage : report->stages) BOOST_TEST(stage.tokens > 0u);
+  BOOST_TEST(report->stages[3].pid == service.pid_of("rank-3"));
+
+  BOOST_REQUIRE_EQUAL(::kill(service.pid_of("rank-3"), SIGKILL), 0);
+  BOOST_REQUIRE(service.failed(kPatience));
+  const Error how = service.service->why_failed();
+  BOOST_TEST(how.message == fmt::format("stage '{}' of lane 1 died: killed by SIGKILL (Killed)",
+                                        plan.stages[1].name));
 }
 
 BOOST_AUTO_TEST_CASE(a_plan_that_cannot_be_brought_up_says_why) {
@@ -219,7 +248,7 @@ BOOST_AUTO_TEST_CASE(strangers_at_the_sockets_disturb_nobody) {
   const auto runtime = service.attach_ready();
   const std::vector<std::string> paths = {agent_socket(service.folder),
                                           coordinator_socket(service.folder),
-                                          rank_socket(service.folder, StageIndex(0))};
+                                          rank_socket(service.folder, RankId(0))};
   std::vector<UniqueFd> strangers;
   for (const std::string& path : paths) {
     BOOST_TEST((std::filesystem::status(path).permissions() ==

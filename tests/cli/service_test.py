@@ -216,6 +216,33 @@ class Clients(Case):
             self.assertEqual(path.stat().st_mode & 0o777, mode)
 
 
+class Lanes(Case):
+    def test_replicas_share_the_requests_and_change_no_token(self):
+        graph = self.folder.parent / (self.folder.name + ".yaml")
+        graph.write_text("name: demo\nthreads: 1\nstages: [{replicas: 2}, {replicas: 2}]\n")
+        self.addCleanup(graph.unlink)
+        service = self.serve(graph=str(graph))
+        service.wait_ready()
+        self.assertEqual(len(service.ranks), 4)
+        ask = ["run", str(graph), *RAW, "-n", "24", "-o", "json"]
+        expected = json.loads(service.call(["run", "demo", "--service", "none", "--stages", "1", *ask[2:]]).stdout)
+        running = [service.start(*ask) for _ in range(4)]
+        for each in running:
+            out, errors = each.communicate(timeout=PATIENCE_S)
+            self.assertEqual((each.returncode, USING in errors), (0, True), errors)
+            self.assertEqual(json.loads(out)["token_ids"], expected["token_ids"])
+        found = service.status()
+        self.assertEqual(found["lanes"], 2)
+        self.assertEqual([(s["lane"], s["stage"]) for s in found["stages"]], [(0, 0), (0, 1), (1, 0), (1, 1)])
+        for stage in found["stages"]:
+            self.assertGreater(stage["tokens"], 0)
+        plan = service.call(["plan", str(graph), *MODEL, "-o", "json"])
+        self.assertEqual([lane["lane"] for lane in json.loads(plan.stdout)["lanes"]], [0, 1], plan.stderr)
+        self.assertIn(b"2 lanes", service.call(["plan", str(graph), *MODEL]).stdout)
+        self.assertEqual(service.end()[0], 0)
+        service.check_nothing_left()
+
+
 class Ends(Case):
     def test_a_drain_lets_requests_end_and_takes_no_more(self):
         service = self.serve()

@@ -35,7 +35,7 @@ PUBLIC = {
     "deployment": (5, "Deployment", '(graphName = "demo", graphText = "model: x", build = "0.1.0+abc", isa = "avx2", '
                                     'vocabularySize = 9, modelPath = "/m.gguf", contextTokens = 4096, kvType = "int8", '
                                     'stages = [(name = "a", layerBegin = 0, layerEnd = 3, threads = 1)], '
-                                    'transport = "tcp", spin = "never")'),
+                                    'transport = "tcp", spin = "never", lanes = 2)'),
     "deployment_unknown_names": (5, "Deployment", '(kvType = "q9", transport = "pigeon", spin = "often")'),
     "status": (6, "Status", '(phase = ready, message = "m", pid = 3, uptimeNs = 9, tokensPerSecond = 1.5, stages = '
                             '[(stage = 0, cores = [0, 1], busyNs = 4)], links = [(edge = 1, transport = "tcp/lo", '
@@ -45,8 +45,8 @@ PUBLIC = {
 CONTROL = {
     "load": (0, "LoadParams", '(plan = (epoch = 3, modelPath = "/m.gguf", contextTokens = 4096, kv = (type = "f16", '
                               'blockTokens = 32, numBlocks = 9), stages = [(index = 0, name = "a", layerEnd = 3, '
-                              'hasEmbedding = true, cores = [0, 1], predictedDecodeS = 0.5)], edges = [(id = 1, to = 1, '
-                              'transport = sharedMemory, spin = never, checksum = off, credits = 4)]), stage = 1, '
+                              'hasEmbedding = true, devices = [(kind = "cpu", cores = [0, 1]), ()], '
+                              'predictedDecodeS = 0.5)], edges = [(id = 1, to = 1, transport = sharedMemory, spin = never, checksum = off, credits = 4)]), rank = 1, '
                               'isa = "avx2", listenAddress = "127.0.0.1", cacheFolder = "/c")'),
     "submit": (1, "GenerateRequest", '(requestId = 5, sequenceIndex = 2, prompt = [1, 2], sampling = '
                                      f'{SAMPLING}, score = (firstPosition = 3, fullPath = "/x.npy"), timeoutNs = -1)'),
@@ -55,7 +55,7 @@ CONTROL = {
     "token": (4, "TokenResult", "(requestId = 9, sequenceIndex = 1, position = 3, token = 4, logprob = -1, topLogprobs = "
                                 "[(token = 4, value = -1)], finish = failed, textBytes = 12)"),
     "score": (5, "ScoreResult", "(requestId = 9, position = 3, logprob = nan, argmax = 2)"),
-    "stats": (6, "RankStats", '(stage = (stage = 2, cores = [3], steps = 5, wallNs = 4), links = [(edge = 1, '
+    "stats": (6, "RankStats", '(stage = (lane = 1, stage = 2, cores = [3], steps = 5, wallNs = 4), links = [(edge = 1, '
                               'outgoing = true, transport = "posix", frames = 3)])'),
     "events": (7, "StepEvents", "(events = [(microbatch = 3, numTokens = 2, sentNs = -1)], next = 4, lost = 1, nowNs = 9)"),
     "end": (8, "RequestEnd", '(requestId = 3, sequenceIndex = 1, code = overloaded, message = "full")'),

@@ -28,14 +28,14 @@ struct Fixture {
     return found;
   }
   void bring_up() {
-    for (const StageIndex s : {a, b}) step(D::Greeted{s});
-    for (const StageIndex s : {a, b}) step(D::Loaded{s, "same"});
+    for (const RankId s : {a, b}) step(D::Greeted{s});
+    for (const RankId s : {a, b}) step(D::Loaded{s, "same"});
     step(D::Connected{a});
     BOOST_TEST_REQUIRE(only(Kind::serve, step(D::Connected{b})) != nullptr);
   }
 
-  const StageIndex a{0};
-  const StageIndex b{1};
+  const RankId a{0};
+  const RankId b{1};
   Plan plan;
   TimePoint now;
   std::optional<D> deployment;
@@ -57,7 +57,7 @@ BOOST_AUTO_TEST_CASE(connects_only_when_all_have_loaded) {
 }
 
 BOOST_AUTO_TEST_CASE(refuses_a_lane_that_computes_in_two_ways) {
-  for (const StageIndex s : {a, b}) step(D::Greeted{s});
+  for (const RankId s : {a, b}) step(D::Greeted{s});
   step(D::Loaded{a, "avx512"});
   const auto actions = step(D::Loaded{b, "avx2"});
   const D::Action* fail = only(Kind::fail, actions);
@@ -71,7 +71,7 @@ BOOST_AUTO_TEST_CASE(a_death_ends_everything_once_and_names_the_stage) {
   const D::Action* fail = only(Kind::fail, actions);
   BOOST_TEST_REQUIRE(fail != nullptr);
   BOOST_TEST(fail->error.message == "stage 'back' died: killed by signal 9");
-  BOOST_TEST((only(Kind::shutdown, actions)->stage == a));
+  BOOST_TEST((only(Kind::shutdown, actions)->rank == a));
   BOOST_TEST(only(Kind::fail, step(D::Failed{a, {ErrorCode::internal, "link broke"}})) == nullptr);
   BOOST_TEST(only(Kind::stopped, step(D::Exited{a, "exit 0"})) != nullptr);
 }
@@ -84,7 +84,7 @@ BOOST_AUTO_TEST_CASE(a_rank_that_does_not_leave_is_killed) {
   now = *this->deployment->next_deadline();
   const auto actions = this->deployment->on_time(now);
   BOOST_TEST_REQUIRE(actions.size() == 1u);
-  BOOST_TEST((only(Kind::kill, actions)->stage == b));
+  BOOST_TEST((only(Kind::kill, actions)->rank == b));
   BOOST_TEST(only(Kind::stopped, step(D::Exited{b, "killed"})) != nullptr);
 }
 

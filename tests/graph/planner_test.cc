@@ -154,12 +154,80 @@ BOOST_AUTO_TEST_CASE(Verdicts) {
   BOOST_TEST(make_plan(parse("kv: {budget: 10MiB, context: 224}\n"), model, kMachine, {}).ok());
 }
 
+// Each lane is what the plan without replicas has, and takes as much again.
+BOOST_AUTO_TEST_CASE(ReplicasMakeLanes) {
+  const auto report = [](std::string_view text, int cores) {
+    return make_plan_report(parse(text), small_model(), nominal_machine(cores, int64_t{8} << 30),
+                            {})
+        .value();
+  };
+  const PlanReport one = report("stages: [{}, {}]", 4);
+  const PlanReport two = report("stages: [{replicas: 2}, {replicas: 2}]", 8);
+  BOOST_TEST(num_lanes(one.plan) == 1);
+  BOOST_TEST(num_lanes(two.plan) == 2);
+  BOOST_TEST(num_ranks(two.plan) == 4);
+  BOOST_TEST(two.verdict.needed_bytes == 2 * one.verdict.needed_bytes);
+  BOOST_TEST(two.plan.kv.num_blocks == one.plan.kv.num_blocks);
+  BOOST_TEST(two.plan.edges.size() == 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    BOOST_TEST(two.plan.stages[i].layer_end == one.plan.stages[i].layer_end);
+    BOOST_TEST(two.plan.stages[i].kv_bytes == one.plan.stages[i].kv_bytes);
+    BOOST_TEST(two.plan.stages[i].num_threads == 2);
+  }
+  const auto cores = [](const PlanReport& of, size_t stage, size_t lane) {
+    return of.plan.stages[stage].devices[lane].cores;
+  };
+  BOOST_TEST((cores(two, 0, 0) == std::vector{0, 1}));
+  BOOST_TEST((cores(two, 1, 0) == std::vector{2, 3}));
+  BOOST_TEST((cores(two, 1, 1) == std::vector{6, 7}));
+  // A budget is for all lanes.
+  const PlanReport half = report("stages: [{replicas: 2}, {replicas: 2}]\nkv: {budget: 64MiB}", 8);
+  const PlanReport all = report("stages: [{}, {}]\nkv: {budget: 64MiB}", 4);
+  BOOST_TEST(half.plan.kv.num_blocks == all.plan.kv.num_blocks / 2);
+}
+
+// A stage's own cores are its replicas'; too few of them are shared.
+BOOST_AUTO_TEST_CASE(ReplicasShareTheirStagesCores) {
+  const auto devices = [](std::string_view cores) {
+    const std::string text = fmt::format("stages: [{{replicas: 2, device: 'cpu:{}'}}]", cores);
+    return make_plan_report(parse(text), small_model(), nominal_machine(4, int64_t{8} << 30), {})
+        .value()
+        .plan;
+  };
+  const Plan apart = devices("0-3");
+  BOOST_TEST((apart.stages[0].devices[0].cores == std::vector{0, 1}));
+  BOOST_TEST((apart.stages[0].devices[1].cores == std::vector{2, 3}));
+  BOOST_TEST((apart.edges[0].spin == SpinPolicy::automatic));
+  const Plan shared = devices("2");
+  BOOST_TEST(shared.stages[0].num_threads == 1);
+  BOOST_TEST((shared.stages[0].devices[0].cores == std::vector{2}));
+  BOOST_TEST((shared.stages[0].devices[1].cores == std::vector{2}));
+  BOOST_TEST((shared.edges[0].spin == SpinPolicy::never));
+}
+
+BOOST_AUTO_TEST_CASE(RanksAreNumberedLaneByLane) {
+  Plan plan;
+  plan.stages.resize(3);
+  for (StagePlan& stage : plan.stages) stage.devices.resize(2);
+  plan.stages[1].name = "middle";
+  plan.edges.resize(3);
+  const RankId rank = rank_at(plan, LaneId(1), StageIndex(1));
+  BOOST_TEST(rank.value == 4u);
+  BOOST_TEST((lane_of(plan, rank) == LaneId(1)));
+  BOOST_TEST((stage_of(plan, rank) == StageIndex(1)));
+  BOOST_TEST(link_of(plan, LaneId(1), EdgeId(2)).value == 5u);
+  BOOST_TEST(rank_name(plan, rank) == "stage 'middle' of lane 1");
+  for (StagePlan& stage : plan.stages) stage.devices.resize(1);
+  BOOST_TEST(rank_name(plan, RankId(1)) == "stage 'middle'");
+}
+
 BOOST_AUTO_TEST_CASE(RefusalsAreTyped) {
   const ModelProfile model = small_model();
   const std::tuple<std::string, ErrorCode, std::string> kTable[] = {
       {"stages: [{op: encoder}]", ErrorCode::unimplemented, "op encoder"},
       {"stages: [{device: 'cuda:0'}]", ErrorCode::unimplemented, "cuda:0"},
-      {"stages: [{replicas: 2}]", ErrorCode::unimplemented, "replicas: 2"},
+      {"stages: [{name: a, replicas: 2}, {}]", ErrorCode::unimplemented,
+       "replicas: 1 beside 2 of stage 'a'"},
       {"stages: [{standbys: 1}]", ErrorCode::unimplemented, "standbys: 1"},
       {"links: {wire: bf16}", ErrorCode::unimplemented, "links.wire"},
       {"stages: 31", ErrorCode::invalid_argument, "the model has 30 layers"},

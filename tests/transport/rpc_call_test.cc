@@ -64,6 +64,7 @@ struct FakeRank final : RankHandler {
       results.scores.push_back({request.request_id, 1, 2, -3.0f, 4});
       results.ends.push_back({request.request_id, request.sequence_index,
                               make_error(ErrorCode::no_room, "[the] end")});
+      results.stats = {.num_taken = request.request_id, .queue_room = 9, .tokens_per_s = 0.5};
       (void)sinks.at(client).push(std::move(results));
     }
     reply(Ok{});
@@ -158,6 +159,7 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
     got.tokens.insert(got.tokens.end(), more.tokens.begin(), more.tokens.end());
     got.scores.insert(got.scores.end(), more.scores.begin(), more.scores.end());
     got.ends.insert(got.ends.end(), more.ends.begin(), more.ends.end());
+    got.stats = more.stats;
     if (got.ends.size() == 2) ended.set_value();
   };
   f.client->attach(take, 5s, [](const Result<Ok>& attached) { BOOST_TEST(attached.ok()); });
@@ -173,6 +175,9 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
     BOOST_REQUIRE_EQUAL(got.tokens[static_cast<size_t>(i)].token, i * 3);
   BOOST_TEST(got.tokens.back().request_id == 7u);
   BOOST_TEST(got.scores.size() == 2u);
+  BOOST_TEST(got.stats.num_taken == 7u);  // the latest
+  BOOST_TEST(got.stats.queue_room == 9);
+  BOOST_TEST(got.stats.tokens_per_s == 0.5);
   BOOST_TEST(got.ends[0].sequence_index == 3u);
   BOOST_TEST((got.ends[0].how.error().code == ErrorCode::no_room));
   BOOST_TEST(got.ends[0].how.error().message == "[the] end");

@@ -9,15 +9,15 @@ using Api = schema::NodeAgent;
 
 class ExitServer final : public schema::ExitSink::Server {
  public:
-  explicit ExitServer(std::function<void(int32_t, std::string)> on_exit)
+  explicit ExitServer(std::function<void(uint32_t, std::string)> on_exit)
       : on_exit_(std::move(on_exit)) {}
   kj::Promise<void> exited(ExitedContext context) override {
-    on_exit_(context.getParams().getStage(), context.getParams().getHow());
+    on_exit_(context.getParams().getRank(), context.getParams().getHow());
     return kj::READY_NOW;
   }
 
  private:
-  std::function<void(int32_t, std::string)> on_exit_;
+  std::function<void(uint32_t, std::string)> on_exit_;
 };
 
 }  // namespace
@@ -34,26 +34,26 @@ void AgentClient::hello(Duration deadline, Callback<HelloReply> callback) {
                                  say_hello<Api>);
 }
 
-void AgentClient::spawn(int32_t stage, Duration deadline, Callback<std::string> callback) {
+void AgentClient::spawn(uint32_t rank, Duration deadline, Callback<std::string> callback) {
   thread_->call<std::string, Api>(
-      connection_, "spawn", deadline, std::move(callback), [stage](Api::Client& agent) {
+      connection_, "spawn", deadline, std::move(callback), [rank](Api::Client& agent) {
         auto request = agent.spawnRequest();
-        request.setStage(stage);
+        request.setRank(rank);
         return request.send().then(
             [](auto&& response) { return std::string(response.getSocket().cStr()); });
       });
 }
 
-void AgentClient::kill(int32_t stage, Duration deadline, Callback<Ok> callback) {
+void AgentClient::kill(uint32_t rank, Duration deadline, Callback<Ok> callback) {
   thread_->call<Ok, Api>(connection_, "kill", deadline, std::move(callback),
-                         [stage](Api::Client& agent) {
+                         [rank](Api::Client& agent) {
                            auto request = agent.killRequest();
-                           request.setStage(stage);
+                           request.setRank(rank);
                            return request.send().then([](auto&&) { return Ok{}; });
                          });
 }
 
-void AgentClient::exits(std::function<void(int32_t, std::string)> on_exit, Callback<Ok> callback) {
+void AgentClient::exits(std::function<void(uint32_t, std::string)> on_exit, Callback<Ok> callback) {
   thread_->call<Ok, Api>(connection_, "exits", Duration::max(), std::move(callback),
                          [on_exit = std::move(on_exit)](Api::Client& agent) {
                            auto request = agent.exitsRequest();

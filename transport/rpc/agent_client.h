@@ -21,10 +21,10 @@ class AgentClient {
 
   void hello(Duration deadline, Callback<HelloReply> callback);
   /// The path where the new rank listens.
-  void spawn(int32_t stage, Duration deadline, Callback<std::string> callback);
-  void kill(int32_t stage, Duration deadline, Callback<Ok> callback);
+  void spawn(uint32_t rank, Duration deadline, Callback<std::string> callback);
+  void kill(uint32_t rank, Duration deadline, Callback<Ok> callback);
   /// `on_exit` for every rank that ends from now on; the callback comes when that ends.
-  void exits(std::function<void(int32_t stage, std::string how)> on_exit, Callback<Ok> callback);
+  void exits(std::function<void(uint32_t rank, std::string how)> on_exit, Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

@@ -21,9 +21,9 @@ class ExitWatch {
   ~ExitWatch() { all_.erase(this); }
   KJ_DISALLOW_COPY(ExitWatch);
 
-  void tell(int32_t stage, const std::string& how) {
+  void tell(uint32_t rank, const std::string& how) {
     auto request = sink_.exitedRequest();
-    request.setStage(stage);
+    request.setRank(rank);
     request.setHow(how.c_str());
     task_ = task_.then([request = kj::mv(request)]() mutable { return request.send(); })
                 .eagerlyEvaluate([](kj::Exception&&) {});  // it has gone: so will its call
@@ -61,13 +61,13 @@ class AgentApi final : public schema::NodeAgent::Server {
   }
   kj::Promise<void> spawn(SpawnContext context) override {
     peer_.check(context);
-    Result<std::string> socket = handler_.on_spawn(context.getParams().getStage());
+    Result<std::string> socket = handler_.on_spawn(context.getParams().getRank());
     context.getResults().setSocket(value_of(socket).c_str());
     return kj::READY_NOW;
   }
   kj::Promise<void> kill(KillContext context) override {
     peer_.check(context);
-    handler_.on_kill(context.getParams().getStage());
+    handler_.on_kill(context.getParams().getRank());
     return kj::READY_NOW;
   }
   kj::Promise<void> exits(ExitsContext context) override {
@@ -94,9 +94,9 @@ Status AgentServer::run(UniqueFd listener) {
                        });
 }
 
-void AgentServer::tell_exit(int32_t stage, std::string how) {
-  impl_->serving.inbox->post([impl = impl_.get(), stage, how = std::move(how)] {
-    for (ExitWatch* watch : impl->watches) watch->tell(stage, how);
+void AgentServer::tell_exit(uint32_t rank, std::string how) {
+  impl_->serving.inbox->post([impl = impl_.get(), rank, how = std::move(how)] {
+    for (ExitWatch* watch : impl->watches) watch->tell(rank, how);
   });
 }
 

@@ -16,8 +16,8 @@ class AgentHandler {
  public:
   virtual ~AgentHandler() = default;
   /// Returns the path where the new rank listens.
-  virtual Result<std::string> on_spawn(int32_t stage) = 0;
-  virtual void on_kill(int32_t stage) = 0;
+  virtual Result<std::string> on_spawn(uint32_t rank) = 0;
+  virtual void on_kill(uint32_t rank) = 0;
 };
 
 class AgentServer {
@@ -30,7 +30,7 @@ class AgentServer {
   /// Serves for ever; returns why it cannot.
   Status run(UniqueFd listener);
   /// A rank has ended.
-  void tell_exit(int32_t stage, std::string how);
+  void tell_exit(uint32_t rank, std::string how);
 
  private:
   struct Impl;

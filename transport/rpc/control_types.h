@@ -13,7 +13,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -31,6 +31,11 @@ struct KvPlan {
   int32_t num_blocks = 0;
 };
 
+struct DevicePlan {
+  std::string kind;
+  std::vector<int32_t> cores;
+};
+
 struct StagePlan {
   int32_t index = 0;
   std::string name;
@@ -38,8 +43,7 @@ struct StagePlan {
   int32_t layer_end = 0;
   bool has_embedding = false;
   bool has_head = false;
-  std::string device_kind;
-  std::vector<int32_t> cores;
+  std::vector<DevicePlan> devices;
   int32_t num_threads = 1;
   int64_t weight_bytes = 0;
   int64_t kv_bytes = 0;
@@ -80,7 +84,7 @@ struct Plan {
 
 struct LoadParams {
   Plan plan;
-  int32_t stage = 0;
+  uint32_t rank = 0;
   std::string isa;
   std::string listen_address;
   bool spin_between_ops = false;
@@ -182,14 +186,25 @@ struct RequestEnd {
   Status how = ok_status();
 };
 
+struct LaneStats {
+  uint64_t num_taken = 0;
+  int32_t num_free_blocks = 0;
+  int32_t queue_room = 0;
+  int64_t waiting_tokens = 0;
+  int32_t num_running = 0;
+  double tokens_per_s = 0;
+};
+
 struct LaneResults {
   std::vector<TokenResult> tokens;
   std::vector<ScoreResult> scores;
   std::vector<RequestEnd> ends;
+  LaneStats stats = {};
   bool empty() const { return tokens.empty() && scores.empty() && ends.empty(); }
 };
 
 struct StageReport {
+  uint8_t lane = 0;
   int32_t stage = 0;
   int32_t layer_begin = 0;
   int32_t layer_end = 0;

@@ -37,6 +37,16 @@ void read(schema::KvPlan::Reader in, KvPlan& out) {
   out.num_blocks = in.getNumBlocks();
 }
 
+void write(schema::DevicePlan::Builder out, const DevicePlan& in) {
+  out.setKind(in.kind.c_str());
+  write_ints(out.initCores(num(in.cores)), in.cores);
+}
+
+void read(schema::DevicePlan::Reader in, DevicePlan& out) {
+  out.kind = text(in.getKind());
+  out.cores = read_ints(in.getCores());
+}
+
 void write(schema::StagePlan::Builder out, const StagePlan& in) {
   out.setIndex(in.index);
   out.setName(in.name.c_str());
@@ -44,8 +54,7 @@ void write(schema::StagePlan::Builder out, const StagePlan& in) {
   out.setLayerEnd(in.layer_end);
   out.setHasEmbedding(in.has_embedding);
   out.setHasHead(in.has_head);
-  out.setDeviceKind(in.device_kind.c_str());
-  write_ints(out.initCores(num(in.cores)), in.cores);
+  write_list(out.initDevices(num(in.devices)), in.devices);
   out.setNumThreads(in.num_threads);
   out.setWeightBytes(in.weight_bytes);
   out.setKvBytes(in.kv_bytes);
@@ -61,8 +70,7 @@ void read(schema::StagePlan::Reader in, StagePlan& out) {
   out.layer_end = in.getLayerEnd();
   out.has_embedding = in.getHasEmbedding();
   out.has_head = in.getHasHead();
-  out.device_kind = text(in.getDeviceKind());
-  out.cores = read_ints(in.getCores());
+  read_list(in.getDevices(), out.devices);
   out.num_threads = in.getNumThreads();
   out.weight_bytes = in.getWeightBytes();
   out.kv_bytes = in.getKvBytes();
@@ -99,7 +107,7 @@ void read(schema::EdgePlan::Reader in, EdgePlan& out) {
 
 void write(schema::LoadParams::Builder out, const LoadParams& in) {
   write(out.initPlan(), in.plan);
-  out.setStage(in.stage);
+  out.setRank(in.rank);
   out.setIsa(in.isa.c_str());
   out.setListenAddress(in.listen_address.c_str());
   out.setSpinBetweenOps(in.spin_between_ops);
@@ -108,7 +116,7 @@ void write(schema::LoadParams::Builder out, const LoadParams& in) {
 
 void read(schema::LoadParams::Reader in, LoadParams& out) {
   read(in.getPlan(), out.plan);
-  out.stage = in.getStage();
+  out.rank = in.getRank();
   out.isa = text(in.getIsa());
   out.listen_address = text(in.getListenAddress());
   out.spin_between_ops = in.getSpinBetweenOps();

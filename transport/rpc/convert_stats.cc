@@ -3,7 +3,26 @@
 
 namespace chainpump::transport::rpc {
 
+void write(schema::LaneStats::Builder out, const LaneStats& in) {
+  out.setNumTaken(in.num_taken);
+  out.setNumFreeBlocks(in.num_free_blocks);
+  out.setQueueRoom(in.queue_room);
+  out.setWaitingTokens(in.waiting_tokens);
+  out.setNumRunning(in.num_running);
+  out.setTokensPerS(in.tokens_per_s);
+}
+
+void read(schema::LaneStats::Reader in, LaneStats& out) {
+  out.num_taken = in.getNumTaken();
+  out.num_free_blocks = in.getNumFreeBlocks();
+  out.queue_room = in.getQueueRoom();
+  out.waiting_tokens = in.getWaitingTokens();
+  out.num_running = in.getNumRunning();
+  out.tokens_per_s = in.getTokensPerS();
+}
+
 void write(schema::StageReport::Builder out, const StageReport& in) {
+  out.setLane(in.lane);
   out.setStage(in.stage);
   out.setLayerBegin(in.layer_begin);
   out.setLayerEnd(in.layer_end);
@@ -23,6 +42,7 @@ void write(schema::StageReport::Builder out, const StageReport& in) {
 }
 
 void read(schema::StageReport::Reader in, StageReport& out) {
+  out.lane = in.getLane();
   out.stage = in.getStage();
   out.layer_begin = in.getLayerBegin();
   out.layer_end = in.getLayerEnd();

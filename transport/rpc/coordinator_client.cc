@@ -14,7 +14,7 @@ class DeploymentServer final : public schema::DeploymentSink::Server {
   kj::Promise<void> progressed(ProgressedContext context) override {
     const auto in = context.getParams();
     if (callbacks_.on_progress)
-      callbacks_.on_progress(in.getStage(), in.getBytesDone(), in.getBytesTotal());
+      callbacks_.on_progress(in.getRank(), in.getBytesDone(), in.getBytesTotal());
     return kj::READY_NOW;
   }
   kj::Promise<void> serving(ServingContext context) override {

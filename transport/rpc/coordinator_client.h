@@ -14,7 +14,7 @@
 namespace chainpump::transport::rpc {
 
 struct DeploymentCallbacks {
-  std::function<void(int32_t stage, int64_t bytes_done, int64_t bytes_total)> on_progress;
+  std::function<void(uint32_t rank, int64_t bytes_done, int64_t bytes_total)> on_progress;
   std::function<void(std::string numerics_id, std::vector<std::string> lane_sockets)> on_serving;
   std::function<void(Error why)> on_ended;  // failed; cancelled: stopped
 };

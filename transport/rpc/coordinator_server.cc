@@ -19,7 +19,7 @@ struct Progress {
 
 /// What all watchers are told.
 struct News {
-  std::map<int32_t, Progress> progress;  // by stage
+  std::map<uint32_t, Progress> progress;  // by rank
   std::optional<std::pair<std::string, std::vector<std::string>>> serving;
   std::optional<Error> failed;
 };
@@ -62,11 +62,11 @@ class DeploymentWatch {
       request.setMessage(news.failed->message.c_str());
       return request.send().ignoreResult();  // and is not woken any more
     }
-    for (const auto& [stage, progress] : news.progress) {
-      if (told_[stage] == progress.done) continue;
-      told_[stage] = progress.done;
+    for (const auto& [rank, progress] : news.progress) {
+      if (told_[rank] == progress.done) continue;
+      told_[rank] = progress.done;
       auto request = sink_.progressedRequest();
-      request.setStage(stage);
+      request.setRank(rank);
       request.setBytesDone(progress.done);
       request.setBytesTotal(progress.total);
       return request.send().then([this] { return drain(); });
@@ -85,7 +85,7 @@ class DeploymentWatch {
 
   schema::DeploymentSink::Client sink_;
   State& state_;
-  std::map<int32_t, int64_t> told_;
+  std::map<uint32_t, int64_t> told_;
   bool told_serving_ = false;
   bool told_failed_ = false;
   bool running_ = false;
@@ -156,8 +156,8 @@ Status CoordinatorServer::run(UniqueFd listener) {
       [this]() -> capnp::Capability::Client { return kj::heap<CoordinatorApi>(*impl_); });
 }
 
-void CoordinatorServer::set_progress(int32_t stage, int64_t bytes_done, int64_t bytes_total) {
-  impl_->update([=](News& news) { news.progress[stage] = {bytes_done, bytes_total}; });
+void CoordinatorServer::set_progress(uint32_t rank, int64_t bytes_done, int64_t bytes_total) {
+  impl_->update([=](News& news) { news.progress[rank] = {bytes_done, bytes_total}; });
 }
 
 void CoordinatorServer::set_serving(std::string numerics_id, std::vector<std::string> sockets) {

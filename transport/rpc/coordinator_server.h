@@ -33,7 +33,7 @@ class CoordinatorServer {
   /// Serves until set_stopped(), whose news is still sent, or says why it cannot.
   Status run(UniqueFd listener);
 
-  void set_progress(int32_t stage, int64_t bytes_done, int64_t bytes_total);
+  void set_progress(uint32_t rank, int64_t bytes_done, int64_t bytes_total);
   void set_serving(std::string numerics_id, std::vector<std::string> lane_sockets);
   void set_failed(Error why);
   void set_stopped();

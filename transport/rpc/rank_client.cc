@@ -28,6 +28,7 @@ class SinkServer final : public schema::LaneSink::Server {
     read_list(in.getTokens(), results.tokens);
     read_list(in.getScores(), results.scores);
     read_list(in.getEnds(), results.ends);
+    read(in.getStats(), results.stats);
     if (callback_) callback_(std::move(results));
     return kj::READY_NOW;
   }

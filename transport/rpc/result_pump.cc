@@ -21,6 +21,7 @@ void write_results(schema::LaneResults::Builder out, const LaneResults& in) {
   write_list(out.initTokens(static_cast<uint32_t>(in.tokens.size())), in.tokens);
   write_list(out.initScores(static_cast<uint32_t>(in.scores.size())), in.scores);
   write_list(out.initEnds(static_cast<uint32_t>(in.ends.size())), in.ends);
+  write(out.initStats(), in.stats);
 }
 
 }  // namespace
@@ -55,7 +56,8 @@ kj::Promise<void> ResultPump::send(const std::shared_ptr<LaneResults>& batch, si
   }
   write_results(request.initResults(), {.tokens = part_of(batch->tokens, first),
                                         .scores = part_of(batch->scores, first),
-                                        .ends = is_last ? batch->ends : std::vector<RequestEnd>{}});
+                                        .ends = is_last ? batch->ends : std::vector<RequestEnd>{},
+                                        .stats = batch->stats});
   auto sent = request.send();
   if (is_last) return sent;
   return sent.then([this, batch, next] { return send(batch, next); });

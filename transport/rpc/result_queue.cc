@@ -33,6 +33,7 @@ Status ResultQueue::push(LaneResults results) {
     append(queued_.tokens, results.tokens);
     append(queued_.scores, results.scores);
     append(queued_.ends, results.ends);
+    queued_.stats = results.stats;  // the latest count
     if (std::exchange(awake_, true)) return ok_status();
   }
   wake_();
