@@ -21,6 +21,10 @@ rpc::GenerateRequest wire_request(RequestId id, SequenceRequest request, Duratio
   wire.score = {.first_position = request.score.first_position,
                 .full_path = std::move(request.score.full_path)};
   wire.timeout_ns = std::max(timeout, Duration(1)).count();
+  wire.num_sequences = request.num_sequences;
+  wire.tenant = request.tenant.value;
+  wire.cache_salt = request.cache_salt;
+  wire.priority = request.priority;
   return wire;
 }
 
@@ -68,24 +72,32 @@ void Lane::open(LaneEvents events) {
 }
 
 void Lane::submit(RequestId id, SequenceRequest request, Duration timeout,
-                  SequenceCallbacks callbacks) {
-  auto delivery = std::make_shared<Delivery>(
-      Delivery{.callbacks = std::move(callbacks),
-               .next_position = static_cast<int32_t>(request.prompt.size()),
-               .complete = request.score.first_position >= 0});
+                  std::vector<SequenceCallbacks> callbacks) {
+  std::vector<std::shared_ptr<Delivery>> deliveries;
+  for (SequenceCallbacks& sequence : callbacks)
+    deliveries.push_back(std::make_shared<Delivery>(
+        Delivery{.callbacks = std::move(sequence),
+                 .next_position = static_cast<int32_t>(request.prompt.size()),
+                 .complete = request.score.first_position >= 0}));
   std::optional<Error> lost_by;
   std::shared_ptr<RankPort> port;
   {
     const std::lock_guard lock(mutex_);
     lost_by = lost_by_;
     port = port_;
-    if (!lost_by) deliveries_.emplace(id.value, delivery);
+    uint32_t index = request.sequence_index;
+    if (!lost_by)
+      for (const auto& delivery : deliveries) deliveries_.emplace(Key(id.value, index++), delivery);
   }
-  if (lost_by) return delivery->callbacks.on_end(outcome_->with_reason(*lost_by));
+  if (lost_by) {
+    for (const auto& delivery : deliveries)
+      delivery->callbacks.on_end(outcome_->with_reason(*lost_by));
+    return;
+  }
   port->submit({wire_request(id, std::move(request), timeout)}, timeout,
                [weak = weak_from_this(), id](Result<Ok> taken) {
                  if (taken.ok()) return;
-                 if (const auto self = weak.lock()) self->end(id.value, std::move(taken));
+                 if (const auto self = weak.lock()) self->end_request(id.value, taken.error());
                });
 }
 
@@ -107,20 +119,32 @@ void Lane::close() {
 void Lane::take(const rpc::LaneResults& results) {
   const CallbackScope scope;
   for (const rpc::TokenResult& token : results.tokens)
-    if (const auto delivery = find(token.request_id)) delivery->take(token);
+    if (const auto delivery = find({token.request_id, token.sequence_index})) delivery->take(token);
   for (const rpc::ScoreResult& score : results.scores)
-    if (const auto delivery = find(score.request_id))
+    if (const auto delivery = find({score.request_id, score.sequence_index}))
       delivery->callbacks.on_score(from_wire(score));
   for (const rpc::RequestEnd& request_end : results.ends)
-    end(request_end.request_id, request_end.how);
+    end({request_end.request_id, request_end.sequence_index}, request_end.how);
   if (events_.on_stats) events_.on_stats(results.stats);
 }
 
-void Lane::end(uint64_t id, Result<Ok> how) {
+void Lane::end_request(uint64_t id, const Error& why) {
+  std::vector<Key> keys;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = deliveries_.lower_bound({id, 0}); it != deliveries_.end(); ++it) {
+      if (it->first.first != id) break;
+      keys.push_back(it->first);
+    }
+  }
+  for (const Key& key : keys) end(key, why);
+}
+
+void Lane::end(Key key, Result<Ok> how) {
   std::shared_ptr<Delivery> delivery;
   {
     const std::lock_guard lock(mutex_);
-    const auto found = deliveries_.find(id);
+    const auto found = deliveries_.find(key);
     if (found == deliveries_.end()) return;
     delivery = std::move(found->second);
     deliveries_.erase(found);
@@ -130,7 +154,7 @@ void Lane::end(uint64_t id, Result<Ok> how) {
 }
 
 void Lane::lose(const Error& why) {
-  std::map<uint64_t, std::shared_ptr<Delivery>> ended;
+  std::map<Key, std::shared_ptr<Delivery>> ended;
   bool news = false;
   {
     const std::lock_guard lock(mutex_);
@@ -140,7 +164,7 @@ void Lane::lose(const Error& why) {
   }
   if (news && events_.on_lost) events_.on_lost();
   const CallbackScope scope;
-  for (const auto& [id, delivery] : ended) delivery->callbacks.on_end(outcome_->with_reason(why));
+  for (const auto& [key, delivery] : ended) delivery->callbacks.on_end(outcome_->with_reason(why));
 }
 
 std::shared_ptr<RankPort> Lane::port() {
@@ -148,9 +172,9 @@ std::shared_ptr<RankPort> Lane::port() {
   return port_;
 }
 
-std::shared_ptr<Lane::Delivery> Lane::find(uint64_t id) {
+std::shared_ptr<Lane::Delivery> Lane::find(Key key) {
   const std::lock_guard lock(mutex_);
-  const auto found = deliveries_.find(id);
+  const auto found = deliveries_.find(key);
   return found == deliveries_.end() ? nullptr : found->second;
 }
 

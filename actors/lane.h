@@ -8,6 +8,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "actors/rank_port.h"
 #include "actors/runtime.h"
@@ -29,25 +31,30 @@ class Lane : public std::enable_shared_from_this<Lane> {
 
   /// Once, first: attaches. What goes wrong with it ends what is submitted.
   void open(LaneEvents events);
-  void submit(RequestId id, SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);
+  /// One of the callbacks for each sequence.
+  void submit(RequestId id, SequenceRequest request, Duration timeout,
+              std::vector<SequenceCallbacks> callbacks);
   void cancel(RequestId id);
   /// Leaves the lane: what runs ends with `cancelled`. Not in a callback.
   void close();
 
  private:
   struct Delivery;
+  using Key = std::pair<uint64_t, uint32_t>;  // request, sequence
 
   void take(const rpc::LaneResults& results);
-  void end(uint64_t id, Result<Ok> how);
+  void end(Key key, Result<Ok> how);
+  /// Of all its sequences.
+  void end_request(uint64_t id, const Error& why);
   void lose(const Error& why);
-  std::shared_ptr<Delivery> find(uint64_t id);
+  std::shared_ptr<Delivery> find(Key key);
   std::shared_ptr<RankPort> port();
 
   const std::shared_ptr<Outcome> outcome_;
   LaneEvents events_;  // since open()
   std::mutex mutex_;
   std::shared_ptr<RankPort> port_;  // null once closed
-  std::map<uint64_t, std::shared_ptr<Delivery>> deliveries_;
+  std::map<Key, std::shared_ptr<Delivery>> deliveries_;
   std::optional<Error> lost_by_;
 };
 

@@ -32,11 +32,15 @@ Status LaneClients::check(uint64_t client, uint64_t request_id) const {
   return ok_status();
 }
 
-void LaneClients::add(RequestId id, uint64_t client, uint64_t request_id, uint32_t sequence_index) {
+void LaneClients::add(RequestId id, uint64_t client, uint64_t request_id, uint32_t first_sequence,
+                      int32_t num_sequences) {
   Client& of = clients_.at(client);
   ++of.num_taken;
   of.requests.emplace(request_id, id);
-  requests_[id] = {client, request_id, sequence_index};
+  Request& request = requests_[id];
+  request = {.client = client, .request_id = request_id, .open = {}};
+  for (int32_t i = 0; i < num_sequences; ++i)
+    request.open.insert(first_sequence + static_cast<uint32_t>(i));
 }
 
 std::vector<RequestId> LaneClients::find(uint64_t client,
@@ -57,45 +61,52 @@ std::vector<RequestId> LaneClients::all() const {
   return ids;
 }
 
-rpc::LaneResults* LaneClients::gathered_for(RequestId id, Request& request) {
+rpc::LaneResults& LaneClients::gathered_for(const Request& request) {
+  return clients_.at(request.client).gathered;
+}
+
+void LaneClients::token(RequestId id, uint32_t sequence, rpc::TokenResult result) {
   const auto found = requests_.find(id);
-  if (found == requests_.end()) return nullptr;
-  request = found->second;
-  return &clients_.at(request.client).gathered;
+  if (found == requests_.end()) return;
+  result.request_id = found->second.request_id;
+  result.sequence_index = sequence;
+  gathered_for(found->second).tokens.push_back(std::move(result));
 }
 
-void LaneClients::token(RequestId id, rpc::TokenResult result) {
-  Request request;
-  rpc::LaneResults* gathered = gathered_for(id, request);
-  if (gathered == nullptr) return;
-  result.request_id = request.request_id;
-  result.sequence_index = request.sequence_index;
-  gathered->tokens.push_back(std::move(result));
+void LaneClients::score(RequestId id, uint32_t sequence, rpc::ScoreResult result) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  result.request_id = found->second.request_id;
+  result.sequence_index = sequence;
+  gathered_for(found->second).scores.push_back(result);
 }
 
-void LaneClients::score(RequestId id, rpc::ScoreResult result) {
-  Request request;
-  rpc::LaneResults* gathered = gathered_for(id, request);
-  if (gathered == nullptr) return;
-  result.request_id = request.request_id;
-  result.sequence_index = request.sequence_index;
-  gathered->scores.push_back(result);
-}
-
-void LaneClients::end(RequestId id, Status how) {
-  Request request;
-  rpc::LaneResults* gathered = gathered_for(id, request);
-  if (gathered == nullptr) return;
-  gathered->ends.push_back({request.request_id, request.sequence_index, std::move(how)});
+void LaneClients::end(RequestId id, uint32_t sequence, Status how) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  Request& request = found->second;
+  if (request.open.erase(sequence) == 0) return;
+  gathered_for(request).ends.push_back({request.request_id, sequence, std::move(how)});
+  if (!request.open.empty()) return;
   clients_.at(request.client).requests.erase(request.request_id);
-  requests_.erase(id);
+  requests_.erase(found);
 }
 
-void LaneClients::refuse(uint64_t client, uint64_t request_id, uint32_t sequence_index, Error why) {
+void LaneClients::end_all(RequestId id, const Status& how) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  const std::set<uint32_t> open = found->second.open;
+  for (const uint32_t sequence : open) end(id, sequence, how);
+}
+
+void LaneClients::refuse(uint64_t client, uint64_t request_id, uint32_t first_sequence,
+                         int32_t num_sequences, const Error& why) {
   const auto found = clients_.find(client);
   if (found == clients_.end()) return;
   ++found->second.num_taken;
-  found->second.gathered.ends.push_back({request_id, sequence_index, std::move(why)});
+  for (int32_t i = 0; i < num_sequences; ++i)
+    found->second.gathered.ends.push_back(
+        {request_id, first_sequence + static_cast<uint32_t>(i), why});
 }
 
 std::vector<RequestId> LaneClients::flush(const rpc::LaneStats& stats) {

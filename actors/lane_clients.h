@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "base/ids.h"
@@ -30,18 +31,23 @@ class LaneClients {
 
   /// invalid_argument if the client uses this request id already, or is not attached.
   Status check(uint64_t client, uint64_t request_id) const;
-  /// From here on `id`, never used before, is this client's request, until end().
-  void add(RequestId id, uint64_t client, uint64_t request_id, uint32_t sequence_index);
+  /// From here on `id`, never used before, is this client's request, until each of its sequences,
+  /// `num_sequences` from `first_sequence` on, has ended.
+  void add(RequestId id, uint64_t client, uint64_t request_id, uint32_t first_sequence,
+           int32_t num_sequences);
   std::vector<RequestId> find(uint64_t client, const std::vector<uint64_t>& request_ids) const;
   std::vector<RequestId> all() const;
 
   /// The result's request and sequence index are filled in. An unknown request is ignored.
-  void token(RequestId id, rpc::TokenResult result);
-  void score(RequestId id, rpc::ScoreResult result);
-  /// The last for this request.
-  void end(RequestId id, Status how);
-  /// The end of a request that was never taken in.
-  void refuse(uint64_t client, uint64_t request_id, uint32_t sequence_index, Error why);
+  void token(RequestId id, uint32_t sequence, rpc::TokenResult result);
+  void score(RequestId id, uint32_t sequence, rpc::ScoreResult result);
+  /// The last for this sequence.
+  void end(RequestId id, uint32_t sequence, Status how);
+  /// The last for this request: the end of each sequence that has not ended.
+  void end_all(RequestId id, const Status& how);
+  /// The end of each sequence of a request that was never taken in.
+  void refuse(uint64_t client, uint64_t request_id, uint32_t first_sequence, int32_t num_sequences,
+              const Error& why);
 
   /// Hands over what has gathered, with what the lane says of itself (the number taken is filled
   /// in). Requests whose results found no room, and which must therefore
@@ -52,7 +58,7 @@ class LaneClients {
   struct Request {
     uint64_t client = 0;
     uint64_t request_id = 0;
-    uint32_t sequence_index = 0;
+    std::set<uint32_t> open;  // sequences that have not ended
   };
   struct Client {
     ResultSink sink;
@@ -60,7 +66,7 @@ class LaneClients {
     rpc::LaneResults gathered;
     uint64_t num_taken = 0;  // requests, those refused among them
   };
-  rpc::LaneResults* gathered_for(RequestId id, Request& request);
+  rpc::LaneResults& gathered_for(const Request& request);
 
   std::map<uint64_t, Client> clients_;
   std::map<RequestId, Request> requests_;

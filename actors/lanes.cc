@@ -1,6 +1,8 @@
 #include "actors/lanes.h"
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 
 #include "actors/outcome.h"
 #include "actors/sequencer_options.h"
@@ -65,23 +67,35 @@ void Lanes::open() {
 Result<graph::LaneId> Lanes::choose(RequestId id, const SequenceRequest& request) {
   if (lanes_.size() == 1) return graph::LaneId(0);
   const std::lock_guard lock(mutex_);
-  ASSIGN_OR_RETURN(const graph::Route route, router_.route({.id = id, .prompt = request.prompt}));
+  ASSIGN_OR_RETURN(const graph::Route route, router_.route({.id = id,
+                                                            .cache_salt = request.cache_salt,
+                                                            .prompt = request.prompt,
+                                                            .num_choices = request.num_sequences}));
   return route.lane;
 }
 
-void Lanes::submit(RequestId id, SequenceRequest request, Duration timeout,
-                   SequenceCallbacks callbacks) {
-  const Result<graph::LaneId> lane = choose(id, request);
-  if (!lane.ok()) return callbacks.on_end(outcome_->with_reason(lane.error()));
-  if (lanes_.size() > 1)
-    callbacks.on_end = [weak = weak_from_this(), id,
-                        on_end = std::move(callbacks.on_end)](Result<Ok> how) {
-      if (const auto self = weak.lock()) {
+void Lanes::forget_at_end(RequestId id, std::vector<SequenceCallbacks>& callbacks) {
+  const auto num_open = std::make_shared<std::atomic<size_t>>(callbacks.size());
+  for (SequenceCallbacks& sequence : callbacks)
+    sequence.on_end = [weak = weak_from_this(), id, num_open,
+                       on_end = std::move(sequence.on_end)](Result<Ok> how) {
+      if (const auto self = num_open->fetch_sub(1) == 1 ? weak.lock() : nullptr) {
         const std::lock_guard lock(self->mutex_);
         self->router_.end(id);
       }
       on_end(std::move(how));
     };
+}
+
+void Lanes::submit(RequestId id, SequenceRequest request, Duration timeout,
+                   std::vector<SequenceCallbacks> callbacks) {
+  const Result<graph::LaneId> lane = choose(id, request);
+  if (!lane.ok()) {
+    for (const SequenceCallbacks& sequence : callbacks)
+      sequence.on_end(outcome_->with_reason(lane.error()));
+    return;
+  }
+  if (lanes_.size() > 1) forget_at_end(id, callbacks);
   lanes_[lane->value]->submit(id, std::move(request), timeout, std::move(callbacks));
 }
 

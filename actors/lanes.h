@@ -27,8 +27,9 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
 
   /// Once, first: attaches to all.
   void open();
-  /// overloaded, as the request's end, if no lane takes any.
-  void submit(RequestId id, SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);
+  /// One of the callbacks for each sequence. overloaded, as their end, if no lane takes any.
+  void submit(RequestId id, SequenceRequest request, Duration timeout,
+              std::vector<SequenceCallbacks> callbacks);
   void cancel(RequestId id);
   /// Leaves all lanes. Not in a callback.
   void close();
@@ -36,6 +37,8 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
  private:
   Result<graph::LaneId> choose(RequestId id, const SequenceRequest& request);
   LaneEvents events_of(graph::LaneId lane);
+  /// Has the router forget the request when the last of its sequences has ended.
+  void forget_at_end(RequestId id, std::vector<SequenceCallbacks>& callbacks);
 
   const std::shared_ptr<Outcome> outcome_;
   std::vector<std::shared_ptr<Lane>> lanes_;

@@ -15,6 +15,7 @@ namespace {
 constexpr Duration kTickWaitMax = std::chrono::seconds(1);
 constexpr Duration kOpeningPoll = std::chrono::milliseconds(1);
 constexpr Duration kTimeoutMax = std::chrono::hours(24 * 365);  // no sum overflows
+constexpr int32_t kSequencesMax = 64;                           // of one request
 constexpr Duration kLeaveMax = std::chrono::seconds(1);
 // Longer than a frame takes to come and go over TCP on one machine, shorter than a scheduler slice.
 constexpr Duration kSpinMax = std::chrono::microseconds(50);
@@ -212,14 +213,19 @@ void RankStage::submit(SubmitCommand command) {
     return command.reply(make_error(ErrorCode::invalid_argument, "not attached to the lane"));
   for (rpc::GenerateRequest& request : command.requests) {
     const uint64_t request_id = request.request_id;
-    const uint32_t sequence_index = request.sequence_index;
+    const uint32_t first = request.sequence_index;
+    const int32_t num_sequences = request.num_sequences;
     const RequestId id(++last_request_);
     Status taken = clients_.check(command.client, request_id);
+    if (taken.ok() && (num_sequences < 1 || num_sequences > kSequencesMax))
+      taken = make_error(ErrorCode::invalid_argument, "a request of {} sequences, the limit is {}",
+                         num_sequences, kSequencesMax);
     if (taken.ok()) taken = submit_one(id, std::move(request));
     if (taken.ok())
-      clients_.add(id, command.client, request_id, sequence_index);
+      clients_.add(id, command.client, request_id, first, num_sequences);
     else
-      clients_.refuse(command.client, request_id, sequence_index, taken.error());
+      clients_.refuse(command.client, request_id, first,
+                      std::clamp(num_sequences, 1, kSequencesMax), taken.error());
   }
   flush_results();
   command.reply(Ok{});
@@ -229,6 +235,10 @@ Status RankStage::submit_one(RequestId id, rpc::GenerateRequest wire) {
   const TimePoint now = clock_.now();
   graph::Request request;
   request.id = id;
+  request.tenant = graph::TenantId(wire.tenant);
+  request.cache_salt = wire.cache_salt;
+  request.priority = wire.priority;
+  request.num_choices = wire.num_sequences;
   request.first_choice = wire.sequence_index;
   request.sampling = from_wire(wire.sampling);
   request.score = {.first_position = wire.score.first_position,
@@ -249,7 +259,7 @@ void RankStage::cancel(CancelCommand command) {
 void RankStage::end_all(const std::vector<RequestId>& ids, const Status& how) {
   for (const RequestId id : ids) {
     loop_->sequencer().cancel(id);
-    clients_.end(id, how);
+    clients_.end_all(id, how);
   }
 }
 
@@ -263,11 +273,12 @@ void RankStage::flush_results() {
 
 void RankStage::deliver(const graph::Deliveries& deliveries) {
   for (const auto& [choice, token] : deliveries.tokens)
-    clients_.token(choice.request, to_wire(token));
+    clients_.token(choice.request, choice.index, to_wire(token));
   for (const auto& [choice, score] : deliveries.scores)
-    clients_.score(choice.request, to_wire(score));
+    clients_.score(choice.request, choice.index, to_wire(score));
   for (const auto& [choice, how] : deliveries.ended)
-    clients_.end(choice.request, how.ok() ? ok_status() : named(how.error(), plan_.model_path));
+    clients_.end(choice.request, choice.index,
+                 how.ok() ? ok_status() : named(how.error(), plan_.model_path));
   flush_results();
 }
 
@@ -276,7 +287,7 @@ void RankStage::break_down(const Error& error) {
   state_ = State::broken;
   // First who judges, so that clients need not wait for the judgement.
   answer_watchers(broken_by_);
-  for (const RequestId id : clients_.all()) clients_.end(id, broken_by_);
+  for (const RequestId id : clients_.all()) clients_.end_all(id, broken_by_);
   (void)clients_.flush({});
 }
 

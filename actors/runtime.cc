@@ -79,13 +79,21 @@ Runtime::~Runtime() {
 
 Status Runtime::wait_ready(Duration timeout) { return impl_->outcome->wait_ready(timeout); }
 
-RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks) {
+RequestId Runtime::submit(SequenceRequest request, Duration timeout,
+                          std::vector<SequenceCallbacks> callbacks) {
+  CHECK_EQ(static_cast<size_t>(request.num_sequences), callbacks.size());
   const RequestId id(++impl_->last_request);
-  if (const auto lanes = impl_->outcome->lanes())
+  if (const auto lanes = impl_->outcome->lanes()) {
     lanes->submit(id, std::move(request), timeout, std::move(callbacks));
-  else
-    callbacks.on_end(impl_->outcome->why_not_serving());
+  } else {
+    for (const SequenceCallbacks& sequence : callbacks)
+      sequence.on_end(impl_->outcome->why_not_serving());
+  }
   return id;
+}
+
+RequestId Runtime::submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks) {
+  return submit(std::move(request), timeout, std::vector{std::move(callbacks)});
 }
 
 void Runtime::cancel(RequestId request) {

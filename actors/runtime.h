@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "graph/fair_queue.h"
 #include "graph/microbatch.h"
 #include "graph/plan.h"
 
@@ -31,9 +32,14 @@ struct RuntimeOptions {
   std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> on_progress;
 };
 
-/// One sequence to run: its id and generated tokens are the runtime's to fill.
+/// A prompt and the sequences that are to go on from it, with indices in a row: they share its
+/// blocks, and differ by what they draw. graph/request.h says more.
 struct SequenceRequest {
-  uint32_t sequence_index = 0;
+  uint32_t sequence_index = 0;  // of the first
+  int32_t num_sequences = 1;
+  graph::TenantId tenant;
+  uint64_t cache_salt = 0;
+  int32_t priority = 0;
   graph::SamplingParams sampling;
   graph::ScoreParams score;
   std::vector<TokenId> prompt;
@@ -103,10 +109,12 @@ class Runtime {
   /// Ok once every stage has loaded and is connected; else why it cannot be, with the stage's name.
   Status wait_ready(Duration timeout);
 
-  /// Runs a sequence. If it cannot, on_end says so; a deployment that has died says why it died.
-  /// Stages in this process do not look at `timeout`: whoever waits for them cancels.
+  /// Runs a request, with callbacks for each of its sequences. What cannot run is told so by
+  /// on_end; a deployment that has died says why it died.
+  RequestId submit(SequenceRequest request, Duration timeout,
+                   std::vector<SequenceCallbacks> callbacks);
   RequestId submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);
-  /// on_end comes with `cancelled`, unless the request had ended.
+  /// on_end comes with `cancelled` for each sequence that has not ended.
   void cancel(RequestId request);
 
   Result<RuntimeReport> report(Duration timeout);

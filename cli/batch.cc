@@ -8,11 +8,14 @@
 #include "actors/os/signals.h"
 #include "cli/batch_run.h"
 #include "cli/exit_status.h"
+#include "gateway/tenants.h"
 
 namespace chainpump::cli {
 namespace {
 
 Status batch(const BatchOptions& options, UnderWay& under_way, std::atomic<bool>& is_running) {
+  if (const auto tenant = gateway::Tenants().find(options.terms.tenant); !tenant.ok())
+    return tenant.error();
   ASSIGN_OR_RETURN(const BatchInput input, BatchInput::open(options.input));
   ASSIGN_OR_RETURN(BatchOutput output, BatchOutput::open(options.output, input));
   if (output.num_done() == input.lines().size()) {
@@ -21,7 +24,7 @@ Status batch(const BatchOptions& options, UnderWay& under_way, std::atomic<bool>
   }
   ASSIGN_OR_RETURN(ServicePool services, ServicePool::open(options.deploy));
   RETURN_IF_ERROR(wait_ready(services.first()));
-  BatchRun run(input, output, services, under_way);
+  BatchRun run(input, output, services, options.terms, under_way);
   is_running = true;
   const Status done = run.run();
   std::fprintf(stderr, "batch: %s\n", summary_text(run.counts(), run.elapsed()).c_str());

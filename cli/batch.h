@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "cli/batch_answer.h"
 #include "cli/deploy.h"
 
 namespace chainpump::cli {
@@ -12,6 +13,7 @@ struct BatchOptions {
   DeployOptions deploy;
   std::string input;
   std::string output;
+  BatchTerms terms;
 };
 
 /// The exit status: 0 once every line has its answer, be it an error of its own; else as in

@@ -58,11 +58,12 @@ struct BatchAnswerer::Asked {
 };
 
 BatchAnswerer::BatchAnswerer(const BatchInput& input, const gateway::DeploymentInfo& deployment,
-                             std::string system_fingerprint, UnderWay& under_way)
+                             std::string system_fingerprint, BatchTerms terms, UnderWay& under_way)
     : input_(input),
       deployment_(deployment),
       model_names_(openai::model_names(deployment)),
       system_fingerprint_(std::move(system_fingerprint)),
+      terms_(std::move(terms)),
       under_way_(under_way) {}
 
 Result<BatchEntry> BatchAnswerer::answer(gateway::Service& service, const InputLine& line) {
@@ -78,6 +79,8 @@ Result<BatchEntry> BatchAnswerer::answer(gateway::Service& service, const InputL
   if (const auto* refusal = std::get_if<openai::Refusal>(&request))
     return asked.refused(refusal->error, refusal->param);
   asked.request = std::get<gateway::GenerateRequest>(std::move(request));
+  asked.request.priority = terms_.priority;
+  asked.request.tenant = terms_.tenant;
   if (!asked.request.seed) asked.request.seed = input_.seed_of(line);
   return ask(service, asked);
 }

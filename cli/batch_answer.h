@@ -22,11 +22,17 @@ struct BatchEntry {
   int64_t tokens = 0;  // generated
 };
 
+/// On what terms a batch uses a service.
+struct BatchTerms {
+  int32_t priority = -1;  // behind who waits for an answer
+  std::string tenant;
+};
+
 class BatchAnswerer {
  public:
   /// `input`, `deployment` and `under_way` must outlive it.
   BatchAnswerer(const BatchInput& input, const gateway::DeploymentInfo& deployment,
-                std::string system_fingerprint, UnderWay& under_way);
+                std::string system_fingerprint, BatchTerms terms, UnderWay& under_way);
 
   Result<BatchEntry> answer(gateway::Service& service, const InputLine& line);
 
@@ -43,6 +49,7 @@ class BatchAnswerer {
   const gateway::DeploymentInfo& deployment_;
   const std::vector<std::string> model_names_;
   const std::string system_fingerprint_;
+  const BatchTerms terms_;
   UnderWay& under_way_;
 
   std::mutex mutex_;

@@ -25,8 +25,12 @@ size_t lines_at_once(const graph::Plan& plan) {
 }  // namespace
 
 BatchRun::BatchRun(const BatchInput& input, BatchOutput& output, ServicePool& services,
-                   UnderWay& under_way)
-    : input_(input), output_(output), services_(services), under_way_(under_way) {
+                   BatchTerms terms, UnderWay& under_way)
+    : input_(input),
+      output_(output),
+      services_(services),
+      terms_(std::move(terms)),
+      under_way_(under_way) {
   counts_.lines = input.lines().size();
   counts_.before = output.num_done();
 }
@@ -37,7 +41,7 @@ Status BatchRun::run() {
   const size_t num_workers =
       std::min(lines_at_once(deployment.plan), counts_.lines - counts_.before);
   RETURN_IF_ERROR(services_.make_room(num_workers));
-  BatchAnswerer answerer(input_, deployment, std::move(fingerprint), under_way_);
+  BatchAnswerer answerer(input_, deployment, std::move(fingerprint), terms_, under_way_);
   const Status done = work(answerer, num_workers);
   RETURN_IF_ERROR(output_.sync());
   return done;

@@ -16,7 +16,7 @@ namespace chainpump::cli {
 class BatchRun {
  public:
   /// All of these must outlive it.
-  BatchRun(const BatchInput& input, BatchOutput& output, ServicePool& services,
+  BatchRun(const BatchInput& input, BatchOutput& output, ServicePool& services, BatchTerms terms,
            UnderWay& under_way);
 
   /// Until every line has its entry, or the first error of the service, of the output, or of
@@ -37,6 +37,7 @@ class BatchRun {
   const BatchInput& input_;
   BatchOutput& output_;
   ServicePool& services_;
+  const BatchTerms terms_;
   UnderWay& under_way_;
   const TimePoint started_ = steady_clock().now();
 

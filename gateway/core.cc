@@ -107,9 +107,9 @@ Status Core::check(const GenerateRequest& request) const {
   if (request.num_choices < 1 || request.num_choices > kMaxChoices)
     return make_error(ErrorCode::invalid_argument, "n must be from 1 to {}, not {}", kMaxChoices,
                       request.num_choices);
-  if (request.priority != 0)
-    return make_error(ErrorCode::unimplemented, "priority {}: this release has one priority, 0",
-                      request.priority);
+  if (request.priority < -kPriorityMax || request.priority > kPriorityMax)
+    return make_error(ErrorCode::invalid_argument, "priority is {}, must be in [-{}, {}]",
+                      request.priority, kPriorityMax, kPriorityMax);
   return ok_status();
 }
 
@@ -135,28 +135,32 @@ Result<std::shared_ptr<Generation>> Core::generate(const GenerateRequest& reques
   if (!prompt.ok()) return refused<Generation>(prompt.error());
   if (Status fits = check_length(prompt->size(), false); !fits.ok())
     return refused<Generation>(fits.error());
+  const Result<Tenant> tenant = tenants_.find(request.tenant);
+  if (!tenant.ok()) return refused<Generation>(tenant.error());
   Result<std::vector<Permit>> permits = admission_->admit(request.num_choices);
   if (!permits.ok()) return refused<Generation>(permits.error());
 
-  std::vector<actors::SequenceRequest> sequences(static_cast<size_t>(request.num_choices));
   const uint64_t seed = request.seed ? *request.seed : random_bits();
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    sequences[i].sequence_index = static_cast<uint32_t>(i);
-    sequences[i].sampling = request.sampling;
-    sequences[i].sampling.seed = seed;
-    sequences[i].prompt = *prompt;
-  }
+  const auto num_prompt_tokens = static_cast<int32_t>(prompt->size());
+  actors::SequenceRequest asked;
+  asked.num_sequences = request.num_choices;
+  asked.tenant = tenant->id;
+  asked.cache_salt = tenant->cache_salt;
+  asked.priority = request.priority;
+  asked.sampling = request.sampling;
+  asked.sampling.seed = seed;
+  asked.prompt = std::move(*prompt);
   GenerationOptions options{.buffer_bytes_max = options_.buffer_bytes_max,
                             .num_choices = request.num_choices,
                             .logprobs = request.sampling.num_top_logprobs >= 0,
                             .seed = seed,
-                            .num_prompt_tokens = static_cast<int32_t>(prompt->size()),
+                            .num_prompt_tokens = num_prompt_tokens,
                             .stop = request.sampling.stop};
   auto generation = std::make_shared<Generation>(Surroundings{engine_, clock_, tally_}, next_id(),
                                                  request.deadline, std::move(wake),
                                                  encoder_.tokenizer(), std::move(options));
   keep(generation);
-  generation->submit(std::move(sequences), std::move(*permits));
+  generation->submit(std::move(asked), std::move(*permits));
   return generation;
 }
 
@@ -173,17 +177,16 @@ Result<std::shared_ptr<Scoring>> Core::score(const ScoreRequest& request, Wake w
   Result<std::vector<Permit>> permits = admission_->admit(1);
   if (!permits.ok()) return refused<Scoring>(permits.error());
 
-  std::vector<actors::SequenceRequest> sequences(1);
+  actors::SequenceRequest asked;
   const auto first = static_cast<int32_t>(request.prompt.size()) - 1;
-  sequences[0].prompt = request.prompt;
-  sequences[0].prompt.insert(sequences[0].prompt.end(), request.targets.begin(),
-                             request.targets.end());
-  sequences[0].score = {.first_position = first, .full_path = request.full_path};
+  asked.prompt = request.prompt;
+  asked.prompt.insert(asked.prompt.end(), request.targets.begin(), request.targets.end());
+  asked.score = {.first_position = first, .full_path = request.full_path};
   auto scoring =
       std::make_shared<Scoring>(Surroundings{engine_, clock_, tally_}, next_id(), request.deadline,
                                 std::move(wake), first, request.targets.size());
   keep(scoring);
-  scoring->submit(std::move(sequences), std::move(*permits));
+  scoring->submit(std::move(asked), std::move(*permits));
   return scoring;
 }
 

@@ -16,6 +16,7 @@
 #include "gateway/generation.h"
 #include "gateway/prompt_encoder.h"
 #include "gateway/scoring.h"
+#include "gateway/tenants.h"
 #include "gateway/types.h"
 
 namespace chainpump::gateway {
@@ -87,6 +88,7 @@ class Core {
   const TimePoint started_;
   const std::shared_ptr<Admission> admission_;
   const std::shared_ptr<Tally> tally_;
+  Tenants tenants_;
 
   mutable std::mutex mutex_;
   uint64_t last_request_;

@@ -2,6 +2,9 @@
 // Thread rule, and what callbacks may do: as actors/runtime.h.
 #pragma once
 
+#include <utility>
+#include <vector>
+
 #include "actors/runtime.h"
 
 namespace chainpump::gateway {
@@ -10,7 +13,7 @@ class Engine {
  public:
   virtual ~Engine() = default;
   virtual RequestId submit(actors::SequenceRequest request, Duration timeout,
-                           actors::SequenceCallbacks callbacks) = 0;
+                           std::vector<actors::SequenceCallbacks> callbacks) = 0;
   virtual void cancel(RequestId request) = 0;
   virtual Result<actors::RuntimeReport> report(Duration timeout) = 0;
 };
@@ -19,7 +22,7 @@ class RuntimeEngine final : public Engine {
  public:
   explicit RuntimeEngine(actors::Runtime& runtime) : runtime_(runtime) {}
   RequestId submit(actors::SequenceRequest request, Duration timeout,
-                   actors::SequenceCallbacks callbacks) override {
+                   std::vector<actors::SequenceCallbacks> callbacks) override {
     return runtime_.submit(std::move(request), timeout, std::move(callbacks));
   }
   void cancel(RequestId request) override { runtime_.cancel(request); }

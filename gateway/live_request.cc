@@ -18,43 +18,42 @@ LiveRequest::LiveRequest(Surroundings surroundings, RequestId id, Duration deadl
       deadline_(deadline),
       wake_(std::move(wake)) {}
 
-void LiveRequest::submit(std::vector<actors::SequenceRequest> sequences,
-                         std::vector<Permit> permits) {
+void LiveRequest::submit(actors::SequenceRequest request, std::vector<Permit> permits) {
   surroundings_.tally->on_admitted();
-  num_open_ = sequences.size();
-  for (Permit& permit : permits) sequences_.push_back({{}, std::move(permit)});
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    actors::SequenceCallbacks callbacks;
-    callbacks.on_token = [self = shared_from_this(), i](const graph::TokenResult& token) {
+  num_open_ = permits.size();
+  std::vector<actors::SequenceCallbacks> callbacks(permits.size());
+  for (size_t i = 0; i < permits.size(); ++i) {
+    permits_.emplace_back(std::move(permits[i]));
+    callbacks[i].on_token = [self = shared_from_this(), i](const graph::TokenResult& token) {
       self->receive([&] { return self->on_token(i, token, self->surroundings_.clock.now()); });
     };
-    callbacks.on_score = [self = shared_from_this()](const graph::ScoreResult& score) {
+    callbacks[i].on_score = [self = shared_from_this()](const graph::ScoreResult& score) {
       self->receive([&] { return self->on_score(score); });
     };
-    callbacks.on_end = [self = shared_from_this(), i](Result<Ok> end) {
+    callbacks[i].on_end = [self = shared_from_this(), i](Result<Ok> end) {
       self->on_sequence_end(i, std::move(end));
     };
-    const RequestId engine_id = surroundings_.engine.submit(
-        std::move(sequences[i]), deadline_ + kEngineLate, std::move(callbacks));
-    bool ending = false;
-    {
-      const std::lock_guard lock(mutex_);
-      sequences_[i].engine_id = engine_id;
-      ending = error_.has_value();
-    }
-    if (ending) surroundings_.engine.cancel(engine_id);
   }
+  const RequestId engine_id = surroundings_.engine.submit(
+      std::move(request), deadline_ + kEngineLate, std::move(callbacks));
+  bool ending = false;
+  {
+    const std::lock_guard lock(mutex_);
+    engine_id_ = engine_id;
+    ending = error_.has_value();
+  }
+  if (ending) surroundings_.engine.cancel(engine_id);
 }
 
 template <typename F>
 void LiveRequest::receive(F&& take_in) {
   bool wakes = false;
-  std::vector<RequestId> to_cancel;
+  std::optional<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
     if (end_ || error_) return;
     const bool news = take_in();
-    if (error_) to_cancel = ids_in_engine();  // it was one too many
+    if (error_) to_cancel = id_in_engine();  // it was one too many
     wakes = news && to_be_woken();
   }
   cancel_in_engine(to_cancel);
@@ -66,21 +65,18 @@ void LiveRequest::set_error(Error error) {
   ending_since_ = surroundings_.clock.now();
 }
 
-std::vector<RequestId> LiveRequest::ids_in_engine() const {
-  std::vector<RequestId> ids;
-  for (const Sequence& sequence : sequences_)
-    if (sequence.engine_id && sequence.permit) ids.push_back(*sequence.engine_id);
-  return ids;
+std::optional<RequestId> LiveRequest::id_in_engine() const {
+  return num_open_ > 0 ? engine_id_ : std::nullopt;
 }
 
-std::vector<RequestId> LiveRequest::begin_end(Error error) {
-  if (end_ || error_) return {};
+std::optional<RequestId> LiveRequest::begin_end(Error error) {
+  if (end_ || error_) return std::nullopt;
   set_error(std::move(error));
-  return ids_in_engine();
+  return id_in_engine();
 }
 
-void LiveRequest::cancel_in_engine(const std::vector<RequestId>& ids) {
-  for (const RequestId id : ids) surroundings_.engine.cancel(id);
+void LiveRequest::cancel_in_engine(std::optional<RequestId> id) {
+  if (id) surroundings_.engine.cancel(*id);
 }
 
 void LiveRequest::set_end(Result<Ok> end) {
@@ -91,12 +87,13 @@ void LiveRequest::set_end(Result<Ok> end) {
 
 void LiveRequest::on_sequence_end(size_t choice, Result<Ok> end) {
   bool wakes = false;
-  std::vector<RequestId> to_cancel;
+  std::optional<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
-    sequences_[choice].permit.reset();
+    permits_[choice].reset();
+    --num_open_;
     if (!end.ok()) to_cancel = begin_end(end.error());
-    if (--num_open_ == 0) {
+    if (num_open_ == 0) {
       set_end(error_ ? Result<Ok>(*error_) : Result<Ok>(Ok{}));
       wakes = to_be_woken();
     }
@@ -106,7 +103,7 @@ void LiveRequest::on_sequence_end(size_t choice, Result<Ok> end) {
 }
 
 void LiveRequest::cancel() {
-  std::vector<RequestId> to_cancel;
+  std::optional<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
     to_cancel = begin_end(make_error(ErrorCode::cancelled, "the request was cancelled"));
@@ -116,7 +113,7 @@ void LiveRequest::cancel() {
 
 void LiveRequest::expire() {
   bool wakes = false;
-  std::vector<RequestId> to_cancel;
+  std::optional<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
     if (end_) return;

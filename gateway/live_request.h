@@ -52,8 +52,8 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
  protected:
   LiveRequest(Surroundings surroundings, RequestId id, Duration deadline, Wake wake);
 
-  /// Once, by the derived class's maker. Permits are given back as sequences end.
-  void submit(std::vector<actors::SequenceRequest> sequences, std::vector<Permit> permits);
+  /// Once, by the derived class's maker, with a permit for each sequence, given back as it ends.
+  void submit(actors::SequenceRequest request, std::vector<Permit> permits);
 
   // With mutex_ held:
   /// Each takes a result in; whether there is something new to be taken out.
@@ -71,24 +71,20 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   std::optional<Result<Ok>> end_;  // set once
 
  private:
-  struct Sequence {
-    std::optional<RequestId> engine_id;  // once submit() has returned
-    std::optional<Permit> permit;        // until it has ended
-  };
-
   template <typename F>
   void receive(F&& take_in);
-  /// Begins to end it, unless it is ending. The ids to cancel, once mutex_ is free.
-  [[nodiscard]] std::vector<RequestId> begin_end(Error error);
-  std::vector<RequestId> ids_in_engine() const;
+  /// Begins to end it, unless it is ending. What to cancel, once mutex_ is free.
+  [[nodiscard]] std::optional<RequestId> begin_end(Error error);
+  std::optional<RequestId> id_in_engine() const;
   void on_sequence_end(size_t choice, Result<Ok> end);
-  void cancel_in_engine(const std::vector<RequestId>& ids);
+  void cancel_in_engine(std::optional<RequestId> id);
   void set_end(Result<Ok> end);  // with mutex_ held
 
   const RequestId id_;
   const Duration deadline_;
   const Wake wake_;
-  std::vector<Sequence> sequences_;
+  std::optional<RequestId> engine_id_;          // once submit() has returned
+  std::vector<std::optional<Permit>> permits_;  // of each sequence, until it has ended
   size_t num_open_ = 0;
   std::optional<Error> error_;  // what it is to end with
   std::optional<TimePoint> ending_since_;

@@ -22,6 +22,7 @@
 namespace chainpump::gateway {
 
 inline constexpr int32_t kMaxChoices = 16;
+inline constexpr int32_t kPriorityMax = 100;
 inline constexpr size_t kMaxMessages = 4096;  // of one chat
 inline constexpr Duration kDeadlineMax = std::chrono::hours(24);
 
@@ -39,7 +40,8 @@ struct GenerateRequest {
   graph::SamplingParams sampling;    // its seed is not looked at
   std::optional<uint64_t> seed;      // none: the gateway draws one
   int32_t num_choices = 1;           // at most kMaxChoices
-  int32_t priority = 0;              // this release has one priority: 0
+  int32_t priority = 0;              // higher goes first; up to kPriorityMax either way
+  std::string tenant;                // as gateway/tenants.h has it
   Duration deadline = kDeadlineMax;  // from admission; at most kDeadlineMax
 };
 

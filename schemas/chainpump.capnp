@@ -38,7 +38,7 @@
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("chainpump::schema::api");
 
-const interfaceVersion :UInt32 = 1;
+const interfaceVersion :UInt32 = 2;
 # Raised when something is added, so that a client can tell what to expect.
 
 interface Gateway {
@@ -129,8 +129,12 @@ struct GenerateRequest {
     given @3 :UInt64;
   }
   n @4 :Int32 = 1;            # choices, 1 to 16: each draws with the seed and its own index
-  priority @5 :Int32 = 0;     # this release has one: 0
+  priority @5 :Int32 = 0;     # higher goes first and may preempt; -100 to 100
   deadlineMs @6 :UInt64 = 0;  # from admission, at most 86,400,000; 0: that
+  tenant @7 :Text;            # whose share of the service it takes and whose cached prefixes it may
+                              # use: up to 64 letters, digits, '-', '_', '.' or '@'; empty: one more.
+                              # Tenants of one priority are served alike. 256 names in the life of a
+                              # gateway
 }
 
 struct Sampling {

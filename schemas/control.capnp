@@ -275,11 +275,16 @@ struct LinkAccept {
 
 struct GenerateRequest {
   requestId @0 :UInt64;      # the client's, unique on its connection until the request has ended
-  sequenceIndex @1 :UInt32;  # within the request, from 0
+  sequenceIndex @1 :UInt32;  # of its first sequence, within the request, from 0
   prompt @2 :List(Int32);    # token ids
   sampling @3 :SamplingParams;
   score @4 :ScoreParams;
   timeoutNs @5 :Int64;       # deadline_exceeded when it has passed since the arrival; 0: none
+  numSequences @6 :Int32 = 1;  # that go on from the prompt, with indices in a row, at most 64; each
+                               # has an end of its own
+  tenant @7 :UInt32;         # whose share of the lane it takes; chosen by the client, 0: nobody's
+  cacheSalt @8 :UInt64;      # requests share cached prefixes only if theirs are equal
+  priority @9 :Int32;        # higher goes first
 }
 
 struct SamplingParams {

@@ -67,6 +67,7 @@ void write(api::GenerateRequest::Builder out, const GenerateRequest& in) {
   if (in.seed) out.getSeed().setGiven(*in.seed);
   out.setN(in.num_choices);
   out.setPriority(in.priority);
+  out.setTenant(text(in.tenant));
   out.setDeadlineMs(to_deadline_ms(in.deadline));
 }
 
@@ -77,6 +78,7 @@ GenerateRequest read(api::GenerateRequest::Reader in) {
   if (in.getSeed().isGiven()) out.seed = in.getSeed().getGiven();
   out.num_choices = in.getN();
   out.priority = in.getPriority();
+  out.tenant = text(in.getTenant());
   out.deadline = from_deadline_ms(in.getDeadlineMs());
   return out;
 }

@@ -257,6 +257,10 @@ class Refusals(Case):
     def test_usage(self):
         for arguments in (["batch"], ["batch", "demo"], ["batch", "demo", "in"]):
             self.assertEqual(program.call(arguments).returncode, 2)
+        self.write([line("a", {"prompt": "a"})])
+        for flags, word in ((["--tenant", "a b"], "tenant"), (["--priority", 101], "--priority")):
+            self.assertIn(word, self.batch(*flags, status=2))
+        self.assertFalse(self.target.exists())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ class FakeEngine final : public gateway::Engine {
   struct Submitted {
     actors::SequenceRequest request;
     actors::SequenceCallbacks callbacks;
+    RequestId id;  // of its request
     Duration timeout{0};
     bool cancelled = false;
     bool ended = false;
@@ -23,23 +24,32 @@ class FakeEngine final : public gateway::Engine {
   };
 
   RequestId submit(actors::SequenceRequest request, Duration timeout,
-                   actors::SequenceCallbacks callbacks) override {
+                   std::vector<actors::SequenceCallbacks> callbacks) override {
     const std::lock_guard lock(mutex_);
     const auto position = static_cast<int32_t>(request.prompt.size());
-    sequences_.push_back(
-        {std::move(request), std::move(callbacks), timeout, false, false, position});
-    return RequestId(sequences_.size());
+    const RequestId id(sequences_.size() + 1);
+    for (actors::SequenceCallbacks& sequence : callbacks) {
+      sequences_.push_back({request, std::move(sequence), id, timeout, false, false, position});
+      ++request.sequence_index;
+    }
+    return id;
   }
-  /// The end comes at once, unless `deaf`.
+  /// The ends come at once, unless `deaf`.
   void cancel(RequestId id) override {
+    std::vector<size_t> cancelled;
     {
       const std::lock_guard lock(mutex_);
-      sequences_.at(id.value - 1).cancelled = true;
+      for (size_t i = id.value - 1; i < sequences_.size() && sequences_[i].id == id; ++i)
+        if (!sequences_[i].ended) cancelled.push_back(i);
+      for (const size_t i : cancelled) sequences_[i].cancelled = true;
     }
-    if (!deaf) end(id.value - 1, make_error(ErrorCode::cancelled, "the engine was told to"));
+    if (deaf) return;
+    for (const size_t i : cancelled)
+      end(i, make_error(ErrorCode::cancelled, "the engine was told to"));
   }
   Result<actors::RuntimeReport> report(Duration) override { return actors::RuntimeReport{}; }
 
+  /// By sequence, in the order submitted.
   Submitted& at(size_t index) { return sequences_.at(index); }
   size_t size() const { return sequences_.size(); }
 

@@ -136,6 +136,38 @@ BOOST_AUTO_TEST_CASE(choices_are_sequences_of_one_seed) {
   for (size_t i = 3; i < 6; ++i) BOOST_TEST(gateway.engine.at(i).request.sampling.seed == drawn);
 }
 
+BOOST_AUTO_TEST_CASE(whose_request_it_is_reaches_the_engine) {
+  Gateway gateway({}, true, 4096);
+  std::vector<std::shared_ptr<Generation>> held;
+  const auto asked = [&](const std::string& tenant, int32_t priority) {
+    GenerateRequest request = Gateway::request();
+    request.tenant = tenant;
+    request.priority = priority;
+    held.push_back(gateway.generate(request));
+    return gateway.engine.at(gateway.engine.size() - 1).request;
+  };
+  const auto nobody = asked("", 100);
+  BOOST_TEST((nobody.tenant == graph::TenantId()));
+  BOOST_TEST(nobody.cache_salt == 0u);
+  BOOST_TEST(nobody.priority == 100);
+  const auto one = asked("one", -100);
+  const auto again = asked("one", 0);
+  const auto other = asked("o.t-h_e@R2", 0);
+  BOOST_TEST(one.priority == -100);
+  BOOST_TEST((one.tenant == again.tenant && one.cache_salt == again.cache_salt));
+  BOOST_TEST((one.tenant != other.tenant && one.cache_salt != other.cache_salt));
+  BOOST_TEST((one.tenant != nobody.tenant && one.cache_salt != 0u));
+  for (size_t i = 2; i < kTenantsMax; ++i) asked(fmt::format("t{}", i), 0);
+  GenerateRequest more = Gateway::request();
+  more.tenant = "more";
+  const auto refused = gateway.try_generate(more);
+  BOOST_TEST_REQUIRE(!refused.ok());
+  BOOST_TEST((refused.error().code == ErrorCode::overloaded));
+  BOOST_TEST(gateway.try_generate(Gateway::request()).ok());
+  more.tenant = "one";
+  BOOST_TEST(gateway.try_generate(more).ok());
+}
+
 BOOST_AUTO_TEST_CASE(log_probabilities_come_if_asked_for) {
   Gateway gateway;
   GenerateRequest request = Gateway::request();
@@ -181,9 +213,12 @@ BOOST_AUTO_TEST_CASE(what_can_be_wrong_is_refused_before_anything_runs) {
   refused(kBad, "from 1 to 16", [](auto& r) { r.num_choices = 17; });
   refused(kBad, "deadline", [](auto& r) { r.deadline = 0s; });
   refused(kBad, "deadline", [](auto& r) { r.deadline = 25h; });
-  refused(ErrorCode::unimplemented, "priority 1", [](auto& r) { r.priority = 1; });
+  refused(kBad, "priority", [](auto& r) { r.priority = 101; });
+  refused(kBad, "priority", [](auto& r) { r.priority = -101; });
+  refused(kBad, "tenant 'a b'", [](auto& r) { r.tenant = "a b"; });
+  refused(kBad, "at most 64", [](auto& r) { r.tenant = std::string(65, 'a'); });
   BOOST_TEST(gateway.engine.size() == 0u);
-  BOOST_TEST(gateway.core->status().num_refused == 15u);
+  BOOST_TEST(gateway.core->status().num_refused == 18u);
   BOOST_TEST(gateway.core->idle());
 }
 

@@ -66,9 +66,11 @@ struct FakeRank final : RankHandler {
                               make_error(ErrorCode::no_room, "[the] end")});
       results.stats = {.num_taken = request.request_id, .queue_room = 9, .tokens_per_s = 0.5};
       (void)sinks.at(client).push(std::move(results));
+      last_submitted = request;
     }
     reply(Ok{});
   }
+  GenerateRequest last_submitted;
   void on_cancel(uint64_t client, std::vector<uint64_t> ids, Reply<Ok> reply) override {
     const std::lock_guard lock(mutex);
     for (const uint64_t id : ids) cancelled.emplace_back(client, id);
@@ -168,12 +170,22 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
   for (int i = 0; i < 10000; ++i) request.prompt.push_back(i * 3);
   GenerateRequest other{
       .request_id = 7, .sequence_index = 0, .prompt = {5}, .sampling = {}, .score = {}};
+  other.timeout_ns = 1;
+  other.num_sequences = 2;
+  other.tenant = 0xFFFFFFFF;
+  other.cache_salt = UINT64_MAX;
+  other.priority = -5;
   BOOST_TEST(f.call<Ok>([&](auto done) { f.client->submit({request, other}, 5s, done); }).ok());
   BOOST_REQUIRE((ended.get_future().wait_for(5s) == std::future_status::ready));
   BOOST_REQUIRE_EQUAL(got.tokens.size(), 10001u);  // all before the ends, in order
   for (int i = 0; i < 10000; ++i)
     BOOST_REQUIRE_EQUAL(got.tokens[static_cast<size_t>(i)].token, i * 3);
   BOOST_TEST(got.tokens.back().request_id == 7u);
+  BOOST_TEST(f.rank.last_submitted.timeout_ns == 1);
+  BOOST_TEST(f.rank.last_submitted.num_sequences == 2);
+  BOOST_TEST(f.rank.last_submitted.tenant == 0xFFFFFFFFu);
+  BOOST_TEST(f.rank.last_submitted.cache_salt == UINT64_MAX);
+  BOOST_TEST(f.rank.last_submitted.priority == -5);
   BOOST_TEST(got.scores.size() == 2u);
   BOOST_TEST(got.stats.num_taken == 7u);  // the latest
   BOOST_TEST(got.stats.queue_room == 9);

@@ -157,6 +157,10 @@ struct GenerateRequest {
   SamplingParams sampling;
   ScoreParams score;
   int64_t timeout_ns = 0;
+  int32_t num_sequences = 1;
+  uint32_t tenant = 0;
+  uint64_t cache_salt = 0;
+  int32_t priority = 0;
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, failed };

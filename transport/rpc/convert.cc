@@ -178,6 +178,10 @@ void write(schema::GenerateRequest::Builder out, const GenerateRequest& in) {
   write(out.initSampling(), in.sampling);
   write(out.initScore(), in.score);
   out.setTimeoutNs(in.timeout_ns);
+  out.setNumSequences(in.num_sequences);
+  out.setTenant(in.tenant);
+  out.setCacheSalt(in.cache_salt);
+  out.setPriority(in.priority);
 }
 
 void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
@@ -187,6 +191,10 @@ void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
   read(in.getSampling(), out.sampling);
   read(in.getScore(), out.score);
   out.timeout_ns = in.getTimeoutNs();
+  out.num_sequences = in.getNumSequences();
+  out.tenant = in.getTenant();
+  out.cache_salt = in.getCacheSalt();
+  out.priority = in.getPriority();
 }
 
 void write(schema::TokenResult::Builder out, const TokenResult& in) {

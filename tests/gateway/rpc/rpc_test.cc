@@ -57,6 +57,8 @@ BOOST_AUTO_TEST_CASE(a_request_arrives_whole_and_its_results_do) {
   sent.seed = UINT64_MAX;
   sent.num_choices = 2;
   sent.deadline = 7s;
+  sent.priority = -3;
+  sent.tenant = "who";
   auto generating = client->generate(sent);
   BOOST_REQUIRE_MESSAGE(generating.ok(), why(generating));
   BOOST_TEST((*generating)->seed() == UINT64_MAX);
@@ -67,6 +69,9 @@ BOOST_AUTO_TEST_CASE(a_request_arrives_whole_and_its_results_do) {
   BOOST_TEST((sequence.request.prompt == TokenIds{0, 1, 2}));
   BOOST_TEST(sequence.request.sequence_index == 1u);
   BOOST_TEST((sequence.timeout > 7s));
+  BOOST_TEST(sequence.request.priority == -3);
+  BOOST_TEST((sequence.request.tenant == Tenants().find("who")->id));
+  BOOST_TEST(sequence.request.cache_salt == Tenants().find("who")->cache_salt);
 
   server.engine.token(0, 0);
   server.engine.token(1, 3, FinishReason::stop);
