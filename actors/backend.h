@@ -8,6 +8,7 @@
 
 #include "actors/outcome.h"
 #include "actors/runtime.h"
+#include "base/step_trace.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/reply.h"
 
@@ -19,6 +20,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual void stats(Duration timeout, rpc::Reply<std::vector<rpc::RankStats>> reply) = 0;
+  /// Of one rank; as Rank.trace in schemas/control.capnp.
+  virtual void trace(RankId rank, uint64_t since, Duration timeout,
+                     rpc::Reply<StepEvents> reply) = 0;
   /// Sets an end going; the outcome says when it has stopped.
   virtual void request_stop() = 0;
   /// No callback follows. Not on a thread that calls back.

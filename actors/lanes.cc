@@ -1,6 +1,5 @@
 #include "actors/lanes.h"
 
-#include <algorithm>
 #include <atomic>
 #include <memory>
 

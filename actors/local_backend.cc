@@ -53,6 +53,15 @@ class LocalBackend final : public Backend {
     if (ports.empty()) return reply(outcome_->why_not_serving());
     gather_stats(ports, timeout, std::move(reply));
   }
+  void trace(RankId rank, uint64_t since, Duration timeout, rpc::Reply<StepEvents> reply) override {
+    const auto ports = outcome_->ports();
+    if (ports.empty()) return reply(outcome_->why_not_serving());
+    if (rank.value >= ports.size())
+      return reply(make_error(ErrorCode::invalid_argument, "there is no rank {}", rank));
+    auto shared = std::make_shared<rpc::Reply<StepEvents>>(std::move(reply));
+    ports[rank.value]->trace(since, timeout,
+                             [shared](Result<StepEvents> events) { (*shared)(std::move(events)); });
+  }
   void request_stop() override { actors_->request_stop(); }
   void end() override { actors_->end(); }
 

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 
 #include "actors/convert.h"
@@ -14,8 +13,6 @@ namespace {
 
 constexpr Duration kTickWaitMax = std::chrono::seconds(1);
 constexpr Duration kOpeningPoll = std::chrono::milliseconds(1);
-constexpr Duration kTimeoutMax = std::chrono::hours(24 * 365);  // no sum overflows
-constexpr int32_t kSequencesMax = 64;                           // of one request
 constexpr Duration kLeaveMax = std::chrono::seconds(1);
 // Longer than a frame takes to come and go over TCP on one machine, shorter than a scheduler slice.
 constexpr Duration kSpinMax = std::chrono::microseconds(50);
@@ -56,16 +53,6 @@ Error out_of_order(const char* call) {
 }
 
 Error leaving() { return make_error(ErrorCode::cancelled, "the rank is shutting down"); }
-
-/// What is wrong with the model's numbers is wrong with the file.
-Error named(const Error& how, const std::string& model_path) {
-  if (how.code != ErrorCode::internal) return how;
-  return make_error(
-      how.code,
-      "{}: the weights in {} are damaged; compare the file with its source or fetch it again "
-      "('chainpump inspect' lists what is in it)",
-      how.message, model_path);
-}
 
 template <typename Link>
 rpc::LinkReport link_report(uint32_t edge, bool outgoing, const Link& stats) {
@@ -181,7 +168,9 @@ void RankStage::start_running() {
   }
   loop_ = std::make_unique<StageLoop>(
       options, *executor_, std::move(input_), std::move(output_),
-      [this](const graph::Deliveries& deliveries) { deliver(deliveries); }, *waiter_, clock_);
+      [this](const graph::Deliveries& deliveries) { lane_server_->deliver(deliveries); }, *waiter_,
+      clock_);
+  if (is_first()) lane_server_ = std::make_unique<LaneServer>(plan_, loop_->sequencer(), clock_);
   state_ = State::running;
   opened_(Ok{});
 }
@@ -198,88 +187,21 @@ std::optional<Error> RankStage::why_not_running(const char* call) const {
 
 void RankStage::attach(AttachCommand command) {
   if (std::optional<Error> why = why_not_running("attach")) return command.reply(std::move(*why));
-  clients_.attach(command.client, std::move(command.sink));
-  command.reply(Ok{});
+  lane_server_->attach(std::move(command));
 }
 
 void RankStage::detach(const DetachCommand& command) {
-  for (const RequestId id : clients_.detach(command.client))
-    if (loop_) loop_->sequencer().cancel(id);
+  if (lane_server_) lane_server_->detach(command);
 }
 
 void RankStage::submit(SubmitCommand command) {
   if (std::optional<Error> why = why_not_running("submit")) return command.reply(std::move(*why));
-  if (!clients_.has(command.client))
-    return command.reply(make_error(ErrorCode::invalid_argument, "not attached to the lane"));
-  for (rpc::GenerateRequest& request : command.requests) {
-    const uint64_t request_id = request.request_id;
-    const uint32_t first = request.sequence_index;
-    const int32_t num_sequences = request.num_sequences;
-    const RequestId id(++last_request_);
-    Status taken = clients_.check(command.client, request_id);
-    if (taken.ok() && (num_sequences < 1 || num_sequences > kSequencesMax))
-      taken = make_error(ErrorCode::invalid_argument, "a request of {} sequences, the limit is {}",
-                         num_sequences, kSequencesMax);
-    if (taken.ok()) taken = submit_one(id, std::move(request));
-    if (taken.ok())
-      clients_.add(id, command.client, request_id, first, num_sequences);
-    else
-      clients_.refuse(command.client, request_id, first,
-                      std::clamp(num_sequences, 1, kSequencesMax), taken.error());
-  }
-  flush_results();
-  command.reply(Ok{});
-}
-
-Status RankStage::submit_one(RequestId id, rpc::GenerateRequest wire) {
-  const TimePoint now = clock_.now();
-  graph::Request request;
-  request.id = id;
-  request.tenant = graph::TenantId(wire.tenant);
-  request.cache_salt = wire.cache_salt;
-  request.priority = wire.priority;
-  request.num_choices = wire.num_sequences;
-  request.first_choice = wire.sequence_index;
-  request.sampling = from_wire(wire.sampling);
-  request.score = {.first_position = wire.score.first_position,
-                   .full_path = std::move(wire.score.full_path)};
-  request.prompt = std::move(wire.prompt);
-  if (wire.timeout_ns > 0)
-    request.deadline = now + std::min(Duration(wire.timeout_ns), Duration(kTimeoutMax));
-  return loop_->sequencer().submit(std::move(request), now);
+  lane_server_->submit(std::move(command));
 }
 
 void RankStage::cancel(CancelCommand command) {
-  end_all(clients_.find(command.client, command.request_ids),
-          make_error(ErrorCode::cancelled, "the request was cancelled"));
-  flush_results();
-  command.reply(Ok{});
-}
-
-void RankStage::end_all(const std::vector<RequestId>& ids, const Status& how) {
-  for (const RequestId id : ids) {
-    loop_->sequencer().cancel(id);
-    clients_.end_all(id, how);
-  }
-}
-
-void RankStage::flush_results() {
-  const rpc::LaneStats stats = lane_stats();
-  const std::vector<RequestId> refused = clients_.flush(stats);
-  if (refused.empty()) return;
-  end_all(refused, make_error(ErrorCode::overloaded, "the client does not take its results"));
-  (void)clients_.flush(stats);  // the ends: these fit, or the client is gone
-}
-
-void RankStage::deliver(const graph::Deliveries& deliveries) {
-  for (const auto& [choice, token] : deliveries.tokens)
-    clients_.token(choice.request, choice.index, to_wire(token));
-  for (const auto& [choice, score] : deliveries.scores)
-    clients_.score(choice.request, choice.index, to_wire(score));
-  for (const auto& [choice, how] : deliveries.ended)
-    clients_.end(choice.request, choice.index,
-                 how.ok() ? ok_status() : named(how.error(), plan_.model_path));
-  flush_results();
+  if (!lane_server_) return command.reply(Ok{});  // there is nothing that could be cancelled
+  lane_server_->cancel(std::move(command));
 }
 
 void RankStage::break_down(const Error& error) {
@@ -287,8 +209,7 @@ void RankStage::break_down(const Error& error) {
   state_ = State::broken;
   // First who judges, so that clients need not wait for the judgement.
   answer_watchers(broken_by_);
-  for (const RequestId id : clients_.all()) clients_.end_all(id, broken_by_);
-  (void)clients_.flush({});
+  if (lane_server_) lane_server_->end_all(broken_by_);
 }
 
 void RankStage::watch(WatchCommand command) {
@@ -305,24 +226,6 @@ void RankStage::answer_watchers(const Error& why) {
 void RankStage::stats(StatsCommand command) {
   if (state_ == State::empty) return command.reply(out_of_order("stats"));
   command.reply(report());
-}
-
-rpc::LaneStats RankStage::lane_stats() {
-  if (!loop_ || !is_first()) return {};
-  const graph::Sequencer& sequencer = loop_->sequencer();
-  const graph::SequencerStats now = sequencer.stats();
-  // A prompt's usual chunk, alone in its step.
-  const int32_t chunk =
-      plan_.prefill_chunk_tokens > 0 ? plan_.prefill_chunk_tokens : plan_.max_microbatch_tokens;
-  graph::StepWork work;
-  work.add(chunk, 0);
-  const double step_s = sequencer.step_cost().predict_s(work);
-  return {.num_taken = 0,  // each client's own
-          .num_free_blocks = now.num_free_blocks,
-          .queue_room = plan_.max_queued - now.num_waiting,
-          .waiting_tokens = now.waiting_tokens,
-          .num_running = now.num_running,
-          .tokens_per_s = step_s > 0 ? chunk / step_s : 0};
 }
 
 rpc::RankStats RankStage::report() const {
@@ -360,8 +263,7 @@ rpc::RankStats RankStage::report() const {
 }
 
 void RankStage::shutdown(ShutdownCommand command) {
-  end_all(clients_.all(), leaving());
-  (void)clients_.flush({});
+  if (lane_server_) lane_server_->end_all(leaving());
   if (!opened_.answered()) opened_(leaving());
   answer_watchers(leaving());
   if (state_ == State::leaving) return command.reply(out_of_order("shutdown"));

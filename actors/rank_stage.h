@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "actors/commands.h"
+#include "actors/lane_server.h"
 #include "actors/rank_links.h"
 #include "actors/stage_loop.h"
 #include "base/clock.h"
@@ -65,14 +66,9 @@ class RankStage {
   void check_opened();
   void start_running();
   std::optional<Error> why_not_running(const char* call) const;
-  Status submit_one(RequestId id, rpc::GenerateRequest request);
-  void deliver(const graph::Deliveries& deliveries);
-  void end_all(const std::vector<RequestId>& ids, const Status& how);
-  void flush_results();
   void break_down(const Error& error);
   void answer_watchers(const Error& why);
   rpc::RankStats report() const;
-  rpc::LaneStats lane_stats();
   const graph::EdgePlan& input_edge() const;
   const graph::EdgePlan& output_edge() const;
   bool is_first() const { return stage_.value == 0; }
@@ -90,8 +86,7 @@ class RankStage {
   std::unique_ptr<transport::SendLink> output_;    // while opening
   rpc::Reply<Ok> opened_;
   std::unique_ptr<StageLoop> loop_;
-  LaneClients clients_;
-  uint64_t last_request_ = 0;
+  std::unique_ptr<LaneServer> lane_server_;  // on the first stage, once it runs
   Error broken_by_;
   std::vector<rpc::Reply<Ok>> watchers_;
   TimePoint leave_deadline_;

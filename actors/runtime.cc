@@ -46,6 +46,25 @@ LinkReport from_wire(uint8_t lane, const rpc::LinkReport& r) {
           .latency_p99_us = r.latency_p99_us};
 }
 
+/// What a backend will answer, for a thread that waits for it.
+template <typename T>
+class Answer {
+ public:
+  rpc::Reply<T> reply() {
+    return rpc::Reply<T>(
+        [promise = promise_](Result<T> result) { promise->set_value(std::move(result)); });
+  }
+  Result<T> wait(Duration timeout) {
+    auto future = promise_->get_future();
+    if (future.wait_for(timeout) != std::future_status::ready)
+      return make_error(ErrorCode::deadline_exceeded, "a stage did not report in time");
+    return future.get();
+  }
+
+ private:
+  std::shared_ptr<std::promise<Result<T>>> promise_ = std::make_shared<std::promise<Result<T>>>();
+};
+
 }  // namespace
 
 struct Runtime::Impl {
@@ -101,15 +120,9 @@ void Runtime::cancel(RequestId request) {
 }
 
 Result<RuntimeReport> Runtime::report(Duration timeout) {
-  auto promise = std::make_shared<std::promise<Result<std::vector<rpc::RankStats>>>>();
-  auto future = promise->get_future();
-  impl_->backend->stats(timeout, rpc::Reply<std::vector<rpc::RankStats>>(
-                                     [promise](Result<std::vector<rpc::RankStats>> stats) {
-                                       promise->set_value(std::move(stats));
-                                     }));
-  if (future.wait_for(timeout) != std::future_status::ready)
-    return make_error(ErrorCode::deadline_exceeded, "a stage did not report in time");
-  const Result<std::vector<rpc::RankStats>> answers = future.get();
+  Answer<std::vector<rpc::RankStats>> stats;
+  impl_->backend->stats(timeout, stats.reply());
+  const Result<std::vector<rpc::RankStats>> answers = stats.wait(timeout);
   if (!answers.ok()) return impl_->outcome->with_reason(answers.error()).error();
   RuntimeReport report{.numerics_id = impl_->outcome->numerics_id(), .stages = {}, .links = {}};
   std::map<std::pair<uint8_t, uint32_t>, LinkReport> links;
@@ -121,6 +134,12 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   }
   for (auto& [where, link] : links) report.links.push_back(std::move(link));
   return report;
+}
+
+Result<StepEvents> Runtime::trace(RankId rank, uint64_t since, Duration timeout) {
+  Answer<StepEvents> answer;
+  impl_->backend->trace(rank, since, timeout, answer.reply());
+  return answer.wait(timeout);
 }
 
 void Runtime::stop() {

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "base/step_trace.h"
 #include "graph/fair_queue.h"
 #include "graph/microbatch.h"
 #include "graph/plan.h"
@@ -118,6 +119,9 @@ class Runtime {
   void cancel(RequestId request);
 
   Result<RuntimeReport> report(Duration timeout);
+  /// What one rank did step by step, from its event number `since` (0: the oldest that is there)
+  /// on, a part at a time. invalid_argument: there is no such rank.
+  Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout);
 
   /// Ends every rank: no process or socket is left when this returns. In a callback it only sets
   /// that going.

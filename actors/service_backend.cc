@@ -1,3 +1,5 @@
+#include <map>
+#include <mutex>
 #include <optional>
 
 #include "actors/backend.h"
@@ -16,9 +18,10 @@ constexpr Duration kHelloDeadline = std::chrono::seconds(10);
 
 class ServiceBackend final : public Backend {
  public:
-  ServiceBackend(graph::Plan plan, rpc::RpcThread lanes, rpc::RpcThread control,
+  ServiceBackend(std::string folder, graph::Plan plan, rpc::RpcThread lanes, rpc::RpcThread control,
                  UniqueFd coordinator, std::shared_ptr<Outcome> outcome)
-      : plan_(std::move(plan)),
+      : folder_(std::move(folder)),
+        plan_(std::move(plan)),
         outcome_(std::move(outcome)),
         lanes_(std::move(lanes)),
         control_(std::move(control)),
@@ -53,9 +56,20 @@ class ServiceBackend final : public Backend {
       (*shared)(std::move(stats));
     });
   }
+  void trace(RankId rank, uint64_t since, Duration timeout, rpc::Reply<StepEvents> reply) override {
+    const auto port = tracer(rank, timeout);
+    if (!port.ok()) return reply(port.error());
+    auto shared = std::make_shared<rpc::Reply<StepEvents>>(std::move(reply));
+    (*port)->trace(since, timeout,
+                   [shared](Result<StepEvents> events) { (*shared)(std::move(events)); });
+  }
   /// The service goes on without us.
   void request_stop() override { outcome_->set_stopped(); }
-  void end() override { client_.reset(); }
+  void end() override {
+    client_.reset();
+    const std::lock_guard lock(mutex_);
+    tracers_.clear();
+  }
 
  private:
   void serve(const std::string& numerics_id, const std::vector<std::string>& sockets) {
@@ -78,12 +92,29 @@ class ServiceBackend final : public Backend {
     outcome_->set_serving(lanes, {}, numerics_id);
   }
 
+  /// A connection to a rank that is asked for nothing but its trace.
+  Result<std::shared_ptr<RankPort>> tracer(RankId rank, Duration timeout) {
+    if (rank.value >= static_cast<uint32_t>(num_ranks(plan_)))
+      return make_error(ErrorCode::invalid_argument, "there is no rank {}", rank);
+    const std::lock_guard lock(mutex_);
+    std::shared_ptr<RankPort>& port = tracers_[rank];
+    if (!port) {
+      ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(rank_socket(folder_, rank)));
+      port = make_rpc_port(control_, std::move(socket));
+      port->hello(timeout, [](const Result<rpc::HelloReply>&) {});
+    }
+    return port;
+  }
+
+  const std::string folder_;
   const graph::Plan plan_;
   const std::shared_ptr<Outcome> outcome_;
   // Two threads: whoever waits on the lanes' for the reason of a death is told it on the other.
   rpc::RpcThread lanes_;
   rpc::RpcThread control_;
   std::optional<rpc::CoordinatorClient> client_;
+  std::mutex mutex_;
+  std::map<RankId, std::shared_ptr<RankPort>> tracers_;  // as they are first asked for
 };
 
 }  // namespace
@@ -98,8 +129,8 @@ Result<std::unique_ptr<Backend>> make_service_backend(
   const std::vector<int> busy = first_cores(plan);
   ASSIGN_OR_RETURN(rpc::RpcThread lanes, rpc::RpcThread::create([&] { os::keep_off(busy); }));
   ASSIGN_OR_RETURN(rpc::RpcThread control, rpc::RpcThread::create());
-  auto backend = std::make_unique<ServiceBackend>(plan, std::move(lanes), std::move(control),
-                                                  std::move(socket), std::move(outcome));
+  auto backend = std::make_unique<ServiceBackend>(
+      folder, plan, std::move(lanes), std::move(control), std::move(socket), std::move(outcome));
   backend->watch(on_progress);
   return Result<std::unique_ptr<Backend>>(std::move(backend));
 }

@@ -19,6 +19,7 @@
 #include "cli/bench_link.h"
 #include "cli/bench_pipeline.h"
 #include "cli/bench_serve.h"
+#include "cli/deploy_flags.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
 #include "cli/inspect.h"
@@ -28,68 +29,13 @@
 #include "cli/score.h"
 #include "cli/serve.h"
 #include "cli/status.h"
+#include "cli/top.h"
+#include "cli/trace.h"
 #include "cli/usage.h"
 #include "models/llama/profile.h"
 
 namespace chainpump::cli {
 namespace {
-
-// The flags of every verb that plans a deployment.
-struct DeployFlags {
-  DeployOptions options;
-  std::string activations;
-  std::string transport;
-  std::string spin;
-  std::string kv_type;
-  std::string service = "auto";
-};
-
-void add_plan_flags(CLI::App& verb, DeployFlags& flags) {
-  graph::PlanOverrides& o = flags.options.overrides;
-  verb.add_option("graph", flags.options.graph, "a graph file, or 'demo'")->required();
-  verb.add_option("--model", o.model_path, "the model, a GGUF file");
-  verb.add_option("--stages", o.stages, "cut the model into N stages")->check(CLI::Range(1, 4096));
-  verb.add_option("--threads", o.threads, "compute threads of each stage")
-      ->check(CLI::Range(1, 1024));
-  verb.add_option("--context", o.context_tokens, "longest sequence, in tokens")
-      ->check(CLI::Range(1, 1 << 30));
-  verb.add_option("--prefill-chunk", o.prefill_chunk, "prompt tokens in one microbatch")
-      ->check(CLI::Range(1, 1 << 20));
-  verb.add_option("--activations", flags.activations, "f32, or int8 where weights are quantised")
-      ->check(CLI::IsMember({"int8", "f32"}));
-  verb.add_option("--kv-type", flags.kv_type, "element type of the KV cache")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "int8"}));
-  verb.add_option("--transport", flags.transport, "links between stages")
-      ->check(CLI::IsMember({"auto", "tcp", "shared_memory"}));
-  verb.add_option("--spin", flags.spin, "how stages wait for frames")
-      ->check(CLI::IsMember({"auto", "always", "never"}));
-}
-
-void add_deploy_flags(CLI::App& verb, DeployFlags& flags) {
-  add_plan_flags(verb, flags);
-  verb.add_flag("--in-process", flags.options.in_process,
-                "run the stages as threads of this process, for debugging");
-  verb.add_option("--service", flags.service,
-                  "auto: be a client of the service of this graph, if one runs; none: run alone")
-      ->check(CLI::IsMember({"auto", "none"}));
-}
-
-DeployOptions deploy_options(const DeployFlags& flags) {
-  DeployOptions options = flags.options;
-  options.use_service = flags.service == "auto";
-  graph::PlanOverrides& o = options.overrides;
-  if (!flags.activations.empty()) o.exact_activations = flags.activations == "f32";
-  if (!flags.kv_type.empty()) o.kv_type = dtype_from_name(flags.kv_type);
-  if (!flags.transport.empty())
-    o.transport = flags.transport == "tcp"             ? graph::TransportKind::tcp
-                  : flags.transport == "shared_memory" ? graph::TransportKind::shared_memory
-                                                       : graph::TransportKind::automatic;
-  if (!flags.spin.empty())
-    o.spin = flags.spin == "always"  ? graph::SpinPolicy::always
-             : flags.spin == "never" ? graph::SpinPolicy::never
-                                     : graph::SpinPolicy::automatic;
-  return options;
-}
 
 struct Flags {
   DeployFlags run_deploy;
@@ -103,6 +49,8 @@ struct Flags {
   GatewayOptions serve;
   std::vector<std::string> serve_arguments;  // as they were typed
   StatusOptions status;
+  TopOptions top;
+  TraceOptions trace;
   GraphCommandOptions plan;
   GraphCommandOptions validate;
   InspectOptions inspect;
@@ -186,6 +134,18 @@ void add_services(CLI::App& app, Flags& flags) {
   status.add_option("name", flags.status.name, "a service's name; all if not given");
   status.add_option("-o", flags.output, "table, json or yaml")
       ->check(CLI::IsMember({"table", "json", "yaml"}));
+  CLI::App& trace = *app.add_subcommand("trace", "what the stages of a service do, for Perfetto");
+  trace.add_option("name", flags.trace.name, "a service's name; the only one if not given");
+  trace.add_option("-d", flags.trace.duration, "for how long: 5s, 500ms")->capture_default_str();
+  trace.add_option("-o", flags.trace.output, "the file to write")->capture_default_str();
+  CLI::App& top = *app.add_subcommand("top", "the stages of a service as they work");
+  top.add_option("name", flags.top.name, "a service's name; the only one if not given");
+  top.add_option("--interval", flags.top.interval_s, "seconds between two looks")
+      ->check(CLI::Range(0.05, 3600.0))
+      ->capture_default_str();
+  top.add_option("-n", flags.top.num_views,
+                 "views to show; else on a terminal until Ctrl-C, elsewhere one")
+      ->check(CLI::Range(1, 1 << 30));
 }
 
 void add_quantize(CLI::App& app, QuantizeVerbOptions& options) {
@@ -233,6 +193,10 @@ void add_others(CLI::App& app, Flags& flags) {
   batch.add_option("in", flags.batch.input, "the requests, a file of JSON lines")->required();
   batch.add_option("out", flags.batch.output, "the answers; a run that was cut short goes on")
       ->required();
+  batch.add_option("--priority", flags.batch.terms.priority, "higher goes first; others' is 0")
+      ->check(CLI::Range(-gateway::kPriorityMax, gateway::kPriorityMax))
+      ->capture_default_str();
+  batch.add_option("--tenant", flags.batch.terms.tenant, "whose share of the service it takes");
 
   CLI::App& validate = *app.add_subcommand("validate", "check a graph file");
   validate.add_option("graph", flags.validate.graph, "a graph file, or 'demo'")->required();
@@ -331,6 +295,8 @@ int run_verb(const CLI::App& app, Flags& flags) {
   if (app.got_subcommand("agent")) return actors::run_agent(flags.service_folder);
   if (app.got_subcommand("coordinator"))
     return actors::run_coordinator(flags.service_folder, flags.service_plan);
+  if (app.got_subcommand("trace")) return run_trace(flags.trace);
+  if (app.got_subcommand("top")) return run_top(flags.top);
   if (app.got_subcommand("run")) {
     flags.run.deploy = deploy_options(flags.run_deploy);
     return run_run(std::move(flags.run));

@@ -42,19 +42,20 @@ std::optional<Found> ask(const std::string& name) {
   return found;
 }
 
-std::vector<Found> find_services(const std::string& name) {
+/// Of services that run or have left a folder behind, in order.
+std::vector<std::string> folder_names() {
   std::vector<std::string> names;
-  if (!name.empty()) {
-    names.push_back(name);
-  } else {
-    std::error_code ignored;
-    for (const auto& entry :
-         std::filesystem::directory_iterator(gateway::service_folder("x").parent_path(), ignored))
-      names.push_back(entry.path().filename().string());
-    std::sort(names.begin(), names.end());
-  }
+  std::error_code ignored;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(gateway::service_folder("x").parent_path(), ignored))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<Found> find_services(const std::string& name) {
   std::vector<Found> services;
-  for (const std::string& each : names)
+  for (const std::string& each : name.empty() ? folder_names() : std::vector{name})
     if (auto found = ask(each)) services.push_back(std::move(*found));
   return services;
 }
@@ -116,6 +117,28 @@ std::string to_table(const Found& found) {
 }
 
 }  // namespace
+
+Result<std::unique_ptr<gateway::Service>> find_service(const std::string& name) {
+  std::vector<std::string> names;
+  std::unique_ptr<gateway::Service> found;
+  for (const std::string& each : name.empty() ? folder_names() : std::vector{name}) {
+    auto client = gateway::rpc::Client::connect(gateway::service_socket(each).string(), kAnswerMax);
+    if (client.ok()) {
+      names.push_back(each);
+      found = std::move(*client);
+    } else if (!name.empty() && client.error().code != ErrorCode::not_found) {
+      return client.error();
+    }
+  }
+  if (names.size() > 1)
+    return make_error(ErrorCode::invalid_argument, "several services run: {}; name one",
+                      fmt::join(names, ", "));
+  if (!found)
+    return make_error(
+        ErrorCode::not_found, "{}; `chainpump serve GRAPH` starts one",
+        name.empty() ? "no service runs" : fmt::format("no service named '{}' runs", name));
+  return found;
+}
 
 int run_status(const StatusOptions& options) {
   const std::vector<Found> services = find_services(options.name);

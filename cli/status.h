@@ -1,9 +1,17 @@
 // `chainpump status`: what the services of this machine and user are doing. One thread.
 #pragma once
 
+#include <memory>
 #include <string>
 
+#include "base/result.h"
+#include "gateway/service.h"
+
 namespace chainpump::cli {
+
+/// A connection to the service of that name or, without a name, to the only one that runs.
+/// not_found: there is none; invalid_argument: there are several.
+Result<std::unique_ptr<gateway::Service>> find_service(const std::string& name);
 
 struct StatusOptions {
   std::string name;              // a service's, or empty: all

@@ -51,6 +51,11 @@ class Core {
   /// Those, from the engine; this one waits for it. overloaded before it is ready.
   Result<actors::RuntimeReport> stages(Duration timeout) const { return engine_.report(timeout); }
 
+  /// What a rank did; as Runtime::trace. This one waits for the engine, too.
+  Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout) const {
+    return engine_.trace(rank, since, timeout);
+  }
+
   // The deployment's life, told by whoever runs it:
   void set_ready(std::string message);
   /// Ends all requests with `error`, and refuses those that come.

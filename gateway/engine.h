@@ -16,6 +16,7 @@ class Engine {
                            std::vector<actors::SequenceCallbacks> callbacks) = 0;
   virtual void cancel(RequestId request) = 0;
   virtual Result<actors::RuntimeReport> report(Duration timeout) = 0;
+  virtual Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout) = 0;
 };
 
 class RuntimeEngine final : public Engine {
@@ -28,6 +29,9 @@ class RuntimeEngine final : public Engine {
   void cancel(RequestId request) override { runtime_.cancel(request); }
   Result<actors::RuntimeReport> report(Duration timeout) override {
     return runtime_.report(timeout);
+  }
+  Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout) override {
+    return runtime_.trace(rank, since, timeout);
   }
 
  private:

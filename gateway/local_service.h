@@ -27,6 +27,9 @@ class LocalService final : public Service {
   Result<std::unique_ptr<Generating>> generate(const GenerateRequest& request) override;
   Result<std::unique_ptr<Scored>> score(const ScoreRequest& request) override;
   Result<StatusReport> status(Duration patience) override;
+  Result<StepEvents> trace(RankId rank, uint64_t since, Duration patience) override {
+    return core_.trace(rank, since, patience);
+  }
 
  private:
   void tick_until_stopped();

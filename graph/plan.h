@@ -1,6 +1,6 @@
 // The plan: an immutable assignment of a model's layers to stages, devices and links, made from a
 // graph file, a model profile and a machine profile before any weight is read. Plain data; what
-// ranks are told (schemas/control.capnp carries it).
+// ranks are told (schemas/plan.capnp carries it).
 //
 // Lanes. Where stages have replicas, replica i of every stage is a rank of lane i: an independent
 // chain with its own links, KV blocks, slots, credits and sequencer, on devices of its own. What

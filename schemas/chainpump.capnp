@@ -96,6 +96,11 @@ interface Operator {
   watch @1 (after :UInt64, sink :EventSink) -> ();
   # Sends the events with a number above `after`, of the last 256, and then each as it happens. Never
   # returns normally: drop it. overloaded: too many watches on this connection.
+
+  trace @2 (rank :UInt32, since :UInt64) -> (events :StepEvents);
+  # What a rank did step by step, from its event number `since` (0: the oldest that is there), at most
+  # 4,096 events; ask again from `next`. Ranks are numbered as they come in the status, from 0.
+  # invalid_argument: there is no such rank.
 }
 
 interface EventSink {
@@ -285,6 +290,25 @@ struct LinkStatus {
   latencyP50Us @6 :Float64;
   latencyP99Us @7 :Float64;
   lane @8 :UInt8;
+}
+
+struct StepEvents {
+  events @0 :List(StepEvent);  # in order
+  next @1 :UInt64;           # the number to ask for next
+  lost @2 :UInt64;           # asked for, but overwritten: a stage keeps the last 8,192
+  nowNs @3 :Int64;           # at the stage's process, on the clock of the events
+}
+
+struct StepEvent {
+  # One microbatch through one stage. Times in nanoseconds of the machine's monotonic clock.
+  microbatch @0 :UInt64;
+  numTokens @1 :Int32;
+  receivedNs @2 :Int64;      # at the first stage: when it was put together
+  creditFromNs @3 :Int64;    # waited for a free slot of the stage after; equal if it did not
+  creditUntilNs @4 :Int64;
+  computeFromNs @5 :Int64;
+  computeUntilNs @6 :Int64;
+  sentNs @7 :Int64;
 }
 
 struct Event {

@@ -6,7 +6,6 @@
 #include <sys/un.h>
 
 #include <cerrno>
-#include <condition_variable>
 #include <cstring>
 #include <future>
 #include <map>
@@ -14,8 +13,10 @@
 #include <thread>
 
 #include "base/thread.h"
+#include "gateway/rpc/answer.h"
 #include "gateway/rpc/convert.h"
 #include "gateway/rpc/inflow.h"
+#include "transport/rpc/fields.h"
 #include "transport/rpc/loop.h"
 #include "transport/rpc/message_stream.h"
 
@@ -27,50 +28,11 @@ namespace wire = transport::rpc;
 constexpr Duration kCallMax = std::chrono::seconds(30);  // a large prompt, on a busy machine
 constexpr Duration kPingMax = std::chrono::seconds(10);
 
-Error gone() { return make_error(ErrorCode::disconnected, "the service has gone"); }
-
 Error error_of(const kj::Exception& exception) {
   const Error error = wire::to_error(exception);
   const bool lost = exception.getType() == kj::Exception::Type::DISCONNECTED;
   return lost && error.code == ErrorCode::disconnected ? gone() : error;
 }
-
-/// An answer that a thread waits for. Finished once; dropped unfinished it says that the service
-/// has gone.
-template <typename T>
-class Answer {
- public:
-  void finish(Result<T> result) {
-    const std::lock_guard lock(mutex_);
-    if (!result_) result_ = std::move(result);
-    changed_.notify_all();
-  }
-  /// None: not within `patience`.
-  std::optional<Result<T>> wait(Duration patience) {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, patience, [this] { return result_.has_value(); });
-    return result_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<Result<T>> result_;
-};
-
-/// Sees to it that an answer is finished, whatever becomes of the call.
-template <typename T>
-class Promised {
- public:
-  explicit Promised(std::shared_ptr<Answer<T>> answer) : answer_(std::move(answer)) {}
-  ~Promised() { answer_->finish(gone()); }
-  Promised(const Promised&) = delete;
-  Promised& operator=(const Promised&) = delete;
-  void finish(Result<T> result) { answer_->finish(std::move(result)); }
-
- private:
-  std::shared_ptr<Answer<T>> answer_;
-};
 
 }  // namespace
 
@@ -384,6 +346,16 @@ Result<StatusReport> Client::status(Duration patience) {
     return KJ_ASSERT_NONNULL(impl.looking_after).statusRequest().send().then([](auto&& response) {
       return read(response.getStatus());
     });
+  });
+}
+
+Result<StepEvents> Client::trace(RankId rank, uint64_t since, Duration patience) {
+  return impl_->call<StepEvents>("trace", patience, [rank, since](Impl& impl) {
+    auto request = KJ_ASSERT_NONNULL(impl.looking_after).traceRequest();
+    request.setRank(rank.value);
+    request.setSince(since);
+    return request.send().then(
+        [](auto&& response) { return wire::read_steps(response.getEvents()); });
   });
 }
 

@@ -68,6 +68,20 @@ class OperatorServer final : public api::Operator::Server {
         });
   }
 
+  kj::Promise<void> trace(TraceContext context) override {
+    context.allowCancellation();
+    const RankId rank(context.getParams().getRank());
+    const uint64_t since = context.getParams().getSince();
+    return serving_
+        .off_loop<Result<StepEvents>>(
+            serving_.reports,
+            [&core = serving_.core, rank, since] { return core.trace(rank, since, kReportMax); })
+        .then([context](Result<StepEvents> events) mutable {
+          transport::rpc::write_steps(context.getResults().initEvents(),
+                                      value_of(std::move(events)));
+        });
+  }
+
   kj::Promise<void> watch(WatchContext context) override {
     context.allowCancellation();
     const auto params = context.getParams();

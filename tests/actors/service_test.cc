@@ -104,6 +104,14 @@ BOOST_AUTO_TEST_CASE(several_runtimes_use_one_service) {
     BOOST_TEST(report->stages[0].pid == service.pid_of("rank-0"));
     BOOST_TEST(report->stages[1].pid == service.pid_of("rank-1"));
     BOOST_TEST(!report->numerics_id.empty());
+    for (const uint32_t rank : {0, 1, 0}) {
+      const auto steps = second->trace(RankId(rank), 0, kPatience);
+      BOOST_REQUIRE_MESSAGE(steps.ok(), why(steps));
+      BOOST_TEST(steps->events.size() > 20u);
+    }
+    for (const uint32_t rank : {2u, 4000000000u})
+      BOOST_TEST(
+          (second->trace(RankId(rank), 0, kPatience).error().code == ErrorCode::invalid_argument));
     Listener cancelled, hurried;
     const RequestId id = second->submit(request(10, 3000), kPatience, cancelled.callbacks());
     BOOST_REQUIRE(cancelled.wait_tokens(3));

@@ -47,7 +47,39 @@ class BenchServe(unittest.TestCase):
         self.assertEqual(table.returncode, 0, table.stderr)
         self.assertIn(b"30 requests in", table.stdout)
         self.assertIn(b"between tokens", table.stdout)
+        views = service.call(["top", "-n", 2, "--interval", 0.1])
+        self.assertEqual((views.returncode, views.stderr), (0, b""))
+        self.assertEqual(views.stdout.count(b"demo: ready"), 2)
+        self.assertIn(b"tokens/s", views.stdout)
+        self.assertEqual(service.call(["top", "other"]).returncode, 3)
+        self.check_trace(service, folder)
         service.end()
+        gone = service.call(["top"])
+        self.assertEqual((gone.returncode, gone.stdout), (3, b""))
+        self.assertIn(b"no service runs", gone.stderr)
+
+    def check_trace(self, service, folder):
+        path = folder / "trace.json"
+        load = service.start("bench", "serve", "demo", *MODEL, "--rate", 20, "--requests", 60, "--mix", "1:4/20")
+        done = service.call(["trace", "-d", "1s", "-o", path])
+        self.assertEqual((done.returncode, done.stdout), (0, b""), done.stderr)
+        load.communicate(timeout=60)
+        events = json.loads(path.read_text())["traceEvents"]
+        names = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+        self.assertEqual(sorted(names), [0, 1, 2])
+        self.assertIn("stage 1: layers ", names[1])
+        for stage in range(3):
+            steps = [event for event in events if event.get("cat") == "compute" and event["pid"] == stage]
+            self.assertGreater(len(steps), 10)
+            ends = [event["ts"] + event["dur"] for event in steps]
+            # One at a time, in order, within the second that was asked for and what was under way then.
+            self.assertTrue(all(end <= step["ts"] + 0.01 for end, step in zip(ends, steps[1:])))
+            self.assertTrue(all(0 <= step["ts"] < 10e6 and step["dur"] > 0 for step in steps))
+        for flags, status, word in ((["-d", "x"], 2, b"duration"), (["-d", "301s"], 2, b"duration"), (["other"], 3, b"'other'"),
+                                    (["-d", "1ms", "-o", folder / "no/x"], 3, b"no/x")):
+            done = service.call(["trace", *flags])
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertIn(word, done.stderr)
 
     def test_refusals(self):
         for flags, word in ((["--mix", "x"], b"--mix"), (["--mix", "1:8000/8000"], b"8192"), (["--rate", 0], b"--rate"),

@@ -48,6 +48,17 @@ class FakeEngine final : public gateway::Engine {
       end(i, make_error(ErrorCode::cancelled, "the engine was told to"));
   }
   Result<actors::RuntimeReport> report(Duration) override { return actors::RuntimeReport{}; }
+  /// One event, whose number and microbatch is `since`; one stage.
+  Result<StepEvents> trace(RankId rank, uint64_t since, Duration) override {
+    if (rank != RankId(0))
+      return make_error(ErrorCode::invalid_argument, "there is no rank {}", rank);
+    const auto at = [](int64_t ns) { return TimePoint{Duration(ns)}; };
+    return StepEvents{
+        .events = {{MicrobatchId(since), 7, at(1), at(2), at(3), at(4), at(5), at(6)}},
+        .next = since + 1,
+        .lost = 2,
+        .now = at(9)};
+  }
 
   /// By sequence, in the order submitted.
   Submitted& at(size_t index) { return sequences_.at(index); }

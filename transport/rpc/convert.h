@@ -5,7 +5,6 @@
 
 #include <vector>
 
-#include "base/step_trace.h"
 #include "schemas/control.capnp.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/fields.h"
@@ -56,10 +55,9 @@ void write(schema::LinkReport::Builder out, const LinkReport& in);
 void read(schema::LinkReport::Reader in, LinkReport& out);
 void write(schema::RankStats::Builder out, const RankStats& in);
 void read(schema::RankStats::Reader in, RankStats& out);
-void write(schema::StepEvent::Builder out, const StepEvent& in);
-void read(schema::StepEvent::Reader in, StepEvent& out);
-void write(schema::StepEvents::Builder out, const StepEvents& in);
-void read(schema::StepEvents::Reader in, StepEvents& out);
+
+inline void write(schema::StepEvents::Builder out, const StepEvents& in) { write_steps(out, in); }
+inline void read(schema::StepEvents::Reader in, StepEvents& out) { out = read_steps(in); }
 
 template <typename ListBuilder, typename T>
 void write_list(ListBuilder out, const std::vector<T>& in) {

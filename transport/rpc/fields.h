@@ -1,7 +1,7 @@
-// What the conversions of both schemas (control and public) share: lists, texts, enums, and the
-// sampling parameters, whose fields have the same names in either schema and in either struct. Each
-// side checks the values where it takes them. Includes the RPC library's headers: for convert*.cc
-// and what else stands behind the walls.
+// What the conversions of both schemas (control and public) share: lists, texts, enums, traces, and
+// the sampling parameters, whose fields have the same names in either schema and in either struct.
+// Each side checks the values where it takes them. Includes the RPC library's headers: for
+// convert*.cc and what else stands behind the walls.
 #pragma once
 
 #include <capnp/blob.h>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/step_trace.h"
 #include "transport/rpc/loop.h"
 
 namespace chainpump::transport::rpc {
@@ -110,6 +111,47 @@ Params read_sampling(Reader in) {
     out.stop.emplace_back(reinterpret_cast<const char*>(stop.begin()), stop.size());
   out.stop_token_ids = read_ints(in.getStopTokenIds());
   out.num_top_logprobs = in.getNumTopLogprobs();
+  return out;
+}
+
+/// A trace: its events have the same fields in either schema.
+template <typename Builder>
+void write_steps(Builder out, const StepEvents& in) {
+  auto events = out.initEvents(num(in.events));
+  for (uint32_t i = 0; i < events.size(); ++i) {
+    const StepEvent& event = in.events[i];
+    events[i].setMicrobatch(event.microbatch.value);
+    events[i].setNumTokens(event.num_tokens);
+    events[i].setReceivedNs(event.received.since_epoch.count());
+    events[i].setCreditFromNs(event.credit_from.since_epoch.count());
+    events[i].setCreditUntilNs(event.credit_until.since_epoch.count());
+    events[i].setComputeFromNs(event.compute_from.since_epoch.count());
+    events[i].setComputeUntilNs(event.compute_until.since_epoch.count());
+    events[i].setSentNs(event.sent.since_epoch.count());
+  }
+  out.setNext(in.next);
+  out.setLost(in.lost);
+  out.setNowNs(in.now.since_epoch.count());
+}
+template <typename Reader>
+StepEvents read_steps(Reader in) {
+  const auto time = [](int64_t ns) { return TimePoint{Duration(ns)}; };
+  if (in.getEvents().size() > StepTrace::kMaxEvents)
+    kj::throwFatalException(to_exception(
+        make_error(ErrorCode::internal, "a trace of {} events", in.getEvents().size())));
+  StepEvents out;
+  for (const auto event : in.getEvents())
+    out.events.push_back({.microbatch = MicrobatchId(event.getMicrobatch()),
+                          .num_tokens = event.getNumTokens(),
+                          .received = time(event.getReceivedNs()),
+                          .credit_from = time(event.getCreditFromNs()),
+                          .credit_until = time(event.getCreditUntilNs()),
+                          .compute_from = time(event.getComputeFromNs()),
+                          .compute_until = time(event.getComputeUntilNs()),
+                          .sent = time(event.getSentNs())});
+  out.next = in.getNext();
+  out.lost = in.getLost();
+  out.now = time(in.getNowNs());
   return out;
 }
 

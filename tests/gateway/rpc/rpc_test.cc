@@ -35,6 +35,20 @@ BOOST_AUTO_TEST_CASE(a_client_learns_what_is_served) {
   BOOST_TEST(status->pid == ::getpid());
 }
 
+BOOST_AUTO_TEST_CASE(a_trace_arrives) {
+  TestServer server;
+  const auto client = server.connect();
+  const Result<StepEvents> part = client->trace(RankId(0), 41, 5s);
+  BOOST_TEST_REQUIRE(part.ok(), why(part));
+  BOOST_TEST((part->events == server.engine.trace(RankId(0), 41, 5s)->events));
+  BOOST_TEST(part->next == 42u);
+  BOOST_TEST(part->lost == 2u);
+  BOOST_TEST((part->now.since_epoch == 9ns));
+  const Result<StepEvents> none = client->trace(RankId(1), 0, 5s);
+  BOOST_TEST_REQUIRE(!none.ok());
+  BOOST_TEST((none.error().code == ErrorCode::invalid_argument));
+}
+
 BOOST_AUTO_TEST_CASE(a_request_arrives_whole_and_its_results_do) {
   TestServer server;
   const auto client = server.connect();

@@ -1,0 +1,48 @@
+// A lane's door, at the rank of its first stage: takes clients' requests in, hands them to the
+// sequencer, and hands each client its results, with word of how the lane stands.
+//
+// Thread rule: one thread, that of the stage.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "actors/commands.h"
+#include "actors/lane_clients.h"
+#include "base/clock.h"
+#include "graph/plan.h"
+#include "graph/sequencer.h"
+
+namespace chainpump::actors {
+
+class LaneServer {
+ public:
+  /// All outlive this. The sequencer is the lane's.
+  LaneServer(const graph::Plan& plan, graph::Sequencer& sequencer, const Clock& clock)
+      : plan_(plan), sequencer_(sequencer), clock_(clock) {}
+
+  void attach(AttachCommand command);
+  void detach(const DetachCommand& command);
+  /// What is wrong with one request is its own end; the answer is for all.
+  void submit(SubmitCommand command);
+  void cancel(CancelCommand command);
+  /// What a step came to.
+  void deliver(const graph::Deliveries& deliveries);
+  /// Ends every request of every client.
+  void end_all(const Error& why);
+
+ private:
+  Status check(uint64_t client, const rpc::GenerateRequest& request) const;
+  Status take_in(RequestId id, rpc::GenerateRequest request);
+  void end(const std::vector<RequestId>& ids, const Error& why);
+  void flush();
+  rpc::LaneStats stats();
+
+  const graph::Plan& plan_;
+  graph::Sequencer& sequencer_;
+  const Clock& clock_;
+  LaneClients clients_;
+  uint64_t last_request_ = 0;
+};
+
+}  // namespace chainpump::actors

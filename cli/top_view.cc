@@ -1,0 +1,108 @@
+#include "cli/top_view.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace chainpump::cli {
+namespace {
+
+constexpr int kBarWidth = 30;
+
+double rate(uint64_t before, uint64_t now, Duration between) {
+  if (now < before || between.count() <= 0) return 0;
+  return static_cast<double>(now - before) / to_seconds(between);
+}
+
+/// `place`: "1.0" is stage 0 of lane 1.
+std::string stage_line(const std::string& place, const actors::StageReport& before,
+                       const actors::StageReport& now, Duration between) {
+  const StageShares s = shares_between(before, now);
+  const auto percent = [](double share) { return fmt::format("{:.1f}%", 100 * share); };
+  return fmt::format("{:<6}{:<8}{:<9}[{}]{:>7}{:>7}{:>7}{:>7}{:>7}{:>9.1f}{:>10.1f}\n", place,
+                     fmt::format("{}-{}", now.layer_begin, now.layer_end - 1), now.pid,
+                     shares_bar(s, kBarWidth), percent(s.busy), percent(s.transfer),
+                     percent(s.wait_input), percent(s.wait_credit), percent(s.idle),
+                     rate(before.steps, now.steps, between),
+                     rate(before.tokens, now.tokens, between));
+}
+
+std::string stage_lines(const gateway::StatusReport& before, const gateway::StatusReport& now,
+                        Duration between) {
+  if (now.stages.stages.empty()) return {};
+  std::string text = fmt::format(
+      "\n{:<6}{:<8}{:<9}{:<32}{:>7}{:>7}{:>7}{:>7}{:>7}{:>9}{:>10}\n", "stage", "layers", "process",
+      fmt::format("{:<{}}", "# busy > transfer . ! waiting", kBarWidth + 2), "busy", "trans",
+      "input", "credit", "idle", "steps/s", "tokens/s");
+  const bool has_lanes = now.stages.stages.back().lane != graph::LaneId(0);
+  for (size_t i = 0; i < now.stages.stages.size(); ++i) {
+    const actors::StageReport& stage = now.stages.stages[i];
+    const bool known = i < before.stages.stages.size();
+    text += stage_line(
+        has_lanes ? fmt::format("{}.{}", stage.lane, stage.stage) : fmt::format("{}", stage.stage),
+        known ? before.stages.stages[i] : stage, stage, between);
+  }
+  return text;
+}
+
+}  // namespace
+
+StageShares shares_between(const actors::StageReport& before, const actors::StageReport& now) {
+  const std::array<Duration, 5> parts = {now.busy - before.busy, now.transfer - before.transfer,
+                                         now.bubble_input - before.bubble_input,
+                                         now.bubble_credit - before.bubble_credit,
+                                         now.idle - before.idle};
+  Duration whole{0};
+  for (const Duration part : parts) whole += part;
+  const bool anew =
+      std::any_of(parts.begin(), parts.end(), [](Duration d) { return d.count() < 0; });
+  if (anew || whole.count() <= 0) return {};
+  const auto share = [&](size_t i) { return to_seconds(parts[i]) / to_seconds(whole); };
+  return {.busy = share(0),
+          .transfer = share(1),
+          .wait_input = share(2),
+          .wait_credit = share(3),
+          .idle = share(4)};
+}
+
+std::string shares_bar(const StageShares& shares, int width) {
+  std::string bar;
+  double until = 0;
+  for (const auto& [share, mark] :
+       {std::pair(shares.busy, '#'), std::pair(shares.transfer, '>'),
+        std::pair(shares.wait_input, '.'), std::pair(shares.wait_credit, '!')}) {
+    until += share;
+    const auto end = static_cast<size_t>(std::lround(std::clamp(until, 0.0, 1.0) * width));
+    bar.resize(std::max(end, bar.size()), mark);
+  }
+  bar.resize(static_cast<size_t>(width), ' ');
+  return bar;
+}
+
+std::string top_view(const gateway::DeploymentInfo& deployment, const gateway::StatusReport& before,
+                     const gateway::StatusReport& now, Duration between) {
+  const graph::Plan& plan = deployment.plan;
+  const int32_t max_sequences = plan.max_sequences * num_lanes(plan);
+  const int64_t kv_positions = int64_t{plan.kv.num_blocks} * num_lanes(plan) * plan.kv.block_tokens;
+  const double kv_share = kv_positions > 0 ? static_cast<double>(now.num_tokens_held) /
+                                                 static_cast<double>(kv_positions)
+                                           : 0;
+  const int32_t waiting = std::max(now.num_sequences - max_sequences, 0);
+  return fmt::format(
+             "{}: {} ({}), process {}, up {:.0f} s    chainpump {}\n"
+             "requests  {} live in {} sequences, at least {} waiting ({} run at once)\n"
+             "          {:.1f} completed/s, {:.1f} refused/s; {} completed, {} failed, {} "
+             "cancelled, {} refused\n"
+             "tokens    {:.1f}/s    KV [{}] {:.1f}% of {} positions at most\n",
+             deployment.graph_name, gateway::to_string(now.phase), now.message, now.pid,
+             to_seconds(now.uptime), deployment.build, now.num_requests, now.num_sequences, waiting,
+             max_sequences, rate(before.num_completed, now.num_completed, between),
+             rate(before.num_refused, now.num_refused, between), now.num_completed, now.num_failed,
+             now.num_cancelled, now.num_refused, rate(before.num_tokens, now.num_tokens, between),
+             shares_bar({.busy = kv_share}, kBarWidth), 100 * kv_share, kv_positions) +
+         stage_lines(before, now, between);
+}
+
+}  // namespace chainpump::cli

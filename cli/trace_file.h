@@ -1,0 +1,22 @@
+// Steps of all stages as one file that Perfetto (ui.perfetto.dev) and chrome://tracing open.
+// Format: the Trace Event Format, JSON; times in microseconds. Each stage is a process with two
+// rows, what it computes and what it waits for to send; an arrow follows a microbatch from stage to
+// stage. The stages' clocks must be one. Pure; any thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/step_trace.h"
+
+namespace chainpump::cli {
+
+struct StageSteps {
+  std::string name;  // "stage 0: layers 0-13, process 77"
+  std::vector<StepEvent> events;
+};
+
+/// Times count from `origin`.
+std::string trace_json(const std::vector<StageSteps>& stages, TimePoint origin);
+
+}  // namespace chainpump::cli
