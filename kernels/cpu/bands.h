@@ -4,7 +4,7 @@
 namespace chainpump::kernels::cpu {
 
 inline constexpr int kNumBands = 128;
-inline constexpr int kBandLanes = 4;    // neighbours often fall into one band: each adds to its own
-inline constexpr int kBandChunk = 512;  // values whose weights are all made before any is added
+inline constexpr int kBandLanes = 4;   // neighbours often fall into one band: each adds to its own
+inline constexpr int kBandsAhead = 4;  // vectors whose weights are made before they are added
 
 }  // namespace chainpump::kernels::cpu

@@ -180,54 +180,70 @@ int64_t argmax(const float* values, int64_t count) {
 }
 
 void shift_scale(float* values, int64_t count, float shift, float factor) {
-  for (int64_t i = 0; i < count; i += 8) {
-    const __m256i mask = first_lanes(count - i);
-    const __m256 v = _mm256_maskload_ps(values + i, mask);
-    _mm256_maskstore_ps(
-        values + i, mask,
-        _mm256_mul_ps(_mm256_sub_ps(v, _mm256_set1_ps(shift)), _mm256_set1_ps(factor)));
-  }
+  const auto scaled = [&](__m256 v) {
+    return _mm256_mul_ps(_mm256_sub_ps(v, _mm256_set1_ps(shift)), _mm256_set1_ps(factor));
+  };
+  int64_t i = 0;
+  // Whole vectors without a mask: a masked store takes many times as long.
+  for (; i + 8 <= count; i += 8) _mm256_storeu_ps(values + i, scaled(_mm256_loadu_ps(values + i)));
+  const __m256i mask = first_lanes(count - i);
+  _mm256_maskstore_ps(values + i, mask, scaled(_mm256_maskload_ps(values + i, mask)));
 }
 
 double sum_exp(const float* values, int64_t count, float largest) {
   __m256d lanes[4];
   for (__m256d& four : lanes) four = _mm256_setzero_pd();
-  for (int64_t i = 0; i < count; i += 16) {
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      const __m256i mask = first_lanes(count - i - 8 * half);
-      const __m256 v = _mm256_maskload_ps(values + i + 8 * half, mask);
-      const __m256 all = exp_vector(_mm256_sub_ps(v, _mm256_set1_ps(largest)));
-      const __m256 e = _mm256_and_ps(all, _mm256_castsi256_ps(mask));
-      __m256d* sums = lanes + 2 * half;
-      sums[0] = _mm256_add_pd(sums[0], _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
-      sums[1] = _mm256_add_pd(sums[1], _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
-    }
+  const auto add = [&](__m256 v, __m256i mask, int half) {
+    const __m256 all = exp_vector(_mm256_sub_ps(v, _mm256_set1_ps(largest)));
+    const __m256 e = _mm256_and_ps(all, _mm256_castsi256_ps(mask));
+    __m256d* sums = lanes + 2 * half;
+    sums[0] = _mm256_add_pd(sums[0], _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
+    sums[1] = _mm256_add_pd(sums[1], _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
+  };
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    add(_mm256_loadu_ps(values + i), _mm256_set1_epi32(-1), 0);
+    add(_mm256_loadu_ps(values + i + 8), _mm256_set1_epi32(-1), 1);
+  }
+  for (int half = 0; half < 2; ++half) {
+    const __m256i mask = first_lanes(count - i - 8 * half);
+    add(_mm256_maskload_ps(values + i + 8 * half, mask), mask, half);
   }
   return tree_sum(lanes);
 }
 
+// Vector work for some values and scalar additions for earlier ones go side by side: either alone
+// would leave half of the core idle.
 void band_sums(const float* values, int64_t count, float top, float bands_per_unit, double* lanes) {
   const __m256i last = _mm256_set1_epi32(kNumBands - 1);
   const __m256i lane = _mm256_set_epi32(3, 2, 1, 0, 3, 2, 1, 0);
   const __m256i first_of_lane = _mm256_mullo_epi32(lane, _mm256_set1_epi32(kNumBands));
-  alignas(32) double weights[kBandChunk];
-  alignas(32) int32_t at[kBandChunk];
-  for (int64_t begin = 0; begin < count; begin += kBandChunk) {
-    const int64_t here = count - begin < kBandChunk ? count - begin : kBandChunk;
-    for (int64_t i = 0; i < here; i += 8) {
-      const __m256 v = _mm256_maskload_ps(values + begin + i, first_lanes(here - i));
-      const __m256 e = exp_vector(v);
-      _mm256_store_pd(weights + i, _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
-      _mm256_store_pd(weights + i + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
-      const __m256 below =
-          _mm256_mul_ps(_mm256_sub_ps(_mm256_set1_ps(top), v), _mm256_set1_ps(bands_per_unit));
-      // What is no int32 becomes 2^31, the largest as unsigned numbers go.
-      const __m256i band = _mm256_min_epu32(_mm256_cvttps_epi32(below), last);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(at + i), _mm256_add_epi32(band, first_of_lane));
-    }
-    for (int64_t i = 0; i < here; ++i) lanes[at[i]] += weights[i];
+  alignas(32) double weights[kBandsAhead][8];
+  alignas(32) int32_t at[kBandsAhead][8];
+  const auto weigh = [&](__m256 v, int64_t slot) {
+    const __m256 e = exp_vector(v);
+    _mm256_store_pd(weights[slot], _mm256_cvtps_pd(_mm256_castps256_ps128(e)));
+    _mm256_store_pd(weights[slot] + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(e, 1)));
+    const __m256 below =
+        _mm256_mul_ps(_mm256_sub_ps(_mm256_set1_ps(top), v), _mm256_set1_ps(bands_per_unit));
+    // What is no int32 becomes 2^31, the largest as unsigned numbers go.
+    const __m256i band = _mm256_min_epu32(_mm256_cvttps_epi32(below), last);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(at[slot]), _mm256_add_epi32(band, first_of_lane));
+  };
+  const auto add = [&](int64_t slot) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) lanes[at[slot][i]] += weights[slot][i];
+  };
+  const int64_t whole = count / 8;
+  for (int64_t v = 0; v < whole; ++v) {
+    const int64_t slot = v % kBandsAhead;
+    if (v >= kBandsAhead) add(slot);
+    weigh(_mm256_loadu_ps(values + 8 * v), slot);
   }
+  for (int64_t v = whole < kBandsAhead ? 0 : whole - kBandsAhead; v < whole; ++v)
+    add(v % kBandsAhead);
+  weigh(_mm256_maskload_ps(values + 8 * whole, first_lanes(count % 8)), 0);
+  for (int64_t i = 0; i < count % 8; ++i) lanes[at[0][i]] += weights[0][i];
 }
 
 int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {

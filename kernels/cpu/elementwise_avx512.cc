@@ -257,14 +257,20 @@ void silu_mul(const float* gate, const float* up, int64_t count, float* out) {
 }
 
 int64_t argmax(const float* values, int64_t count) {
+  constexpr int kChains = 4;
   const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
-  __m512 best = lowest;
-  for (int64_t i = 0; i < count; i += 16) {
-    const __m512 v = _mm512_mask_loadu_ps(lowest, first_lanes(count - i), values + i);
-    best = _mm512_max_ps(v, best);  // the second operand where v is NaN
-  }
-  const __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(best));
-  for (int64_t i = 0; i < count; i += 16) {
+  __m512 best[kChains] = {lowest, lowest, lowest, lowest};
+  int64_t i = 0;
+  for (; i + 16 * kChains <= count; i += 16 * kChains)
+#pragma GCC unroll 4
+    for (int c = 0; c < kChains; ++c)  // the second operand where v is NaN
+      best[c] = _mm512_max_ps(_mm512_loadu_ps(values + i + 16 * c), best[c]);
+  for (; i < count; i += 16)
+    best[0] =
+        _mm512_max_ps(_mm512_mask_loadu_ps(lowest, first_lanes(count - i), values + i), best[0]);
+  best[0] = _mm512_max_ps(_mm512_max_ps(best[0], best[1]), _mm512_max_ps(best[2], best[3]));
+  const __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(best[0]));
+  for (i = 0; i < count; i += 16) {
     const __mmask16 mask = first_lanes(count - i);
     const __mmask16 equal =
         _mm512_mask_cmp_ps_mask(mask, _mm512_maskz_loadu_ps(mask, values + i), largest, _CMP_EQ_OQ);
@@ -274,13 +280,15 @@ int64_t argmax(const float* values, int64_t count) {
 }
 
 void shift_scale(float* values, int64_t count, float shift, float factor) {
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 mask = first_lanes(count - i);
-    const __m512 v = _mm512_maskz_loadu_ps(mask, values + i);
-    _mm512_mask_storeu_ps(
-        values + i, mask,
-        _mm512_mul_ps(_mm512_sub_ps(v, _mm512_set1_ps(shift)), _mm512_set1_ps(factor)));
-  }
+  const auto scaled = [&](__m512 v) {
+    return _mm512_mul_ps(_mm512_sub_ps(v, _mm512_set1_ps(shift)), _mm512_set1_ps(factor));
+  };
+  int64_t i = 0;
+  // Whole vectors without a mask: a masked store takes several times as long.
+  for (; i + 16 <= count; i += 16)
+    _mm512_storeu_ps(values + i, scaled(_mm512_loadu_ps(values + i)));
+  const __mmask16 mask = first_lanes(count - i);
+  _mm512_mask_storeu_ps(values + i, mask, scaled(_mm512_maskz_loadu_ps(mask, values + i)));
 }
 
 double sum_exp(const float* values, int64_t count, float largest) {
@@ -297,49 +305,67 @@ double sum_exp(const float* values, int64_t count, float largest) {
   return tree_sum(low, high);
 }
 
+// Vector work for some values and scalar additions for earlier ones go side by side: either alone
+// would leave half of the core idle.
 void band_sums(const float* values, int64_t count, float top, float bands_per_unit, double* lanes) {
   const __m512i last = _mm512_set1_epi32(kNumBands - 1);
   const __m512i lane = _mm512_set_epi32(3, 2, 1, 0, 3, 2, 1, 0, 3, 2, 1, 0, 3, 2, 1, 0);
   const __m512i first_of_lane = _mm512_mullo_epi32(lane, _mm512_set1_epi32(kNumBands));
-  alignas(64) double weights[kBandChunk];
-  alignas(64) uint16_t at[kBandChunk];
-  for (int64_t begin = 0; begin < count; begin += kBandChunk) {
-    const int64_t here = count - begin < kBandChunk ? count - begin : kBandChunk;
-    for (int64_t i = 0; i < here; i += 16) {
-      const __m512 v = _mm512_maskz_loadu_ps(first_lanes(here - i), values + begin + i);
-      const __m512 e = exp_vector(v);
-      _mm512_store_pd(weights + i, _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
-      _mm512_store_pd(weights + i + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
-      const __m512 below =
-          _mm512_mul_ps(_mm512_sub_ps(_mm512_set1_ps(top), v), _mm512_set1_ps(bands_per_unit));
-      // What is no int32 becomes 2^31, the largest as unsigned numbers go.
-      const __m512i band = _mm512_min_epu32(_mm512_cvttps_epi32(below), last);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(at + i),
-                         _mm512_cvtepi32_epi16(_mm512_add_epi32(band, first_of_lane)));
-    }
-    for (int64_t i = 0; i < here; ++i) lanes[at[i]] += weights[i];
+  alignas(64) double weights[kBandsAhead][16];
+  alignas(64) uint16_t at[kBandsAhead][16];
+  const auto weigh = [&](__m512 v, int64_t slot) {
+    const __m512 e = exp_vector(v);
+    _mm512_store_pd(weights[slot], _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
+    _mm512_store_pd(weights[slot] + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
+    const __m512 below =
+        _mm512_mul_ps(_mm512_sub_ps(_mm512_set1_ps(top), v), _mm512_set1_ps(bands_per_unit));
+    // What is no int32 becomes 2^31, the largest as unsigned numbers go.
+    const __m512i band = _mm512_min_epu32(_mm512_cvttps_epi32(below), last);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(at[slot]),
+                       _mm512_cvtepi32_epi16(_mm512_add_epi32(band, first_of_lane)));
+  };
+  const auto add = [&](int64_t slot) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) lanes[at[slot][i]] += weights[slot][i];
+  };
+  const int64_t whole = count / 16;
+  for (int64_t v = 0; v < whole; ++v) {
+    const int64_t slot = v % kBandsAhead;
+    if (v >= kBandsAhead) add(slot);
+    weigh(_mm512_loadu_ps(values + 16 * v), slot);
   }
+  for (int64_t v = whole < kBandsAhead ? 0 : whole - kBandsAhead; v < whole; ++v)
+    add(v % kBandsAhead);
+  weigh(_mm512_maskz_loadu_ps(first_lanes(count % 16), values + 16 * whole), 0);
+  for (int64_t i = 0; i < count % 16; ++i) lanes[at[0][i]] += weights[0][i];
 }
 
 int64_t select(const float* values, int64_t count, float above, float up_to, int32_t* indices) {
   const __m512 low = _mm512_set1_ps(above);
   const __m512 high = _mm512_set1_ps(up_to);
   const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const auto which = [&](__mmask16 mask, __m512 v) {
+    return _mm512_mask_cmp_ps_mask(_mm512_mask_cmp_ps_mask(mask, v, low, _CMP_GT_OQ), v, high,
+                                   _CMP_LE_OQ);
+  };
   int64_t found = 0;
-  for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 mask = first_lanes(count - i);
-    const __m512 v = _mm512_maskz_loadu_ps(mask, values + i);
-    const __mmask16 in = _mm512_mask_cmp_ps_mask(_mm512_mask_cmp_ps_mask(mask, v, low, _CMP_GT_OQ),
-                                                 v, high, _CMP_LE_OQ);
-    if (in == 0) continue;
-    // In a register, then stored: compressing into memory is many times slower on Zen 4.
+  int64_t i = 0;
+  // Whole vectors, without asking whether anything was found: nobody could guess the answer. What
+  // is stored past the found ones lies within `indices`, as found <= i. In a register, then stored:
+  // compressing into memory is many times slower on Zen 4.
+  for (; i + 16 <= count; i += 16) {
+    const __mmask16 in = which(0xffff, _mm512_loadu_ps(values + i));
     const __m512i index = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(i)));
-    const int num = __builtin_popcount(in);
-    _mm512_mask_storeu_epi32(indices + found, first_lanes(num),
-                             _mm512_maskz_compress_epi32(in, index));
-    found += num;
+    _mm512_storeu_si512(indices + found, _mm512_maskz_compress_epi32(in, index));
+    found += __builtin_popcount(in);
   }
-  return found;
+  const __mmask16 mask = first_lanes(count - i);
+  const __mmask16 in = which(mask, _mm512_maskz_loadu_ps(mask, values + i));
+  const __m512i index = _mm512_add_epi32(lane, _mm512_set1_epi32(static_cast<int>(i)));
+  const int num = __builtin_popcount(in);
+  _mm512_mask_storeu_epi32(indices + found, first_lanes(num),
+                           _mm512_maskz_compress_epi32(in, index));
+  return found + num;
 }
 
 }  // namespace chainpump::kernels::cpu::avx512

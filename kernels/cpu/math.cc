@@ -138,7 +138,7 @@ void band_sums(Isa isa, std::span<const float> values, float top, float bands_pe
 
 bool all_finite(std::span<const float> values) {
   // Whole groups without a branch inside become vector code on every machine.
-  constexpr size_t kGroup = 64;
+  constexpr size_t kGroup = 32;
   const auto is_not = [](float value) -> uint32_t {
     return (std::bit_cast<uint32_t>(value) & 0x7f800000) == 0x7f800000;
   };

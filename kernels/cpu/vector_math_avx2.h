@@ -13,8 +13,8 @@ inline __m256 power_of_two(__m256i exponent) {
 }
 
 inline __m256 exp_vector(__m256 x) {
-  const __m256 too_low = _mm256_cmp_ps(x, _mm256_set1_ps(-104.0f), _CMP_LT_OQ);
-  const __m256 too_high = _mm256_cmp_ps(x, _mm256_set1_ps(88.8f), _CMP_GT_OQ);
+  // Further out there is nothing but 0 and infinity; a NaN, as the second operand, stays.
+  x = _mm256_min_ps(_mm256_set1_ps(89.0f), _mm256_max_ps(_mm256_set1_ps(-104.0f), x));
   const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504088896341f)),
                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145751953125f), x);
@@ -29,10 +29,8 @@ inline __m256 exp_vector(__m256 x) {
   p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
   const __m256i whole = _mm256_cvtps_epi32(n);
   const __m256i half = _mm256_srai_epi32(whole, 1);
-  p = _mm256_mul_ps(_mm256_mul_ps(p, power_of_two(half)),
-                    power_of_two(_mm256_sub_epi32(whole, half)));
-  p = _mm256_blendv_ps(p, _mm256_set1_ps(__builtin_inff()), too_high);
-  return _mm256_blendv_ps(p, _mm256_setzero_ps(), too_low);
+  return _mm256_mul_ps(_mm256_mul_ps(p, power_of_two(half)),
+                       power_of_two(_mm256_sub_epi32(whole, half)));
 }
 
 // As exp2_weight_scalar.

@@ -8,8 +8,8 @@ namespace chainpump::kernels::cpu::avx512 {
 namespace {
 
 inline __m512 exp_vector(__m512 x) {
-  const __mmask16 too_low = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-104.0f), _CMP_LT_OQ);
-  const __mmask16 too_high = _mm512_cmp_ps_mask(x, _mm512_set1_ps(88.8f), _CMP_GT_OQ);
+  // Further out there is nothing but 0 and infinity; a NaN, as the second operand, stays.
+  x = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-104.0f), x));
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)),
                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145751953125f), x);
@@ -22,9 +22,7 @@ inline __m512 exp_vector(__m512 x) {
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-  p = _mm512_scalef_ps(p, n);  // p * 2^n, rounded once
-  p = _mm512_mask_mov_ps(p, too_high, _mm512_castsi512_ps(_mm512_set1_epi32(0x7f800000)));
-  return _mm512_mask_mov_ps(p, too_low, _mm512_setzero_ps());
+  return _mm512_scalef_ps(p, n);  // p * 2^n, rounded once
 }
 
 // As exp2_weight_scalar.

@@ -54,10 +54,12 @@ std::vector<RankedToken> members(cpu::Isa isa, std::span<const float> values,
   for (size_t begin = 0; begin < values.size(); begin += kScanTokens) {
     const auto part = values.subspan(begin, std::min(kScanTokens, values.size() - begin));
     const size_t count = cpu::select(isa, part, above, up_to, indices);
+    const size_t old = found.size();
+    found.resize(old + count);
     for (size_t i = 0; i < count; ++i) {
       const size_t at = begin + static_cast<size_t>(indices[i]);
-      found.push_back(all != nullptr ? (*all)[at]
-                                     : RankedToken{values[at], static_cast<TokenId>(at)});
+      found[old + i] =
+          all != nullptr ? (*all)[at] : RankedToken{values[at], static_cast<TokenId>(at)};
     }
   }
   return found;
