@@ -119,7 +119,8 @@ class Report {
                                  {"achieved", f.achieved},
                                  {"bound", f.bound},
                                  {"unit", f.unit},
-                                 {"ratio", ratio}});
+                                 {"ratio", ratio},
+                                 {"gops", f.gops}});
     if (json_) return;
     fmt::print("  {:<10} {:<5} {:<15} {:>4} tokens {:>8.{}f}", f.operation, to_string(f.type),
                f.shape, f.num_tokens, f.achieved, f.bound > 0 ? 1 : 2);

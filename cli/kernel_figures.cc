@@ -108,8 +108,8 @@ std::vector<KernelFigure> measure_product(const KernelBench& bench, const Machin
     const bool reads = read / rates.read_bytes_per_second > ops / peak;
     figures.push_back({operation, type, fmt::format("{} x {}", rows, cols), num_tokens,
                        (reads ? read : ops) / 1e9,
-                       (reads ? rates.read_bytes_per_second : peak) / 1e9,
-                       reads ? "GB/s" : "Gop/s"});
+                       (reads ? rates.read_bytes_per_second : peak) / 1e9, reads ? "GB/s" : "Gop/s",
+                       ops / 1e9});
   }
   return figures;
 }

@@ -22,6 +22,7 @@ struct KernelFigure {
   double achieved = 0;
   double bound = 0;       // 0: none, as the rows lie in the caches
   const char* unit = "";  // GB/s of packed weights or KV, Gop/s (two per multiply-add), us/token
+  double gops = 0;        // of a product in any case: what other programs' figures are in
 };
 
 struct KernelBench {

@@ -225,21 +225,36 @@ def context(rounds):
                       f"{bound:.2f}: {ours / bound:.2f} of it); theirs {kept(results['llama.cpp'], metric):.2f}", flush=True)
 
 
+KERNEL_TYPES = ("q4_1", "q4_0", "q8_0", "q4_k", "bf16", "f32")
+TORCH_TYPES = ("bf16", "f32")
+
+
+def peers_of(products, threads):
+    """[(name, Gop/s of each product, None where that peer has none)]; each program repeats by itself."""
+    found = []
+    if threads == programs.LLAMA_PRODUCT_THREADS:
+        found.append(("llama.cpp", programs.llama_products(products)))
+    theirs = programs.torch_products(threads, [product for product in products if product[0] in TORCH_TYPES])
+    if theirs:
+        figures = iter(theirs)
+        found.append(("torch", [next(figures) if product[0] in TORCH_TYPES else None for product in products]))
+    return [(name, figures) for name, figures in found if figures]
+
+
 def kernels(rounds):
-    """Products of float weights beside PyTorch's; each program repeats by itself. Quantised weights have no product there."""
+    """Products beside llama.cpp's own bench of operations, where it runs with as many threads, and PyTorch's, which has none of
+    quantised weights."""
     del rounds
     for threads in THREADS:
-        rows = [row for row in programs.kernel_rows(threads, ("f32", "bf16")) if " x " in row["shape"] and row["tokens"] in (1, 512)]
+        rows = [row for row in programs.kernel_rows(threads, KERNEL_TYPES) if " x " in row["shape"] and row["tokens"] in (1, 512)]
         products = [[row["type"], *map(int, row["shape"].split(" x ")), row["tokens"]] for row in rows]
-        peers = programs.torch_products(threads, products)
-        print(f"\nProducts, {threads} thread(s), Gop/s; achieved of the bound, and PyTorch's")
+        peers = peers_of(products, threads)
+        print(f"\nProducts, {threads} thread(s), Gop/s; achieved of the bound, and the peers'")
         for i, (row, (kind, height, width, tokens)) in enumerate(zip(rows, products)):
-            # A figure in GB/s is of packed weights: as many operations as the type has elements in them.
-            scale = 2 * tokens / {"f32": 4, "bf16": 2}[kind] if row["unit"] == "GB/s" else 1
-            ours = row["achieved"] * scale
-            theirs = f"torch {peers[i]:7.1f}  {ours / peers[i]:5.2f}" if peers else "no peer here"
+            ours = row["gops"]
+            theirs = "  ".join(f"{name} {figures[i]:7.1f} {ours / figures[i]:5.2f}" for name, figures in peers if figures[i])
             print(f"  {row['model']:24} {row['operation']:9} {kind:4} {height:>6} x {width:<6} {tokens:>4} tokens {ours:7.1f} "
-                  f"({row['ratio']:.2f} of the bound)  {theirs}", flush=True)
+                  f"({row['ratio']:.2f} of the bound)  {theirs or 'no peer here'}", flush=True)
 
 
 SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link,

@@ -16,7 +16,7 @@ if [[ $(cat .cache/peers/python/setup.stamp 2>/dev/null) != "$wanted" ]]; then
   printf '%s\n' "$wanted" > .cache/peers/python/setup.stamp
 fi
 
-TARGETS="llama-bench llama-batched-bench llama-perplexity ggml-rpc-server"
+TARGETS="llama-bench llama-batched-bench llama-perplexity ggml-rpc-server test-backend-ops"
 [[ -n ${CHAINPUMP_PEERS:-} ]] && exit 0
 [[ $(cat .cache/peers/build/bench.stamp 2>/dev/null) == "$PEER_NAME $TARGETS" ]] && exit 0
 
@@ -25,7 +25,7 @@ printf '== building llama.cpp from %s (once, about 10 minutes on two cores)\n' "
 tar -xzf ".cache/peers/$PEER_NAME.tar.gz" -C .cache/peers "$PEER_NAME/vendor"
 rm -rf .cache/peers/build
 cmake -S "$source_dir" -B .cache/peers/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DGGML_RPC=ON \
-  -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF \
+  -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=ON -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF \
   -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_NUMBER=0 -DLLAMA_BUILD_COMMIT="$PEER_VERSION" -Wno-dev > .cache/peers/cmake.log
 # shellcheck disable=SC2086  # a list
 ninja -C .cache/peers/build $TARGETS

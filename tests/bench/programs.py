@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from measure import NotMeasured
@@ -29,8 +30,8 @@ RUN_LIMIT_S = 180
 
 def call(command, **options):
     try:
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        done = subprocess.run([str(part) for part in command], text=True, timeout=RUN_LIMIT_S, **options)
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": RUN_LIMIT_S} | options
+        done = subprocess.run([str(part) for part in command], text=True, **options)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotMeasured(str(error)) from error
     if done.returncode:
@@ -219,6 +220,52 @@ def torch_products(threads, products):
         return None
     script = pathlib.Path(__file__).with_name("torch_products.py")
     return json.loads(call([TORCH_PYTHON, script, threads], input=json.dumps(products)))
+
+
+# llama.cpp's bench of single operations takes half of the machine's cores, whatever one says.
+LLAMA_PRODUCT_THREADS = max(1, (os.cpu_count() or 1) // 2)
+LLAMA_MUL_MAT = 29  # in its list of operations, as of the version in tools/peer_version.sh; its answer names it
+LLAMA_TYPES = {"f32": (0, 1, 4), "f16": (1, 1, 2), "q4_0": (2, 32, 18), "q4_1": (3, 32, 20), "q5_0": (6, 32, 22), "q5_1": (7, 32, 24),
+               "q8_0": (8, 32, 34), "q4_k": (12, 256, 144), "q5_k": (13, 256, 176), "q6_k": (14, 256, 210),
+               "bf16": (30, 1, 2)}  # number of the type, elements and bytes of a block
+LLAMA_COLD_BYTES = 64 << 20
+LLAMA_ROWS_MAX_FOR_MANY = 2048
+# It chooses how often to repeat by the bytes of the operands: a product of many tokens would take minutes. A third
+# operand, which products do not look at, makes it take a second.
+LLAMA_UNUSED_FLOATS = 64 << 20
+
+
+def llama_operand(kind, cols, rows):
+    number, block_elements, block_bytes = LLAMA_TYPES[kind]
+    row_bytes = cols // block_elements * block_bytes
+    return f"{number} {cols} {rows} 1 1 {block_bytes} {row_bytes} {row_bytes * rows} {row_bytes * rows}"
+
+
+def llama_products(products):
+    """Gop/s of llama.cpp's test-backend-ops for each [type, rows, cols, tokens]; None where it was not built. It multiplies one
+    matrix again and again: for few tokens one of so many rows that it does not stay in the caches."""
+    program = PEERS / "test-backend-ops"
+    if not program.exists():
+        return None
+    lines, ops = [], []
+    for kind, rows, cols, tokens in products:
+        _, block_elements, block_bytes = LLAMA_TYPES[kind]
+        few = tokens <= 64
+        rows = LLAMA_COLD_BYTES // (cols // block_elements * block_bytes) if few else min(rows, LLAMA_ROWS_MAX_FOR_MANY)
+        operands = [llama_operand(kind, cols, rows), llama_operand("f32", cols, tokens)]
+        if not few:
+            operands.append(llama_operand("f32", LLAMA_UNUSED_FLOATS, 1))
+        lines.append(f"{LLAMA_MUL_MAT} 0 {rows} {tokens} 1 1 0 {len(operands)} {' '.join(operands)} -\n")
+        ops.append(2 * rows * cols * tokens)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.writelines(lines)
+        file.flush()
+        out = call([program, "perf", "-b", "CPU", "--output", "sql", "--test-file", file.name], timeout=20 * len(products) + 60)
+    found = [dict(zip(names.split(", "), values[1:-1].split("', '")))
+             for names, values in re.findall(r"^INSERT INTO test_backend_ops \((.*?)\) VALUES \((.*)\);$", out, re.MULTILINE)]
+    if len(found) != len(products) or any(row["op_name"] != "MUL_MAT" for row in found):
+        raise NotMeasured(f"{program.name} said: {out.strip()[-300:]}")
+    return [count / float(row["time_us"]) / 1e3 for count, row in zip(ops, found)]
 
 
 # -- UCX --------------------------------------------------------------------------------------------
