@@ -1,11 +1,12 @@
 // Attention for a tile of queries, AVX2; arithmetic and layout as attention_tile.h states them.
-// Lanes as in attention_avx512.cc (positions for the scores, dimensions for the values); two
-// queries at a time meet four vectors of a block of keys that stays in L1, eight sums side by side.
-// Bound: K and V from memory in long decode, else the fma peak (bf16 has no product of its own here
-// and takes the same; int8 takes a vpmaddwd per two products).
-// Reached (Zen4, one thread, 4096 keys): f32 28 Gop/s, bf16 41, int8 72; decode 5 to 7 GB/s.
+// Lanes as in attention_avx512.cc (positions for the scores, dimensions for the values); three
+// queries at a time meet four vectors of a block of keys that stays in L1, twelve sums side by
+// side. Bound: K and V from memory in long decode, else the fma peak (bf16 has no product of its
+// own here and takes the same; int8 takes a vpmaddwd per two products). Reached (Zen4, one thread,
+// 4096 keys): f32 28 Gop/s, bf16 41, int8 72; decode 5 to 7 GB/s.
 #include <immintrin.h>
 
+#include "kernels/cpu/attention_products_avx2.h"
 #include "kernels/cpu/avx2.h"
 #include "kernels/cpu/vector_math_avx2.h"
 
@@ -14,17 +15,8 @@ namespace {
 
 constexpr int kBlock = 32;  // kKvBlockTokens
 constexpr int kVectors = kKeyStep / 8;
-constexpr int kPair = 2;  // queries that meet a loaded vector
 constexpr float kWeightLevels = 32767.0f;
 
-constexpr int run_of(DType type) { return type == DType::int8 ? 4 : type == DType::bf16 ? 2 : 1; }
-constexpr int element_bytes(DType type) {
-  return type == DType::f32 ? 4 : type == DType::int8 ? 1 : 2;
-}
-// A run of bf16 or int8 is multiplied in two parts of 32 bits: the odd and the even f32, or the
-// even and the odd pair of 16-bit integers.
-constexpr int parts_of(DType type) { return run_of(type) > 1 ? 2 : 1; }
-constexpr int vector_bytes(DType type) { return type == DType::f16 ? 16 : 32; }  // 8 lanes of runs
 inline int stored_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 inline int smaller(int a, int b) { return a < b ? a : b; }
 
@@ -43,70 +35,10 @@ struct Query {
   int num_keys;  // visible in this step
 };
 
-template <DType kType>
-inline void load_parts(const std::byte* at, bool is_key, __m256* parts) {
-  if constexpr (kType == DType::f16) {
-    parts[0] = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-  } else if constexpr (kType == DType::f32) {
-    parts[0] = _mm256_loadu_ps(reinterpret_cast<const float*>(at));
-  } else {
-    const __m256i runs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
-    if constexpr (kType == DType::bf16) {
-      parts[0] = _mm256_castsi256_ps(_mm256_and_si256(runs, _mm256_set1_epi32(-65536)));
-      parts[1] = _mm256_castsi256_ps(_mm256_slli_epi32(runs, 16));
-    } else if (is_key) {  // unsigned
-      parts[0] = _mm256_castsi256_ps(_mm256_and_si256(runs, _mm256_set1_epi16(255)));
-      parts[1] = _mm256_castsi256_ps(_mm256_srli_epi16(runs, 8));
-    } else {
-      parts[0] = _mm256_castsi256_ps(_mm256_srai_epi16(_mm256_slli_epi16(runs, 8), 8));
-      parts[1] = _mm256_castsi256_ps(_mm256_srai_epi16(runs, 8));
-    }
-  }
-}
-
-template <DType kType>
-inline __m256 multiply_add(__m256 acc, __m256 a, __m256 b) {
-  if constexpr (kType == DType::int8) {
-    const __m256i product = _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b));
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(acc), product));
-  } else {
-    return _mm256_fmadd_ps(a, b, acc);
-  }
-}
-
-// Adds `num_runs` runs of four vectors, `row` bytes apart, times runs of kCount queries. `stride`
-// of x and acc: floats from query to query.
-template <DType kType, int kCount>
-void multiply(const std::byte* at, int64_t row, bool is_key, const float* x, int64_t stride,
-              int num_runs, int vectors, float* sums) {
-  constexpr int kParts = parts_of(kType);
-  __m256 acc[kCount][4];
-  for (int i = 0; i < kCount; ++i)
-    for (int c = 0; c < 4; ++c)
-      acc[i][c] = c < vectors ? _mm256_loadu_ps(sums + i * stride + 8 * c) : _mm256_setzero_ps();
-  for (int r = 0; r < num_runs; ++r, at += row, x += kParts) {
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
-      if (c >= vectors) break;
-      __m256 parts[kParts];
-      load_parts<kType>(at + c * vector_bytes(kType), is_key, parts);
-#pragma GCC unroll 2
-      for (int i = 0; i < kCount; ++i)
-#pragma GCC unroll 2
-        for (int part = 0; part < kParts; ++part)
-          acc[i][c] = multiply_add<kType>(acc[i][c], parts[part],
-                                          _mm256_broadcast_ss(x + i * stride + part));
-    }
-  }
-  for (int i = 0; i < kCount; ++i)
-    for (int c = 0; c < 4; ++c)
-      if (c < vectors) _mm256_storeu_ps(sums + i * stride + 8 * c, acc[i][c]);
-}
-
 constexpr int64_t kQueryFloats = sizeof(Query) / sizeof(float);
 
 template <DType kType>
-void scores(const std::byte* block, int b, int head_dim, int count, Query* queries) {
+void scores(const std::byte* block, int b, int head_dim, int count, int64_t ahead, Query* queries) {
   const int64_t v_offset = int64_t{stored_dim(head_dim)} * kBlock * element_bytes(kType);
   const int num_runs = (head_dim + run_of(kType) - 1) / run_of(kType);
   for (int i = 0; i < count; ++i)
@@ -115,9 +47,8 @@ void scores(const std::byte* block, int b, int head_dim, int count, Query* queri
           queries[i].p + b * kBlock + 8 * c,
           _mm256_castsi256_ps(_mm256_set1_epi32(kType == DType::int8 ? queries[i].q_bias : 0)));
   const auto* x = reinterpret_cast<const float*>(queries->q);
-  const auto kernel = count == kPair ? multiply<kType, kPair> : multiply<kType, 1>;
-  kernel(block, 4 * vector_bytes(kType), true, x, kQueryFloats, num_runs, 4,
-         queries->p + b * kBlock);
+  multiply<kType, true>(count, block, 4 * vector_bytes(kType), x, kQueryFloats, num_runs, 4, ahead,
+                        queries->p + b * kBlock);
   if (kType != DType::int8) return;
   const auto* k_scale = reinterpret_cast<const float*>(block + 2 * v_offset);
   for (int i = 0; i < count; ++i) {
@@ -131,7 +62,7 @@ void scores(const std::byte* block, int b, int head_dim, int count, Query* queri
 }
 
 template <DType kType>
-void values(const std::byte* block, int b, int head_dim, int count, Query* queries) {
+void values(const std::byte* block, int b, int head_dim, int count, int64_t ahead, Query* queries) {
   constexpr int kRun = run_of(kType);
   const int width = stored_dim(head_dim);
   const std::byte* v = block + int64_t{width} * kBlock * element_bytes(kType);
@@ -142,17 +73,17 @@ void values(const std::byte* block, int b, int head_dim, int count, Query* queri
   };
   const auto add = [&](int i, int how_many, int first_run, int last_run) {
     if (first_run >= last_run) return;
-    const auto kernel = how_many == kPair ? multiply<kType, kPair> : multiply<kType, 1>;
     const float* p = queries[i].p + (b * kBlock / kRun + first_run) * parts_of(kType);
     for (int d = 0; d < width; d += 32)
-      kernel(v + first_run * row + d / 8 * vector_bytes(kType), row, false, p, kQueryFloats,
-             last_run - first_run, smaller(4, (width - d) / 8), queries[i].step_out + d);
+      multiply<kType, false>(how_many, v + first_run * row + d / 8 * vector_bytes(kType), row, p,
+                             kQueryFloats, last_run - first_run, smaller(4, (width - d) / 8), ahead,
+                             queries[i].step_out + d);
   };
   // Weights of positions out of sight are zero, which exact integers do not mind; others are left
-  // out. The second query sees at least what the first does.
+  // out. A query sees at least what those before it do.
   if (kType == DType::int8) return add(0, count, 0, (visible(count - 1) + 3) / 4);
-  add(0, count, 0, visible(0) / kRun);
-  if (count == kPair) add(1, 1, visible(0) / kRun, visible(1) / kRun);
+  for (int i = 0; i < count; ++i)
+    add(i, count - i, i == 0 ? 0 : visible(i - 1) / kRun, visible(i) / kRun);
   if (kType != DType::bf16) return;
   for (int i = 0; i < count; ++i) {
     if (visible(i) % 2 == 0) continue;
@@ -160,7 +91,7 @@ void values(const std::byte* block, int b, int head_dim, int count, Query* queri
     const __m256 weight = _mm256_broadcast_ss(queries[i].p + b * kBlock + 2 * run + 1);
     for (int d = 0; d < width; d += 8) {
       __m256 parts[2];
-      load_parts<DType::bf16>(v + run * row + d * 4, false, parts);
+      load_parts<DType::bf16, false>(v + run * row + d * 4, parts);
       _mm256_store_ps(queries[i].step_out + d,
                       _mm256_fmadd_ps(weight, parts[1], _mm256_load_ps(queries[i].step_out + d)));
     }
@@ -341,15 +272,22 @@ void run_step(const AttentionTile& tile, int step, int first, int count, Query* 
       _mm256_store_ps(queries[i].step_out + d, _mm256_setzero_ps());
   }
   const int max_keys = queries[count - 1].num_keys;
+  const auto block = [&](int of_step, int b) {
+    return tile.head_data + tile.block_table[of_step * (kKeyStep / kBlock) + b] * tile.block_stride;
+  };
+  // The first queries of a tile have the next step fetched; the others find it in the caches.
+  int64_t ahead[kKeyStep / kBlock] = {};
+  const int next_keys = tile.position[tile.num_queries - 1] + 1 - (step + 1) * kKeyStep;
   for (int b = 0; b * kBlock < max_keys; ++b) {
-    blocks[b] =
-        tile.head_data + tile.block_table[step * (kKeyStep / kBlock) + b] * tile.block_stride;
-    scores<kType>(blocks[b], b, tile.head_dim, count, queries);
+    blocks[b] = block(step, b);
+    if (first == 0 && step + 1 < tile.step_end && b * kBlock < next_keys)
+      ahead[b] = block(step + 1, b) - blocks[b];
+    scores<kType>(blocks[b], b, tile.head_dim, count, ahead[b], queries);
   }
   for (int i = 0; i < count; ++i)
     if (queries[i].num_keys > 0) softmax<kType>(blocks, v_scale_offset, queries[i]);
   for (int b = 0; b * kBlock < max_keys; ++b)
-    values<kType>(blocks[b], b, tile.head_dim, count, queries);
+    values<kType>(blocks[b], b, tile.head_dim, count, ahead[b], queries);
   for (int i = 0; i < count; ++i)
     if (queries[i].num_keys > 0) finish_step<kType>(tile, step, first + i, queries[i]);
 }
@@ -359,8 +297,9 @@ void run_tile(const AttentionTile& tile) {
   Query queries[kMaxTileQueries];
   for (int i = 0; i < tile.num_queries; ++i) start<kType>(tile, i, queries[i]);
   for (int step = tile.step_begin; step < tile.step_end; ++step) {
-    for (int i = 0; i < tile.num_queries; i += kPair) {
-      const int count = smaller(kPair, tile.num_queries - i);
+    for (int i = 0, count = 0; i < tile.num_queries; i += count) {
+      const int left = tile.num_queries - i;
+      count = left == 4 ? 2 : smaller(kGroup, left);  // one alone would leave sums waiting
       if (tile.position[i + count - 1] >= step * kKeyStep)
         run_step<kType>(tile, step, i, count, queries + i);
     }
