@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "base/version.h"
@@ -18,75 +19,70 @@ using models::SleepLayer;
 constexpr double kRunSeconds = 2;  // of a decoding case, about
 constexpr int32_t kLongPrompt = 32768;
 constexpr int32_t kFixedChunk = 2048;
-constexpr int32_t kFixedChunks[] = {128, 256, 512, 1024, 2048, 4096};
+constexpr int32_t kFixedChunks[] = {256, 512, 1024, 2048, 4096};
 constexpr int32_t kMaxChunk = 4096;
+constexpr int32_t kRequestsPerStage = 8;
 
 std::string links_of(bool as_processes) { return as_processes ? "tcp" : "loopback"; }
+
+template <typename T, typename By>
+T median(std::vector<T> values, By by) {
+  std::sort(values.begin(), values.end(),
+            [&](const T& a, const T& b) { return std::invoke(by, a) < std::invoke(by, b); });
+  return values[values.size() / 2];
+}
+
+double median(std::vector<double> values) { return median(std::move(values), std::identity{}); }
 
 class Bench {
  public:
   explicit Bench(int rounds) : rounds_(rounds) {}
 
-  Status decoding(const std::string& name, const std::vector<SleepLayer>& stages, bool as_processes,
-                  int32_t spare_microbatches);
+  Status decoding(const std::string& name, const std::vector<SleepLayer>& stages,
+                  bool as_processes);
   Status long_prompt(int32_t num_stages, bool as_processes);
   const Json& rows() const { return rows_; }
 
  private:
-  /// The median round by wall time.
-  Result<PipelineOutcome> measure(const PipelineCase& c);
-  Result<double> prompt_seconds(int32_t num_stages, bool as_processes, int32_t chunk);
-
   int rounds_;
   Json rows_ = Json::array();
 };
 
-Result<PipelineOutcome> Bench::measure(const PipelineCase& c) {
-  std::vector<PipelineOutcome> outcomes;
-  for (int i = 0; i < rounds_; ++i) {
-    ASSIGN_OR_RETURN(const PipelineOutcome outcome, run_pipeline_case(c));
-    outcomes.push_back(outcome);
-  }
-  std::sort(outcomes.begin(), outcomes.end(),
-            [](const auto& a, const auto& b) { return a.seconds < b.seconds; });
-  return outcomes[outcomes.size() / 2];
-}
-
+/// As many microbatches as stages hold all requests between them, and one of them ends whenever
+/// the slowest stage has done a step: no schedule of equal microbatches gives more tokens.
 Status Bench::decoding(const std::string& name, const std::vector<SleepLayer>& stages,
-                       bool as_processes, int32_t spare_microbatches) {
+                       bool as_processes) {
   const auto num_stages = static_cast<int32_t>(stages.size());
   double slowest = 0;
-  double once_through_all = 0;
-  for (const SleepLayer& layer : stages) {
-    slowest = std::max(slowest, layer.overhead_s);
-    once_through_all += layer.overhead_s;
-  }
+  for (const SleepLayer& layer : stages) slowest = std::max(slowest, layer.overhead_s);
   PipelineCase c;
   c.stages = stages;
   c.as_processes = as_processes;
-  c.num_requests = 8 * num_stages;
-  c.max_microbatches = num_stages + spare_microbatches;
-  c.new_tokens = static_cast<int32_t>(kRunSeconds / slowest / (num_stages + 1));
+  c.num_requests = kRequestsPerStage * num_stages;
+  c.max_microbatches = 2 * num_stages;
+  c.new_tokens = std::max(40, static_cast<int32_t>(kRunSeconds / slowest / num_stages));
   c.chunk_tokens = 512;
   c.max_microbatch_tokens = 1024;
-  ASSIGN_OR_RETURN(const PipelineOutcome outcome, measure(c));
-  const auto steps = static_cast<double>(outcome.num_microbatches);
-  const double ideal =
-      std::max(c.new_tokens * once_through_all, (steps - 1) * slowest + once_through_all);
+  ASSIGN_OR_RETURN(PipelineRun run, PipelineRun::start(c));
+  std::vector<DecodeFigures> rounds;
+  for (int i = 0; i < rounds_; ++i) {
+    ASSIGN_OR_RETURN(const DecodeFigures figures, run.decode());
+    rounds.push_back(figures);
+  }
+  const DecodeFigures figures = median(std::move(rounds), &DecodeFigures::tokens_per_s);
+  const double ideal = kRequestsPerStage / slowest;
   rows_.push_back({{"name", name},
                    {"links", links_of(as_processes)},
                    {"stages", num_stages},
                    {"requests", c.num_requests},
-                   {"in_flight", c.max_microbatches},
-                   {"seconds", outcome.seconds},
+                   {"tokens_per_s", figures.tokens_per_s},
                    {"ideal", ideal},
-                   {"ratio", ideal / outcome.seconds},
-                   {"busy", outcome.busy},
-                   {"transfer", outcome.transfer},
-                   {"wait_input", outcome.wait_input},
-                   {"wait_credit", outcome.wait_credit},
-                   {"tokens_per_s", static_cast<double>(outcome.num_tokens) / outcome.seconds},
-                   {"tokens_per_microbatch", static_cast<double>(outcome.num_tokens) / steps}});
+                   {"ratio", figures.tokens_per_s / ideal},
+                   {"busy", figures.busy},
+                   {"transfer", figures.transfer},
+                   {"wait_input", figures.wait_input},
+                   {"wait_credit", figures.wait_credit},
+                   {"tokens_per_microbatch", figures.tokens_per_microbatch}});
   return ok_status();
 }
 
@@ -95,8 +91,8 @@ std::vector<SleepLayer> long_prompt_stages(int32_t num_stages) {
                                  {0.3e-3, 32e-6 / num_stages, 1.05e-9 / num_stages});
 }
 
-/// What no equal chunks can beat: the least of (n + S - 1) * (a + W / n) over their number n, for
-/// the work W of a stage and the overhead a of a step.
+/// What no chunks can beat: the least of (n + S - 1) * (a + W / n) over their number n, for the
+/// work W of a stage and the overhead a of a step.
 double shortest_seconds(int32_t num_stages) {
   const SleepLayer layer = long_prompt_stages(num_stages)[0];
   const double tokens = kLongPrompt;
@@ -105,31 +101,41 @@ double shortest_seconds(int32_t num_stages) {
   return root * root;
 }
 
-Result<double> Bench::prompt_seconds(int32_t num_stages, bool as_processes, int32_t chunk) {
+Result<PipelineRun> start_prompts(int32_t num_stages, bool as_processes, int32_t chunk) {
   PipelineCase c;
   c.stages = long_prompt_stages(num_stages);
   c.as_processes = as_processes;
   c.prompt_tokens = kLongPrompt;
   c.chunk_tokens = chunk;
   c.max_microbatch_tokens = kMaxChunk;
-  c.max_microbatches = num_stages + 1;
-  ASSIGN_OR_RETURN(const PipelineOutcome outcome, measure(c));
-  return outcome.seconds;
+  c.max_microbatches = 2 * num_stages;
+  return PipelineRun::start(c);
 }
 
 Status Bench::long_prompt(int32_t num_stages, bool as_processes) {
-  ASSIGN_OR_RETURN(const double alone, prompt_seconds(1, as_processes, kMaxChunk));
-  ASSIGN_OR_RETURN(const double fitted, prompt_seconds(num_stages, as_processes, 0));
-  double fixed = 0;
-  double best = 0;
-  int32_t best_chunk = 0;
-  for (const int32_t chunk : kFixedChunks) {
-    ASSIGN_OR_RETURN(const double seconds, prompt_seconds(num_stages, as_processes, chunk));
-    if (chunk == kFixedChunk) fixed = seconds;
-    if (best_chunk != 0 && seconds >= best) continue;
-    best = seconds;
-    best_chunk = chunk;
+  ASSIGN_OR_RETURN(PipelineRun alone_run, start_prompts(1, as_processes, kMaxChunk));
+  ASSIGN_OR_RETURN(const double alone, alone_run.prompt_seconds());
+  std::vector<int32_t> chunks = {0};
+  chunks.insert(chunks.end(), std::begin(kFixedChunks), std::end(kFixedChunks));
+  std::vector<PipelineRun> runs;
+  for (const int32_t chunk : chunks) {
+    ASSIGN_OR_RETURN(PipelineRun run, start_prompts(num_stages, as_processes, chunk));
+    runs.push_back(std::move(run));
   }
+  RETURN_IF_ERROR(runs[0].prompt_seconds());  // what a step costs is learned from it
+  std::vector<std::vector<double>> seconds(chunks.size());
+  for (int round = 0; round < rounds_; ++round) {
+    for (size_t i = 0; i < runs.size(); ++i) {
+      ASSIGN_OR_RETURN(const double took, runs[i].prompt_seconds());
+      seconds[i].push_back(took);
+    }
+  }
+  std::vector<double> medians;
+  for (const std::vector<double>& of_chunk : seconds) medians.push_back(median(of_chunk));
+  const double fitted = medians[0];
+  const auto best = std::min_element(medians.begin() + 1, medians.end());
+  const auto fixed = std::find(chunks.begin(), chunks.end(), kFixedChunk);
+  const double fixed_2048 = medians[static_cast<size_t>(fixed - chunks.begin())];
   rows_.push_back({{"name", fmt::format("long prompt, {} stages", num_stages)},
                    {"links", links_of(as_processes)},
                    {"stages", num_stages},
@@ -138,12 +144,12 @@ Status Bench::long_prompt(int32_t num_stages, bool as_processes) {
                    {"seconds", fitted},
                    {"ideal", alone / num_stages},
                    {"ratio", alone / num_stages / fitted},
-                   {"bound", shortest_seconds(num_stages)},
-                   {"fixed_2048", fixed},
-                   {"over_fixed_2048", fixed / fitted},
-                   {"best_fixed", best},
-                   {"best_fixed_tokens", best_chunk},
-                   {"over_best_fixed", best / fitted}});
+                   {"bound", alone / num_stages / shortest_seconds(num_stages)},
+                   {"fixed_2048", fixed_2048},
+                   {"over_fixed_2048", fixed_2048 / fitted},
+                   {"best_fixed", *best},
+                   {"best_fixed_tokens", chunks[static_cast<size_t>(best - medians.begin())]},
+                   {"over_best_fixed", *best / fitted}});
   return ok_status();
 }
 
@@ -153,14 +159,13 @@ Status run_all(Bench& bench) {
     for (const int32_t num_stages : {2, 4, 8, 16}) {
       std::fprintf(stderr, "even, %d stages, %s\n", num_stages, links_of(as_processes).c_str());
       const std::vector<SleepLayer> stages(static_cast<size_t>(num_stages), even);
-      for (const int32_t spare : {0, 1})
-        RETURN_IF_ERROR(bench.decoding(fmt::format("even, {} stages of 2 ms", num_stages), stages,
-                                       as_processes, spare));
+      RETURN_IF_ERROR(
+          bench.decoding(fmt::format("even, {} stages of 2 ms", num_stages), stages, as_processes));
     }
     std::fprintf(stderr, "uneven, %s\n", links_of(as_processes).c_str());
     RETURN_IF_ERROR(bench.decoding("uneven: 1, 2, 1.5, 1 ms",
-                                   {{1e-3, 0, 0}, even, {1.5e-3, 0, 0}, {1e-3, 0, 0}}, as_processes,
-                                   1));
+                                   {{1e-3, 0, 0}, even, {1.5e-3, 0, 0}, {1e-3, 0, 0}},
+                                   as_processes));
     for (const int32_t num_stages : {4, 8}) {
       std::fprintf(stderr, "long prompt, %d stages, %s\n", num_stages,
                    links_of(as_processes).c_str());
@@ -171,23 +176,20 @@ Status run_all(Bench& bench) {
 }
 
 void print_table(const Json& rows) {
-  fmt::print("{:<28} {:<9} {:>8} {:>8} {:>6}\n", "", "links", "seconds", "ideal", "ratio");
   for (const Json& row : rows) {
-    fmt::print("{:<28} {:<9} {:>8.3f} {:>8.3f} {:>6.3f}", row["name"].get<std::string>(),
-               row["links"].get<std::string>(), row["seconds"].get<double>(),
-               row["ideal"].get<double>(), row["ratio"].get<double>());
+    const auto number = [&](const char* key) { return row[key].get<double>(); };
+    fmt::print("{:<26} {:<9} ", row["name"].get<std::string>(), row["links"].get<std::string>());
     if (row.contains("fixed_2048")) {
-      fmt::print("  bound {:.3f} s; fixed 2048: {:.3f} s, {:.2f} x; best fixed ({}): {:.3f} s, ",
-                 row["bound"].get<double>(), row["fixed_2048"].get<double>(),
-                 row["over_fixed_2048"].get<double>(), row["best_fixed_tokens"].get<int>(),
-                 row["best_fixed"].get<double>());
-      fmt::print("{:.2f} x\n", row["over_best_fixed"].get<double>());
+      fmt::print("{:7.3f} s, scaling {:.3f} of the ideal, {:.3f} is the most; ", number("seconds"),
+                 number("ratio"), number("bound"));
+      fmt::print("fixed 2048: {:.2f} x; best fixed ({}): {:.2f} x\n", number("over_fixed_2048"),
+                 row["best_fixed_tokens"].get<int>(), number("over_best_fixed"));
     } else {
-      const auto percent = [&](const char* key) { return 100 * row[key].get<double>(); };
-      fmt::print("  {} in flight of {:.1f}, {:.0f} tokens/s; % busy {:.1f}, transfer {:.1f}, ",
-                 row["in_flight"].get<int>(), row["tokens_per_microbatch"].get<double>(),
-                 row["tokens_per_s"].get<double>(), percent("busy"), percent("transfer"));
-      fmt::print("input {:.1f}, credit {:.1f}\n", percent("wait_input"), percent("wait_credit"));
+      fmt::print("{:7.0f} tokens/s, {:.3f} of the ideal, {:.1f} a microbatch; ",
+                 number("tokens_per_s"), number("ratio"), number("tokens_per_microbatch"));
+      fmt::print("% busy {:.1f}, transfer {:.1f}, input {:.1f}, credit {:.1f}\n",
+                 100 * number("busy"), 100 * number("transfer"), 100 * number("wait_input"),
+                 100 * number("wait_credit"));
     }
   }
   fmt::print("chainpump {} ({}); sleeping stages, time scale 1\n", release(), commit());

@@ -3,13 +3,12 @@
 // scheduling, links, actors, control. Each case runs as threads over loopback and as processes over
 // TCP.
 //
-//   even, uneven   8 requests a stage, decoding, with as many microbatches in flight as stages or
-//                  one more (which are then smaller); ideal: the longer of each token's way through
-//                  all stages, and of every microbatch's through the slowest, one after the other
+//   even, uneven   8 requests a stage, tokens per second while all of them decode; ideal: 8 tokens
+//                  for every step of the slowest stage
 //   long prompt    32,768 tokens, a step of c of them takes 0.3 ms + 32/S us * c + 1.05/S ns * c *
 //                  (prefix + c/2), an 8B model on an H100 in real time; ideal: the time on one
-//                  stage / S; bound: what no equal chunks can beat, as every stage adds its 0.3 ms;
-//                  chunks fitted by the scheduler against fixed ones
+//                  stage / S; the most: what no chunks can beat, as every stage adds its 0.3 ms;
+//                  chunks fitted by the scheduler (to one prompt before) against fixed ones
 //
 // Figures are shown, never judged. Wants an otherwise idle machine.
 #pragma once
@@ -17,7 +16,7 @@
 namespace chainpump::cli {
 
 struct BenchPipelineOptions {
-  int rounds = 1;  // the median is shown
+  int rounds = 3;  // the median is shown
   bool json = false;
 };
 

@@ -4,8 +4,8 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <utility>
 
-#include "actors/runtime.h"
 #include "base/kv_layout.h"
 #include "graph/plan.h"
 
@@ -68,92 +68,152 @@ graph::Plan pipeline_plan(const PipelineCase& c) {
   return plan;
 }
 
-/// What the requests' callbacks, on a thread of the runtime's, tell the one that waits.
-class Progress {
- public:
-  explicit Progress(int32_t num_requests) : num_open_(num_requests) {}
-
-  void on_token() {
-    const std::lock_guard lock(mutex_);
-    ++num_tokens_;
-  }
-  void on_end(const Result<Ok>& how) {
-    const std::lock_guard lock(mutex_);
-    if (!how.ok() && !error_) error_ = how.error();
-    --num_open_;
-    ended_ = steady_clock().now();
-    changed_.notify_all();
-  }
-  /// When the last request ended.
-  Result<TimePoint> wait() {
-    std::unique_lock lock(mutex_);
-    const bool done = changed_.wait_for(lock, kRunMax, [&] { return num_open_ == 0 || error_; });
-    if (error_) return *error_;
-    if (!done) return make_error(ErrorCode::deadline_exceeded, "{} requests left", num_open_);
-    return ended_;
-  }
-  uint64_t num_tokens() {
-    const std::lock_guard lock(mutex_);
-    return num_tokens_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int32_t num_open_;
-  uint64_t num_tokens_ = 0;
-  TimePoint ended_;
-  std::optional<Error> error_;
-};
-
 /// Prompts differ from the first token on: no prefix is in common.
-std::vector<TokenId> prompt_of(int32_t request, int32_t count) {
+std::vector<TokenId> prompt_of(int32_t number, int32_t count) {
   std::vector<TokenId> tokens(static_cast<size_t>(count));
   for (size_t i = 0; i < tokens.size(); ++i)
-    tokens[i] = static_cast<TokenId>((static_cast<size_t>(request) * 131 + i * 7 + 1) %
+    tokens[i] = static_cast<TokenId>((static_cast<size_t>(number) * 131 + i * 7 + 1) %
                                      static_cast<size_t>(models::kSleepVocabulary));
   return tokens;
 }
 
+/// Where the time between two reports went, at the stage that was busiest.
+void account(const actors::RuntimeReport& before, const actors::RuntimeReport& after,
+             DecodeFigures& out) {
+  for (size_t i = 0; i < after.stages.size(); ++i) {
+    const actors::StageReport& from = before.stages[i];
+    const actors::StageReport& to = after.stages[i];
+    const double busy = to_seconds(to.busy - from.busy);
+    const double transfer = to_seconds(to.transfer - from.transfer);
+    const double wait_input = to_seconds(to.bubble_input - from.bubble_input);
+    const double wait_credit = to_seconds(to.bubble_credit - from.bubble_credit);
+    const double all = busy + transfer + wait_input + wait_credit;
+    if (all <= 0 || busy / all <= out.busy) continue;
+    out.busy = busy / all;
+    out.transfer = transfer / all;
+    out.wait_input = wait_input / all;
+    out.wait_credit = wait_credit / all;
+    out.tokens_per_microbatch = static_cast<double>(to.tokens - from.tokens) /
+                                static_cast<double>(std::max<uint64_t>(to.steps - from.steps, 1));
+  }
+}
+
 }  // namespace
 
-Result<PipelineOutcome> run_pipeline_case(const PipelineCase& c) {
+/// What the requests' callbacks, on a thread of the runtime's, tell the one that waits.
+class PipelineRun::Progress {
+ public:
+  Progress(int32_t num_requests, int32_t warm_tokens)
+      : warm_tokens_(warm_tokens),
+        num_open_(num_requests),
+        num_cold_(num_requests),
+        counts_(static_cast<size_t>(num_requests)) {}
+
+  void on_token(size_t request) {
+    const std::lock_guard lock(mutex_);
+    times_.push_back(steady_clock().now());
+    if (++counts_[request] != warm_tokens_ || --num_cold_ > 0) return;
+    begin_ = times_.size() - 1;
+    changed_.notify_all();
+  }
+  void on_end(const Result<Ok>& how) {
+    const std::lock_guard lock(mutex_);
+    if (!how.ok() && !error_) error_ = how.error();
+    if (end_ == 0) end_ = times_.size() - 1;
+    --num_open_;
+    changed_.notify_all();
+  }
+  Status wait_warm() {
+    return wait([this] { return num_cold_ == 0; });
+  }
+  /// Until one has ended, or all.
+  Status wait_first_end() {
+    return wait([this] { return end_ > 0; });
+  }
+  Status wait_end() {
+    return wait([this] { return num_open_ == 0; });
+  }
+  TimePoint first_token() {
+    const std::lock_guard lock(mutex_);
+    return times_.front();
+  }
+  /// Between when all were warm and the first end.
+  double tokens_per_s() {
+    const std::lock_guard lock(mutex_);
+    if (end_ <= begin_) return 0;
+    return static_cast<double>(end_ - begin_) / to_seconds(times_[end_] - times_[begin_]);
+  }
+
+ private:
+  template <typename Done>
+  Status wait(Done done) {
+    std::unique_lock lock(mutex_);
+    const bool in_time = changed_.wait_for(lock, kRunMax, [&] { return done() || error_; });
+    if (error_) return *error_;
+    if (!in_time) return make_error(ErrorCode::deadline_exceeded, "{} requests left", num_open_);
+    return ok_status();
+  }
+
+  const int32_t warm_tokens_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int32_t num_open_;
+  int32_t num_cold_;
+  std::vector<int32_t> counts_;   // tokens, by request
+  std::vector<TimePoint> times_;  // of all tokens
+  size_t begin_ = 0;              // the token with which all were warm
+  size_t end_ = 0;                // the last before the first end
+  std::optional<Error> error_;
+};
+
+Result<PipelineRun> PipelineRun::start(const PipelineCase& c) {
   actors::RuntimeOptions options;
   options.in_process = !c.as_processes;
   options.spin_between_ops = false;
-  ASSIGN_OR_RETURN(const auto runtime,
+  ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
                    actors::Runtime::start(pipeline_plan(c), std::move(options)));
   RETURN_IF_ERROR(runtime->wait_ready(kStartMax));
-  const auto progress = std::make_shared<Progress>(c.num_requests);
-  const TimePoint began = steady_clock().now();
-  for (int32_t i = 0; i < c.num_requests; ++i) {
+  return PipelineRun(c, std::move(runtime));
+}
+
+PipelineRun::~PipelineRun() = default;
+
+std::shared_ptr<PipelineRun::Progress> PipelineRun::submit(int32_t num_requests,
+                                                           int32_t new_tokens) {
+  const auto progress = std::make_shared<Progress>(num_requests, new_tokens / 5 + 1);
+  for (int32_t i = 0; i < num_requests; ++i) {
     actors::SequenceRequest request;
-    request.prompt = prompt_of(i, c.prompt_tokens);
-    request.sampling.max_new_tokens = c.new_tokens;
+    request.prompt = prompt_of(num_prompts_++, case_.prompt_tokens);
+    request.sampling.max_new_tokens = new_tokens;
     request.sampling.ignore_eos = true;
-    runtime->submit(std::move(request), kRunMax,
-                    {.on_token = [progress](const graph::TokenResult&) { progress->on_token(); },
-                     .on_score = {},
-                     .on_end = [progress](const Result<Ok>& how) { progress->on_end(how); }});
+    runtime_->submit(
+        std::move(request), kRunMax,
+        {.on_token = [progress,
+                      i](const graph::TokenResult&) { progress->on_token(static_cast<size_t>(i)); },
+         .on_score = {},
+         .on_end = [progress](const Result<Ok>& how) { progress->on_end(how); }});
   }
-  ASSIGN_OR_RETURN(const TimePoint ended, progress->wait());
-  ASSIGN_OR_RETURN(const actors::RuntimeReport report, runtime->report(kStartMax));
-  PipelineOutcome outcome;
-  outcome.seconds = to_seconds(ended - began);
-  outcome.num_tokens = progress->num_tokens();
-  for (const actors::StageReport& stage : report.stages) {
-    outcome.num_microbatches = std::max(outcome.num_microbatches, stage.steps);
-    // Idle is left out: it is before the first request and after the last.
-    const double all =
-        to_seconds(stage.busy + stage.transfer + stage.bubble_input + stage.bubble_credit);
-    if (to_seconds(stage.busy) / all <= outcome.busy) continue;
-    outcome.busy = to_seconds(stage.busy) / all;
-    outcome.transfer = to_seconds(stage.transfer) / all;
-    outcome.wait_input = to_seconds(stage.bubble_input) / all;
-    outcome.wait_credit = to_seconds(stage.bubble_credit) / all;
-  }
-  runtime->stop();
-  return outcome;
+  return progress;
+}
+
+Result<DecodeFigures> PipelineRun::decode() {
+  const auto progress = submit(case_.num_requests, case_.new_tokens);
+  RETURN_IF_ERROR(progress->wait_warm());
+  ASSIGN_OR_RETURN(const actors::RuntimeReport before, runtime_->report(kStartMax));
+  RETURN_IF_ERROR(progress->wait_first_end());
+  ASSIGN_OR_RETURN(const actors::RuntimeReport after, runtime_->report(kStartMax));
+  RETURN_IF_ERROR(progress->wait_end());
+  DecodeFigures figures;
+  figures.tokens_per_s = progress->tokens_per_s();
+  account(before, after, figures);
+  return figures;
+}
+
+Result<double> PipelineRun::prompt_seconds() {
+  const TimePoint began = steady_clock().now();
+  const auto progress = submit(1, 1);
+  RETURN_IF_ERROR(progress->wait_end());
+  return to_seconds(progress->first_token() - began);
 }
 
 }  // namespace chainpump::cli

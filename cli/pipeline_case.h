@@ -1,10 +1,12 @@
-// One run of sleeping stages: a plan made by hand, brought to life, given requests, measured from
-// the first submit to the last token. For `bench pipeline`. One thread.
+// Sleeping stages brought to life: a plan made by hand, a runtime, requests, and what they were
+// given per second. For `bench pipeline`. One thread.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "actors/runtime.h"
 #include "base/result.h"
 #include "models/sleep/sleep_model.h"
 
@@ -13,7 +15,7 @@ namespace chainpump::cli {
 struct PipelineCase {
   std::vector<models::SleepLayer> stages;  // a layer each
   bool as_processes = false;               // over TCP; else threads of this process over loopback
-  int32_t num_requests = 1;
+  int32_t num_requests = 1;                // at once
   int32_t prompt_tokens = 16;
   int32_t new_tokens = 1;
   int32_t chunk_tokens = 0;  // of prefill; 0: the scheduler's own choice
@@ -21,10 +23,11 @@ struct PipelineCase {
   int32_t max_microbatches = 1;
 };
 
-struct PipelineOutcome {
-  double seconds = 0;
-  uint64_t num_microbatches = 0;
-  uint64_t num_tokens = 0;  // generated
+/// Of the time in which every request decodes: from when each has had a fifth of its tokens until
+/// the first has had all.
+struct DecodeFigures {
+  double tokens_per_s = 0;
+  double tokens_per_microbatch = 0;
   /// Where the busiest stage's time went, as shares of all it accounts for.
   double busy = 0;
   double transfer = 0;
@@ -32,6 +35,28 @@ struct PipelineOutcome {
   double wait_credit = 0;
 };
 
-Result<PipelineOutcome> run_pipeline_case(const PipelineCase& c);
+class PipelineRun {
+ public:
+  /// Ready for requests.
+  static Result<PipelineRun> start(const PipelineCase& c);
+  PipelineRun(PipelineRun&&) = default;
+  PipelineRun& operator=(PipelineRun&&) = delete;
+  ~PipelineRun();
+
+  /// All requests of the case, to their end.
+  Result<DecodeFigures> decode();
+  /// One prompt, unlike those before it: from its submit to its first token.
+  Result<double> prompt_seconds();
+
+ private:
+  class Progress;
+  PipelineRun(const PipelineCase& c, std::unique_ptr<actors::Runtime> runtime)
+      : case_(c), runtime_(std::move(runtime)) {}
+  std::shared_ptr<Progress> submit(int32_t num_requests, int32_t new_tokens);
+
+  PipelineCase case_;
+  std::unique_ptr<actors::Runtime> runtime_;
+  int32_t num_prompts_ = 0;  // so far
+};
 
 }  // namespace chainpump::cli
