@@ -42,9 +42,12 @@ void Sequencer::fill_decodes(Draft& draft) {
   if (num_decoding_ == 0) return;
   const int32_t spread =
       std::min(static_cast<int32_t>(options_.stages.size()), options_.max_microbatches);
+  // One more than fills the chain would be smaller ones from then on, each of which costs the
+  // stages its overhead: what comes back next joins those who wait now.
+  if (num_decode_microbatches_ >= spread) return;
   const auto evenly = [](int32_t count, int32_t over) { return (count + over - 1) / over; };
   const int32_t num_left = std::max(1, num_decoding_ - num_decodes_in_flight_);
-  const int32_t others = std::max(1, spread - num_decode_microbatches_);
+  const int32_t others = spread - num_decode_microbatches_;
   int32_t share = std::min(evenly(num_decoding_, spread), evenly(num_left, others));
   const bool prefill_waits = !prefill_.empty() || queue_.size() > 0;
   share = std::min(share, std::max(1, draft.tokens_left - (prefill_waits ? 1 : 0)));

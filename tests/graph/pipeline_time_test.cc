@@ -250,6 +250,35 @@ BOOST_AUTO_TEST_CASE(decodes_keep_every_stage_busy) {
   }
 }
 
+// Those who begin one after the other could set out in more and smaller microbatches than there are
+// stages, and stay so for good, as each that ends makes room for another.
+BOOST_AUTO_TEST_CASE(latecomers_do_not_make_microbatches_smaller) {
+  for (const size_t num_stages : {2u, 4u, 8u}) {
+    std::vector<Coefficients> costs(num_stages, {.overhead_s = 2e-3});
+    costs[0].overhead_s = 1e-3;  // free again before the others are
+    TimedChain chain(options_of(num_stages, costs.back()), costs);
+    const uint64_t num_requests = 8 * num_stages;
+    for (uint64_t id = 1; id <= num_requests; ++id) {
+      chain.submit(id, 10, 200);
+      for (int i = 0; i < 3; ++i) BOOST_TEST_REQUIRE(chain.step());
+    }
+    while (chain.token_times[num_requests].size() < 20) BOOST_TEST_REQUIRE(chain.step());
+    const auto num_tokens = [&] {
+      size_t sum = 0;
+      for (const auto& [id, times] : chain.token_times) sum += times.size();
+      return sum;
+    };
+    const size_t tokens_before = num_tokens();
+    const TimePoint start = chain.now;
+    while (chain.token_times[num_requests].size() < 80) BOOST_TEST_REQUIRE(chain.step());
+    const double rate =
+        static_cast<double>(num_tokens() - tokens_before) / to_seconds(chain.now - start);
+    BOOST_TEST_MESSAGE(fmt::format("{} stages, {} requests that came one after the other: {:.3f}",
+                                   num_stages, num_requests, rate / (8 / 2e-3)));
+    BOOST_TEST(rate >= 0.97 * 8 / 2e-3);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(uneven_stages_run_at_the_pace_of_the_slowest) {
   const std::vector<Coefficients> costs = {
       {.overhead_s = 1e-3}, {.overhead_s = 2.5e-3}, {.overhead_s = 0.5e-3}, {.overhead_s = 2e-3}};
