@@ -1,5 +1,12 @@
-// Conversions of activations and row-wise operations, 16 lanes. All are bound by reading and
-// writing their rows, which lie in L1 or L2 where the layer before left them.
+// Conversions of activations, row-wise operations and the sampler's passes over a vocabulary, 16
+// lanes. Rows lie in L1 or L2, where the layer before left them. Bounds: conversions and rope the
+// vector operations per element; rms_norm the latency of one chain of fma, as the order of its sum
+// is fixed; silu_mul, sum_exp and band_sums the 16 operations of an exp; argmax, shift_scale and
+// select reading from L2.
+// Reached on one Zen4 thread (`chainpump bench kernels`), us per token: rms_norm of 576 columns
+// 0.09, to int8 0.12, to int16 0.24, rope 0.09, silu_mul of 1,536 0.50. Of 49,152 logits: argmax
+// and shift_scale 3 each, sum_exp 16, band_sums 28 (its additions one by one alone: 14, of
+// which half hides behind the exp).
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512.h"
