@@ -9,6 +9,7 @@
 
 #include "actors/lane_clients.h"
 #include "base/result.h"
+#include "graph/plan.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/rank_server.h"
 
@@ -24,7 +25,8 @@ struct ConnectCommand {
   rpc::Reply<Ok> reply;
 };
 struct AttachCommand {
-  uint64_t client = 0;  // never used again
+  uint64_t client = 0;  // of one lane, never used again
+  graph::LaneId lane;
   ResultSink sink;
   rpc::Reply<Ok> reply;
 };

@@ -1,5 +1,6 @@
 #include "actors/convert.h"
 
+#include <limits>
 #include <type_traits>
 
 namespace chainpump::actors {
@@ -110,8 +111,8 @@ graph::EdgePlan from_wire(const rpc::EdgePlan& edge) {
 constexpr int32_t kSequencesMax = 1 << 17;
 constexpr size_t kLanesMax = 64;  // as many as the graph file may ask for
 
-/// The chain must be one: stage i feeds stage i + 1, and the last edge returns. Every stage has a
-/// rank for every lane.
+/// The chain must be one: stage i feeds stage i + 1, and the last edge returns. The ranks of every
+/// stage serve equally many lanes.
 Status check_chain(const graph::Plan& plan) {
   const size_t num_stages = plan.stages.size();
   if (num_stages == 0 || plan.edges.size() != num_stages)
@@ -125,13 +126,15 @@ Status check_chain(const graph::Plan& plan) {
     if (stage.index.value != index || stage.layer_begin < 0 ||
         stage.layer_end < stage.layer_begin || stage.has_embedding != (i == 0) ||
         stage.has_head != is_last || stage.devices.empty() || stage.devices.size() > kLanesMax ||
-        stage.devices.size() != plan.stages.front().devices.size())
+        static_cast<size_t>(num_lanes(plan)) % stage.devices.size() != 0)
       return make_error(ErrorCode::invalid_argument, "plan: stage {} makes no sense", i);
     if (edge.from.value != index || edge.to.value != (is_last ? 0 : index + 1) ||
         edge.is_return != is_last || edge.credits < 1 || edge.slot_payload_bytes < 0 ||
         edge.slot_metadata_bytes < 1)
       return make_error(ErrorCode::invalid_argument, "plan: edge {} makes no sense", i);
   }
+  if (int64_t{plan.kv.num_blocks} * num_lanes(plan) > std::numeric_limits<int32_t>::max())
+    return make_error(ErrorCode::invalid_argument, "plan: too many KV blocks");
   return ok_status();
 }
 

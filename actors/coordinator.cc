@@ -36,7 +36,9 @@ class Coordinator {
         core_(options_.plan, graph::DeploymentLimits{}),
         ports_(static_cast<size_t>(num_ranks(options_.plan))),
         reports_(static_cast<size_t>(num_ranks(options_.plan))) {
-    for (size_t i = 0; i < ports_.size(); ++i) secrets_.push_back(random_secret());
+    const size_t num_links =
+        options_.plan.edges.size() * static_cast<size_t>(num_lanes(options_.plan));
+    for (size_t i = 0; i < num_links; ++i) secrets_.push_back(random_secret());
   }
 
   void start(CoordinatorActor self) { carry_out(core_.start(clock_.now()), self); }
@@ -126,30 +128,31 @@ class Coordinator {
         });
   }
 
-  /// Within its lane, in a circle.
+  /// In each of its lanes, in a circle.
   void connect(RankId rank, const CoordinatorActor& self) {
     const graph::Plan& plan = options_.plan;
-    const size_t own = index(rank);
-    const size_t num_stages = plan.stages.size();
-    const size_t first = own / num_stages * num_stages;  // of the lane; and so are its links
-    const size_t before = first + (own - first + num_stages - 1) % num_stages;
-    const rpc::LoadReport& next = reports_[first + (own - first + 1) % num_stages];
+    const auto num_stages = static_cast<int32_t>(plan.stages.size());
+    const int32_t own = place_of(plan, rank).stage.value;
+    const int32_t before = (own + num_stages - 1) % num_stages;
+    const StageIndex after((own + 1) % num_stages);
+    const auto link_from = [&](graph::LaneId lane, int32_t stage) {
+      return link_of(plan, lane, plan.edges[static_cast<size_t>(stage)].id);
+    };
     rpc::ConnectParams params;
-    params.links.push_back({.edge = link_from(own).value,
-                            .address = next.listen_address,
-                            .port = next.listen_port,
-                            .secret = secrets_[own]});
-    params.accept.push_back({.edge = link_from(before).value, .secret = secrets_[before]});
-    ports_[own]->connect(std::move(params), kCallDeadline, [self, rank](Result<Ok> opened) {
+    for (const graph::LaneId lane : lanes_of(plan, rank)) {
+      const rpc::LoadReport& next = reports_[index(rank_at(plan, lane, after))];
+      const EdgeId out = link_from(lane, own);
+      const EdgeId in = link_from(lane, before);
+      params.links.push_back({.edge = out.value,
+                              .address = next.listen_address,
+                              .port = next.listen_port,
+                              .secret = secrets_[out.value]});
+      params.accept.push_back({.edge = in.value, .secret = secrets_[in.value]});
+    }
+    ports_[index(rank)]->connect(std::move(params), kCallDeadline, [self, rank](Result<Ok> opened) {
       if (!opened.ok()) return tell_failed(self, rank, std::move(opened).error());
       tell(self, Deployment::Connected{rank});
     });
-  }
-  EdgeId link_from(size_t rank) const {
-    const graph::Plan& plan = options_.plan;
-    const RankId id(static_cast<uint32_t>(rank));
-    const auto stage = static_cast<size_t>(stage_of(plan, id).value);
-    return link_of(plan, lane_of(plan, id), plan.edges[stage].id);
   }
 
   void watch(RankId rank, const CoordinatorActor& self) {
@@ -175,7 +178,7 @@ class Coordinator {
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::vector<rpc::LoadReport> reports_;
   std::set<RankId> loaded_;
-  std::vector<uint64_t> secrets_;  // of the link that leaves the rank
+  std::vector<uint64_t> secrets_;  // by link
 };
 
 CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer self,

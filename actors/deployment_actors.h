@@ -41,7 +41,8 @@ class DeploymentActors {
   AgentActor agent_;
 };
 
-/// What every rank has counted, in stage order, or the first error. Answered on a thread of a port.
+/// What every rank has counted, in the order of ranks, or the first error. Answered on a thread of
+/// a port.
 void gather_stats(const std::vector<std::shared_ptr<RankPort>>& ports, Duration timeout,
                   rpc::Reply<std::vector<rpc::RankStats>> reply);
 

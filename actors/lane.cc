@@ -53,8 +53,8 @@ struct Lane::Delivery {
   }
 };
 
-Lane::Lane(std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome)
-    : outcome_(std::move(outcome)), port_(std::move(first)) {}
+Lane::Lane(graph::LaneId id, std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome)
+    : id_(id), outcome_(std::move(outcome)), port_(std::move(first)) {}
 
 void Lane::open(LaneEvents events) {
   events_ = std::move(events);
@@ -63,6 +63,7 @@ void Lane::open(LaneEvents events) {
     if (const auto self = weak.lock()) self->lose(how.error());
   };
   port_->attach(
+      id_,
       [weak = weak_from_this()](const rpc::LaneResults& results) {
         if (const auto self = weak.lock()) self->take(results);
       },
@@ -94,7 +95,7 @@ void Lane::submit(RequestId id, SequenceRequest request, Duration timeout,
       delivery->callbacks.on_end(outcome_->with_reason(*lost_by));
     return;
   }
-  port->submit({wire_request(id, std::move(request), timeout)}, timeout,
+  port->submit(id_, {wire_request(id, std::move(request), timeout)}, timeout,
                [weak = weak_from_this(), id](Result<Ok> taken) {
                  if (taken.ok()) return;
                  if (const auto self = weak.lock()) self->end_request(id.value, taken.error());
@@ -102,7 +103,8 @@ void Lane::submit(RequestId id, SequenceRequest request, Duration timeout,
 }
 
 void Lane::cancel(RequestId id) {
-  if (const auto to = port()) to->cancel({id.value}, kControlDeadline, [](const Result<Ok>&) {});
+  if (const auto to = port())
+    to->cancel(id_, {id.value}, kControlDeadline, [](const Result<Ok>&) {});
 }
 
 void Lane::close() {

@@ -26,8 +26,9 @@ struct LaneEvents {
 
 class Lane : public std::enable_shared_from_this<Lane> {
  public:
-  /// `first` is the port of the first stage's rank, which has said hello.
-  Lane(std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome);
+  /// `first` is the port of the lane's rank of the first stage, which has said hello; lanes may
+  /// share one.
+  Lane(graph::LaneId id, std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome);
 
   /// Once, first: attaches. What goes wrong with it ends what is submitted.
   void open(LaneEvents events);
@@ -50,6 +51,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::shared_ptr<Delivery> find(Key key);
   std::shared_ptr<RankPort> port();
 
+  const graph::LaneId id_;
   const std::shared_ptr<Outcome> outcome_;
   LaneEvents events_;  // since open()
   std::mutex mutex_;

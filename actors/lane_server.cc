@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "actors/convert.h"
+#include "base/check.h"
 
 namespace chainpump::actors {
 namespace {
@@ -40,8 +41,7 @@ Status LaneServer::check(uint64_t client, const rpc::GenerateRequest& request) c
 }
 
 void LaneServer::submit(SubmitCommand command) {
-  if (!clients_.has(command.client))
-    return command.reply(make_error(ErrorCode::invalid_argument, "not attached to the lane"));
+  CHECK(clients_.has(command.client));
   for (rpc::GenerateRequest& request : command.requests) {
     const uint64_t request_id = request.request_id;
     const uint32_t first = request.sequence_index;

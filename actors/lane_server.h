@@ -22,6 +22,8 @@ class LaneServer {
       : plan_(plan), sequencer_(sequencer), clock_(clock) {}
 
   void attach(AttachCommand command);
+  bool has(uint64_t client) const { return clients_.has(client); }
+  /// The rest is for clients that are attached here.
   void detach(const DetachCommand& command);
   /// What is wrong with one request is its own end; the answer is for all.
   void submit(SubmitCommand command);

@@ -34,9 +34,9 @@ Lanes::Lanes(const graph::Plan& plan, const std::vector<std::shared_ptr<RankPort
              std::shared_ptr<Outcome> outcome)
     : outcome_(std::move(outcome)), router_(router_options(plan, firsts.size())) {
   for (const std::shared_ptr<RankPort>& first : firsts) {
-    router_.set_state(graph::LaneId(static_cast<uint8_t>(lanes_.size())),
-                      graph::LaneState::serving);
-    lanes_.push_back(std::make_shared<Lane>(first, outcome_));
+    const graph::LaneId id(static_cast<uint8_t>(lanes_.size()));
+    router_.set_state(id, graph::LaneState::serving);
+    lanes_.push_back(std::make_shared<Lane>(id, first, outcome_));
   }
 }
 

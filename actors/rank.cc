@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "actors/actor_system.h"
+#include "actors/convert.h"
 #include "actors/os/affinity.h"
 #include "actors/stage_actor.h"
 #include "transport/rpc/rank_server.h"
@@ -21,19 +22,22 @@ class Handler final : public rpc::RankHandler {
   void on_load(rpc::LoadParams params, rpc::ProgressReport progress,
                rpc::Reply<rpc::LoadReport> reply) override {
     // This is the thread that serves the calls. The stage's own thread was made before.
-    if (const std::vector<rpc::StagePlan>& stages = params.plan.stages; !stages.empty()) {
-      const std::vector<rpc::DevicePlan>& devices = stages[params.rank % stages.size()].devices;
-      if (params.rank / stages.size() < devices.size())
-        os::keep_off(devices[params.rank / stages.size()].cores);
+    if (const Result<graph::Plan> plan = from_wire(params.plan);
+        plan.ok() && params.rank < static_cast<uint32_t>(num_ranks(*plan))) {
+      const graph::RankPlace place = place_of(*plan, RankId(params.rank));
+      const graph::StagePlan& stage = plan->stages[static_cast<size_t>(place.stage.value)];
+      os::keep_off(stage.devices[static_cast<size_t>(place.replica)].cores);
     }
     stage_.tell(LoadCommand{std::move(params), std::move(progress), std::move(reply)});
   }
   void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {
     stage_.tell(ConnectCommand{std::move(params), std::move(reply)});
   }
-  void on_attach(uint64_t client, rpc::ResultSinkHandle sink, rpc::Reply<Ok> reply) override {
+  void on_attach(uint64_t client, uint8_t lane, rpc::ResultSinkHandle sink,
+                 rpc::Reply<Ok> reply) override {
     stage_.tell(AttachCommand{
-        client, [sink](rpc::LaneResults results) mutable { return sink.push(std::move(results)); },
+        client, graph::LaneId(lane),
+        [sink](rpc::LaneResults results) mutable { return sink.push(std::move(results)); },
         std::move(reply)});
   }
   void on_submit(uint64_t client, std::vector<rpc::GenerateRequest> requests,

@@ -21,17 +21,17 @@ class RpcPort final : public RankPort {
   void connect(rpc::ConnectParams params, Duration deadline, rpc::Callback<Ok> callback) override {
     client_.connect(std::move(params), deadline, std::move(callback));
   }
-  void attach(std::function<void(rpc::LaneResults)> on_results, Duration deadline,
-              rpc::Callback<Ok> callback) override {
-    client_.attach(std::move(on_results), deadline, std::move(callback));
+  void attach(graph::LaneId lane, std::function<void(rpc::LaneResults)> on_results,
+              Duration deadline, rpc::Callback<Ok> callback) override {
+    client_.attach(lane.value, std::move(on_results), deadline, std::move(callback));
   }
-  void submit(std::vector<rpc::GenerateRequest> requests, Duration deadline,
+  void submit(graph::LaneId lane, std::vector<rpc::GenerateRequest> requests, Duration deadline,
               rpc::Callback<Ok> callback) override {
-    client_.submit(std::move(requests), deadline, std::move(callback));
+    client_.submit(lane.value, std::move(requests), deadline, std::move(callback));
   }
-  void cancel(std::vector<uint64_t> request_ids, Duration deadline,
+  void cancel(graph::LaneId lane, std::vector<uint64_t> request_ids, Duration deadline,
               rpc::Callback<Ok> callback) override {
-    client_.cancel(std::move(request_ids), deadline, std::move(callback));
+    client_.cancel(lane.value, std::move(request_ids), deadline, std::move(callback));
   }
   void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) override {
     client_.stats(deadline, std::move(callback));
@@ -66,9 +66,10 @@ class LocalPort final : public RankPort {
     stage_.tell(
         ConnectCommand{.params = std::move(params), .reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void attach(std::function<void(rpc::LaneResults)> on_results, Duration,
+  void attach(graph::LaneId lane, std::function<void(rpc::LaneResults)> on_results, Duration,
               rpc::Callback<Ok> callback) override {
-    stage_.tell(AttachCommand{.client = kClient,
+    stage_.tell(AttachCommand{.client = client_of(lane),
+                              .lane = lane,
                               .sink =
                                   [on_results = std::move(on_results)](rpc::LaneResults results) {
                                     on_results(std::move(results));
@@ -76,14 +77,15 @@ class LocalPort final : public RankPort {
                                   },
                               .reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void submit(std::vector<rpc::GenerateRequest> requests, Duration,
+  void submit(graph::LaneId lane, std::vector<rpc::GenerateRequest> requests, Duration,
               rpc::Callback<Ok> callback) override {
-    stage_.tell(SubmitCommand{.client = kClient,
+    stage_.tell(SubmitCommand{.client = client_of(lane),
                               .requests = std::move(requests),
                               .reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void cancel(std::vector<uint64_t> request_ids, Duration, rpc::Callback<Ok> callback) override {
-    stage_.tell(CancelCommand{.client = kClient,
+  void cancel(graph::LaneId lane, std::vector<uint64_t> request_ids, Duration,
+              rpc::Callback<Ok> callback) override {
+    stage_.tell(CancelCommand{.client = client_of(lane),
                               .request_ids = std::move(request_ids),
                               .reply = rpc::Reply<Ok>(std::move(callback))});
   }
@@ -101,7 +103,8 @@ class LocalPort final : public RankPort {
   }
 
  private:
-  static constexpr uint64_t kClient = 1;  // a stage in this process has no other
+  /// A stage in this process has no others.
+  static uint64_t client_of(graph::LaneId lane) { return uint64_t{lane.value} + 1; }
   StageHandle stage_;
 };
 

@@ -19,11 +19,12 @@ class RankPort {
                     rpc::Callback<rpc::LoadReport> callback) = 0;
   virtual void connect(rpc::ConnectParams params, Duration deadline,
                        rpc::Callback<Ok> callback) = 0;
-  virtual void attach(std::function<void(rpc::LaneResults)> on_results, Duration deadline,
-                      rpc::Callback<Ok> callback) = 0;
-  virtual void submit(std::vector<rpc::GenerateRequest> requests, Duration deadline,
-                      rpc::Callback<Ok> callback) = 0;
-  virtual void cancel(std::vector<uint64_t> request_ids, Duration deadline,
+  /// The rank may serve several lanes: these say of which a client is, or becomes one.
+  virtual void attach(graph::LaneId lane, std::function<void(rpc::LaneResults)> on_results,
+                      Duration deadline, rpc::Callback<Ok> callback) = 0;
+  virtual void submit(graph::LaneId lane, std::vector<rpc::GenerateRequest> requests,
+                      Duration deadline, rpc::Callback<Ok> callback) = 0;
+  virtual void cancel(graph::LaneId lane, std::vector<uint64_t> request_ids, Duration deadline,
                       rpc::Callback<Ok> callback) = 0;
   virtual void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) = 0;
   virtual void trace(uint64_t since, Duration deadline, rpc::Callback<StepEvents> callback) = 0;

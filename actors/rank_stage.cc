@@ -5,8 +5,6 @@
 #include <cstdio>
 
 #include "actors/convert.h"
-#include "actors/sequencer_options.h"
-#include "base/check.h"
 
 namespace chainpump::actors {
 namespace {
@@ -29,19 +27,22 @@ transport::WaiterOptions waiter_options(graph::SpinPolicy spin) {
   return {.spin_always = false, .spin_max = kSpinMax};
 }
 
-models::StageSpec stage_spec(const graph::Plan& plan, const graph::StagePlan& stage,
-                             const graph::DevicePlan& device, const rpc::LoadParams& params) {
+/// With room for the shares of all its lanes.
+models::StageSpec stage_spec(const graph::Plan& plan, const graph::RankPlace& place,
+                             const rpc::LoadParams& params) {
+  const graph::StagePlan& stage = plan.stages[static_cast<size_t>(place.stage.value)];
+  const int32_t num_lanes = lanes_per_rank(plan, place.stage);
   return {.layer_begin = stage.layer_begin,
           .layer_end = stage.layer_end,
           .has_embedding = stage.has_embedding,
           .has_head = stage.has_head,
           .num_threads = stage.num_threads,
-          .cores = device.cores,
+          .cores = stage.devices[static_cast<size_t>(place.replica)].cores,
           .spin_between_ops = params.spin_between_ops,
           .kv_type = plan.kv.type,
-          .num_kv_blocks = plan.kv.num_blocks,
+          .num_kv_blocks = plan.kv.num_blocks * num_lanes,
           .max_microbatch_tokens = plan.max_microbatch_tokens,
-          .max_sequences = plan.max_sequences,
+          .max_sequences = plan.max_sequences * num_lanes,
           .context_tokens = plan.context_tokens,
           .exact_activations = plan.exact_activations,
           .isa = params.isa,
@@ -54,36 +55,13 @@ Error out_of_order(const char* call) {
 
 Error leaving() { return make_error(ErrorCode::cancelled, "the rank is shutting down"); }
 
-template <typename Link>
-rpc::LinkReport link_report(uint32_t edge, bool outgoing, const Link& stats) {
-  return {.edge = edge,
-          .outgoing = outgoing,
-          .transport = stats.transport,
-          .frames = stats.frames,
-          .payload_bytes = stats.payload_bytes,
-          .metadata_bytes = stats.metadata_bytes,
-          .copied_bytes = stats.payload_copies_bytes,
-          .refused_frames = stats.refused_frames,
-          .latency_p50_us = stats.latency_p50_us,
-          .latency_p99_us = stats.latency_p99_us,
-          .blocked_on_credit_ns = stats.blocked_on_credit.count()};
-}
-
 }  // namespace
 
 RankStage::RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
                      std::shared_ptr<StepTrace> trace, const Clock& clock)
-    : clock_(clock), waiter_(std::move(waiter)), trace_(std::move(trace)), links_(std::move(hub)) {}
+    : clock_(clock), hub_(std::move(hub)), waiter_(std::move(waiter)), trace_(std::move(trace)) {}
 
 RankStage::~RankStage() = default;
-
-const graph::EdgePlan& RankStage::input_edge() const {
-  return is_first() ? plan_.edges.back() : plan_.edges[static_cast<size_t>(stage_.value) - 1];
-}
-
-const graph::EdgePlan& RankStage::output_edge() const {
-  return plan_.edges[static_cast<size_t>(stage_.value)];
-}
 
 void RankStage::load(LoadCommand command) {
   if (state_ != State::empty) return command.reply(out_of_order("load"));
@@ -97,20 +75,16 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
   ASSIGN_OR_RETURN(plan_, from_wire(params.plan));
   if (params.rank >= static_cast<uint32_t>(num_ranks(plan_)))
     return make_error(ErrorCode::invalid_argument, "the plan has no rank {}", params.rank);
-  stage_ = stage_of(plan_, RankId(params.rank));
-  lane_ = lane_of(plan_, RankId(params.rank));
-  for (graph::EdgePlan& edge : plan_.edges) edge.id = link_of(plan_, lane_, edge.id);
-  const graph::StagePlan& stage = plan_.stages[static_cast<size_t>(stage_.value)];
+  const RankId rank(params.rank);
+  place_ = place_of(plan_, rank);
   ASSIGN_OR_RETURN(
-      executor_,
-      models::load_stage(plan_.model_path,
-                         stage_spec(plan_, stage, stage.devices[lane_.value], params), progress));
-  ASSIGN_OR_RETURN(const auto address,
-                   links_.listen(input_edge(), output_edge(), params.listen_address));
-  waiter_->set_options(waiter_options(input_edge().spin));
+      executor_, models::load_stage(plan_.model_path, stage_spec(plan_, place_, params), progress));
+  lanes_ = std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, clock_);
+  ASSIGN_OR_RETURN(const auto address, lanes_->listen(params.listen_address));
+  waiter_->set_options(waiter_options(plan_.edges.front().spin));
   const models::ExecutorStats stats = executor_->stats();
   if (!stats.cache_note.empty())
-    std::fprintf(stderr, "chainpump: stage %d: %s\n", stage_.value, stats.cache_note.c_str());
+    std::fprintf(stderr, "chainpump: stage %d: %s\n", place_.stage.value, stats.cache_note.c_str());
   return rpc::LoadReport{.numerics_id = stats.numerics_id,
                          .weight_bytes_read = stats.weight_bytes_read,
                          .weight_bytes_held = stats.weight_bytes_held,
@@ -123,54 +97,24 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
 
 void RankStage::connect(ConnectCommand command) {
   if (state_ != State::loaded) return command.reply(out_of_order("connect"));
-  if (const Status opening = open_links(command.params); !opening.ok())
+  if (const Status opening = lanes_->open(command.params); !opening.ok())
     return command.reply(opening.error());
   opened_ = std::move(command.reply);
   state_ = State::opening;
 }
 
-Status RankStage::open_links(const rpc::ConnectParams& params) {
-  if (params.links.size() != 1 || params.links[0].edge != output_edge().id.value ||
-      params.accept.size() != 1 || params.accept[0].edge != input_edge().id.value)
-    return make_error(ErrorCode::invalid_argument,
-                      "a stage of a chain has edge {} in and edge {} out", input_edge().id,
-                      output_edge().id);
-  ASSIGN_OR_RETURN(input_, links_.accept(input_edge(), plan_.epoch, params.accept[0]));
-  ASSIGN_OR_RETURN(output_, links_.connect(output_edge(), plan_.epoch, params.links[0]));
-  return ok_status();
-}
-
 void RankStage::check_opened() {
-  input_->progress();
-  output_->progress();
-  const auto failed = [](const auto& link) { return link.state() == transport::LinkState::failed; };
-  if (failed(*input_) || failed(*output_)) {
-    const Error& why = failed(*input_) ? input_->error() : output_->error();
-    break_down(
-        make_error(why.code, "{} link: {}", failed(*input_) ? "input" : "output", why.message));
+  const Result<bool> open = lanes_->progress_opening();
+  if (!open.ok()) {
+    break_down(open.error());
     return opened_(broken_by_);
   }
-  if (input_->state() == transport::LinkState::open &&
-      output_->state() == transport::LinkState::open)
-    return start_running();
+  if (*open) return start_running();
   waiter_->wait_until(clock_.now() + kOpeningPoll);
 }
 
 void RankStage::start_running() {
-  StageLoopOptions options;
-  options.stage = stage_;
-  options.trace = trace_;
-  options.is_first = is_first();
-  options.is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size();
-  if (is_first()) {
-    options.sequencer = sequencer_options(plan_, executor_->limits().vocabulary_size);
-    options.sequencer->lane = lane_.value;
-  }
-  loop_ = std::make_unique<StageLoop>(
-      options, *executor_, std::move(input_), std::move(output_),
-      [this](const graph::Deliveries& deliveries) { lane_server_->deliver(deliveries); }, *waiter_,
-      clock_);
-  if (is_first()) lane_server_ = std::make_unique<LaneServer>(plan_, loop_->sequencer(), clock_);
+  lanes_->start(*executor_);
   state_ = State::running;
   opened_(Ok{});
 }
@@ -179,29 +123,35 @@ std::optional<Error> RankStage::why_not_running(const char* call) const {
   if (state_ == State::broken) return broken_by_;
   if (state_ == State::leaving) return leaving();
   if (state_ != State::running) return out_of_order(call);
-  if (!is_first())
+  if (place_.stage.value != 0)
     return make_error(ErrorCode::invalid_argument,
-                      "only the first stage takes requests, this is stage {}", stage_);
+                      "only the first stage takes requests, this is stage {}", place_.stage);
   return std::nullopt;
 }
 
 void RankStage::attach(AttachCommand command) {
   if (std::optional<Error> why = why_not_running("attach")) return command.reply(std::move(*why));
-  lane_server_->attach(std::move(command));
+  if (LaneServer* const door = lanes_->door(command.lane)) return door->attach(std::move(command));
+  command.reply(
+      make_error(ErrorCode::invalid_argument, "this rank does not serve lane {}", command.lane));
 }
 
 void RankStage::detach(const DetachCommand& command) {
-  if (lane_server_) lane_server_->detach(command);
+  if (LaneServer* const door = lanes_ ? lanes_->door_of(command.client) : nullptr)
+    door->detach(command);
 }
 
 void RankStage::submit(SubmitCommand command) {
   if (std::optional<Error> why = why_not_running("submit")) return command.reply(std::move(*why));
-  lane_server_->submit(std::move(command));
+  if (LaneServer* const door = lanes_->door_of(command.client))
+    return door->submit(std::move(command));
+  command.reply(make_error(ErrorCode::invalid_argument, "not attached to a lane"));
 }
 
 void RankStage::cancel(CancelCommand command) {
-  if (!lane_server_) return command.reply(Ok{});  // there is nothing that could be cancelled
-  lane_server_->cancel(std::move(command));
+  if (LaneServer* const door = lanes_ ? lanes_->door_of(command.client) : nullptr)
+    return door->cancel(std::move(command));
+  command.reply(Ok{});  // there is nothing that could be cancelled
 }
 
 void RankStage::break_down(const Error& error) {
@@ -209,7 +159,7 @@ void RankStage::break_down(const Error& error) {
   state_ = State::broken;
   // First who judges, so that clients need not wait for the judgement.
   answer_watchers(broken_by_);
-  if (lane_server_) lane_server_->end_all(broken_by_);
+  lanes_->end_all(broken_by_);
 }
 
 void RankStage::watch(WatchCommand command) {
@@ -229,41 +179,23 @@ void RankStage::stats(StatsCommand command) {
 }
 
 rpc::RankStats RankStage::report() const {
-  const graph::StagePlan& plan = plan_.stages[static_cast<size_t>(stage_.value)];
+  const graph::StagePlan& plan = stage_plan();
   const models::ExecutorStats held = executor_->stats();
   rpc::RankStats out;
-  const std::vector<int>& cores = plan.devices[lane_.value].cores;
-  out.stage = {.lane = lane_.value,
-               .stage = stage_.value,
-               .layer_begin = plan.layer_begin,
-               .layer_end = plan.layer_end,
-               .pid = getpid(),
-               .cores = {cores.begin(), cores.end()},
-               .weight_bytes_read = held.weight_bytes_read,
-               .weight_bytes_held = held.weight_bytes_held,
-               .kv_bytes = held.kv_bytes};
-  if (!loop_) return out;
-  const StageLoopStats loop = loop_->stats();
-  out.stage.steps = loop.steps;
-  out.stage.tokens = loop.tokens;
-  out.stage.busy_ns = loop.compute.count();
-  out.stage.transfer_ns = loop.transfer.count();
-  out.stage.bubble_input_ns = loop.wait_input.count();
-  out.stage.bubble_credit_ns = loop.wait_credit.count();
-  out.stage.bubble_other_ns = loop.idle.count();
-  out.stage.wall_ns =
-      (loop.compute + loop.transfer + loop.wait_input + loop.wait_credit + loop.idle).count();
-  // As the plan numbers them: the stage's lane says which link it is.
-  const auto edge_of = [&](const graph::EdgePlan& edge) {
-    return static_cast<uint32_t>(&edge - plan_.edges.data());
-  };
-  out.links.push_back(link_report(edge_of(input_edge()), false, loop_->input_stats()));
-  out.links.push_back(link_report(edge_of(output_edge()), true, loop_->output_stats()));
+  out.stage.stage = place_.stage.value;
+  out.stage.layer_begin = plan.layer_begin;
+  out.stage.layer_end = plan.layer_end;
+  out.stage.pid = getpid();
+  out.stage.cores = plan.devices[static_cast<size_t>(place_.replica)].cores;
+  out.stage.weight_bytes_read = held.weight_bytes_read;
+  out.stage.weight_bytes_held = held.weight_bytes_held;
+  out.stage.kv_bytes = held.kv_bytes;
+  lanes_->report(out);
   return out;
 }
 
 void RankStage::shutdown(ShutdownCommand command) {
-  if (lane_server_) lane_server_->end_all(leaving());
+  if (lanes_) lanes_->end_all(leaving());
   if (!opened_.answered()) opened_(leaving());
   answer_watchers(leaving());
   if (state_ == State::leaving) return command.reply(out_of_order("shutdown"));
@@ -274,7 +206,7 @@ void RankStage::shutdown(ShutdownCommand command) {
   left_ = std::move(command.reply);
   leave_deadline_ = clock_.now() + kLeaveMax;
   state_ = State::leaving;
-  loop_->close();
+  lanes_->close();
 }
 
 bool RankStage::ticking() const {
@@ -286,15 +218,15 @@ void RankStage::tick() {
     case State::opening:
       return check_opened();
     case State::running: {
-      const Result<bool> moved = loop_->step();
+      const Result<bool> moved = lanes_->step();
       if (!moved.ok()) return break_down(moved.error());
-      if (!*moved) loop_->wait_until(clock_.now() + kTickWaitMax);
+      if (!*moved) lanes_->wait_until(clock_.now() + kTickWaitMax);
       return;
     }
     case State::leaving:
-      loop_->drain();
-      loop_->wait_until(clock_.now() + kOpeningPoll);
-      if (!loop_->closed() && clock_.now() < leave_deadline_) return;
+      lanes_->drain();
+      lanes_->wait_until(clock_.now() + kOpeningPoll);
+      if (!lanes_->closed() && clock_.now() < leave_deadline_) return;
       state_ = State::gone;
       return left_(Ok{});
     case State::empty:

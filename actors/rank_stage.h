@@ -1,4 +1,5 @@
-// One rank's life, without CAF: load the stage, open its links, run it, answer questions, leave.
+// One rank's life, without CAF: load the stage, open its links, run it, answer questions, leave. It
+// serves one lane or several (actors/rank_lanes.h), alike in all states.
 //
 //   state      load        connect      links open   a step fails   shutdown
 //   empty      -> loaded   refused      -            -              -> gone
@@ -7,7 +8,7 @@
 //   running    refused     refused      -            -> broken      -> leaving
 //   broken     refused     refused      -            -              -> gone
 //   leaving    refused     refused      -            -              refused
-//   leaving -> gone when both links have closed or a second has passed
+//   leaving -> gone when all links have closed or a second has passed
 //
 // A broken stage has answered every request and every watch with the reason and does nothing more:
 // whoever watches ends it. It is not its own judge. Its links stay open, so that its neighbours do
@@ -17,15 +18,12 @@
 // while ticking() is true; the waiter may be woken from any thread.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "actors/commands.h"
-#include "actors/lane_server.h"
-#include "actors/rank_links.h"
-#include "actors/stage_loop.h"
+#include "actors/rank_lanes.h"
 #include "base/clock.h"
 #include "graph/plan.h"
 #include "models/stage_executor.h"
@@ -62,31 +60,26 @@ class RankStage {
   enum class State : uint8_t { empty, loaded, opening, running, broken, leaving, gone };
   Result<rpc::LoadReport> load_stage(const rpc::LoadParams& params,
                                      const rpc::ProgressReport& progress);
-  Status open_links(const rpc::ConnectParams& params);
   void check_opened();
   void start_running();
   std::optional<Error> why_not_running(const char* call) const;
   void break_down(const Error& error);
   void answer_watchers(const Error& why);
   rpc::RankStats report() const;
-  const graph::EdgePlan& input_edge() const;
-  const graph::EdgePlan& output_edge() const;
-  bool is_first() const { return stage_.value == 0; }
+  const graph::StagePlan& stage_plan() const {
+    return plan_.stages[static_cast<size_t>(place_.stage.value)];
+  }
 
   const Clock& clock_;
+  const std::shared_ptr<LoopbackHub> hub_;
+  const std::shared_ptr<transport::Waiter> waiter_;
+  const std::shared_ptr<StepTrace> trace_;
   State state_ = State::empty;
   graph::Plan plan_;
-  StageIndex stage_;
-  graph::LaneId lane_;
-  std::shared_ptr<transport::Waiter> waiter_;
-  std::shared_ptr<StepTrace> trace_;
-  RankLinks links_;
+  graph::RankPlace place_;
   std::unique_ptr<models::StageExecutor> executor_;
-  std::unique_ptr<transport::ReceiveLink> input_;  // while opening
-  std::unique_ptr<transport::SendLink> output_;    // while opening
+  std::unique_ptr<RankLanes> lanes_;  // since it is loaded
   rpc::Reply<Ok> opened_;
-  std::unique_ptr<StageLoop> loop_;
-  std::unique_ptr<LaneServer> lane_server_;  // on the first stage, once it runs
   Error broken_by_;
   std::vector<rpc::Reply<Ok>> watchers_;
   TimePoint leave_deadline_;

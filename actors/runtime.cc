@@ -15,7 +15,10 @@ namespace {
 constexpr Duration kStopMax = std::chrono::seconds(10);
 
 StageReport from_wire(const rpc::StageReport& r) {
-  return {.lane = graph::LaneId(r.lane),
+  std::vector<graph::LaneId> lanes;
+  for (const uint8_t lane : r.lanes) lanes.push_back(graph::LaneId(lane));
+  if (lanes.empty()) lanes.push_back(graph::LaneId(0));
+  return {.lanes = std::move(lanes),
           .stage = StageIndex(r.stage),
           .layer_begin = r.layer_begin,
           .layer_end = r.layer_end,
@@ -34,8 +37,8 @@ StageReport from_wire(const rpc::StageReport& r) {
 }
 
 /// The receiver measures latency and sees what arrived.
-LinkReport from_wire(uint8_t lane, const rpc::LinkReport& r) {
-  return {.lane = graph::LaneId(lane),
+LinkReport from_wire(const rpc::LinkReport& r) {
+  return {.lane = graph::LaneId(r.lane),
           .edge = EdgeId(r.edge),
           .transport = r.transport,
           .frames = r.frames,
@@ -129,8 +132,7 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   for (const rpc::RankStats& answer : *answers) {
     report.stages.push_back(from_wire(answer.stage));
     for (const rpc::LinkReport& link : answer.links)
-      if (!link.outgoing)
-        links[{answer.stage.lane, link.edge}] = from_wire(answer.stage.lane, link);
+      if (!link.outgoing) links[{link.lane, link.edge}] = from_wire(link);
   }
   for (auto& [where, link] : links) report.links.push_back(std::move(link));
   return report;

@@ -55,7 +55,7 @@ struct SequenceCallbacks {
 
 /// Where one rank's time went since it started serving, and what it holds.
 struct StageReport {
-  graph::LaneId lane;
+  std::vector<graph::LaneId> lanes = {graph::LaneId(0)};  // that the rank serves, in order
   StageIndex stage;
   int32_t layer_begin = 0;
   int32_t layer_end = 0;
@@ -88,7 +88,7 @@ struct LinkReport {
 
 struct RuntimeReport {
   std::string numerics_id;
-  std::vector<StageReport> stages;  // of every rank, lane by lane
+  std::vector<StageReport> stages;  // of every rank, as the plan numbers them
   std::vector<LinkReport> links;
 };
 

@@ -6,8 +6,10 @@
 
 namespace chainpump::actors {
 
-graph::SequencerOptions sequencer_options(const graph::Plan& plan, int32_t vocabulary_size) {
+graph::SequencerOptions sequencer_options(const graph::Plan& plan, graph::LaneId lane,
+                                          int32_t vocabulary_size) {
   graph::SequencerOptions options;
+  options.lane = lane.value;
   for (const graph::StagePlan& stage : plan.stages)
     options.stages.push_back(
         {stage.name.empty() ? fmt::format("stage {}", stage.index) : stage.name,
@@ -23,7 +25,7 @@ graph::SequencerOptions sequencer_options(const graph::Plan& plan, int32_t vocab
   options.max_microbatches = plan.max_microbatches;
   options.vocabulary_size = vocabulary_size;
   options.prefix_cache = plan.prefix_cache;
-  options.decode_delay_max = plan.decode_delay_max;
+  options.decode_delay_max = plan.decode_delay_max / lanes_per_rank_max(plan);
   options.cost_prior = predicted_cost(plan);
   return options;
 }

@@ -7,8 +7,10 @@
 
 namespace chainpump::actors {
 
-/// Of a plan that from_wire() has checked.
-graph::SequencerOptions sequencer_options(const graph::Plan& plan, int32_t vocabulary_size);
+/// Of a plan that from_wire() has checked. Where ranks serve several lanes, what prefill may add to
+/// the time between two tokens is divided among them: each lane's prefill delays all of them.
+graph::SequencerOptions sequencer_options(const graph::Plan& plan, graph::LaneId lane,
+                                          int32_t vocabulary_size);
 
 /// A step of the slowest stage, as the plan predicts it: the line through one token and the largest
 /// prefill chunk. Attention is left out, as the prediction knows no prefix.

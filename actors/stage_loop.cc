@@ -32,15 +32,14 @@ std::span<const float> as_floats(std::span<const std::byte> bytes) {
 StageLoop::StageLoop(const StageLoopOptions& options, models::StageExecutor& executor,
                      std::unique_ptr<transport::ReceiveLink> input,
                      std::unique_ptr<transport::SendLink> output, OnDeliveries on_deliveries,
-                     transport::Waiter& waiter, const Clock& clock)
+                     transport::Waiter& waiter, StepClock& clock)
     : options_(options),
       executor_(executor),
       input_(std::move(input)),
       output_(std::move(output)),
       on_deliveries_(std::move(on_deliveries)),
       waiter_(waiter),
-      clock_(clock),
-      step_clock_(clock) {
+      clock_(clock) {
   CHECK_EQ(options.is_first, options.sequencer.has_value());
   if (options.sequencer) sequencer_.emplace(*options.sequencer);
   watch(waiter_, *input_);
@@ -79,7 +78,7 @@ Result<bool> StageLoop::step() {
     ASSIGN_OR_RETURN(const bool ran, run_received());
     moved |= ran;
   }
-  step_clock_.charge(StepPart::transfer);
+  clock_.charge(StepPart::transfer);
   return moved;
 }
 
@@ -87,8 +86,8 @@ Result<bool> StageLoop::step() {
 bool StageLoop::has_slot(bool has_input) {
   if (!slot_) {
     slot_ = output_->try_acquire();
-    if (slot_ && credit_from_) credit_until_ = step_clock_.now();
-    if (!slot_ && has_input && !credit_from_) credit_from_ = step_clock_.now();
+    if (slot_ && credit_from_) credit_until_ = clock_.now();
+    if (!slot_ && has_input && !credit_from_) credit_from_ = clock_.now();
   }
   return slot_ != nullptr;
 }
@@ -120,8 +119,8 @@ bool StageLoop::end_overdue() {
 
 Result<bool> StageLoop::run_scheduled() {
   if (!has_slot(!sequencer_->idle())) return false;
-  step_clock_.charge(StepPart::transfer);
-  const TimePoint received = step_clock_.last();
+  clock_.charge(StepPart::transfer);
+  const TimePoint received = clock_.last();
   const std::optional<graph::Microbatch> microbatch = sequencer_->next();
   if (!microbatch) return false;
   metadata_.clear();
@@ -164,22 +163,23 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
     CHECK_LE(num_floats * sizeof(float), payload.size());
     output = {reinterpret_cast<float*>(payload.data()), num_floats};
   }
-  step_clock_.charge(StepPart::transfer);
+  clock_.charge(StepPart::transfer);
   StepEvent event{.microbatch = microbatch.id,
+                  .lane = options_.lane,
                   .num_tokens = microbatch.num_tokens(),
                   .received = received,
-                  .compute_from = step_clock_.last()};
+                  .compute_from = clock_.last()};
   const std::optional<TimePoint> credit_from = std::exchange(credit_from_, {});
   const std::optional<TimePoint> credit_until = std::exchange(credit_until_, {});
   const bool waited = credit_until && *credit_until > received;
   event.credit_from = waited ? std::max(*credit_from, received) : event.compute_from;
   event.credit_until = waited ? *credit_until : event.compute_from;
   RETURN_IF_ERROR(executor_.run(microbatch, input, output, result_));
-  const Duration spent = step_clock_.charge(StepPart::compute);
-  event.compute_until = step_clock_.last();
+  const Duration spent = clock_.charge(StepPart::compute);
+  event.compute_until = clock_.last();
   RETURN_IF_ERROR(send(microbatch.id, metadata, output, spent));
-  step_clock_.charge(StepPart::transfer);
-  event.sent = step_clock_.last();
+  clock_.charge(StepPart::transfer);
+  event.sent = clock_.last();
   if (options_.trace) options_.trace->record(event);
   ++steps_;
   tokens_ += static_cast<uint64_t>(microbatch.num_tokens());
@@ -207,11 +207,8 @@ StepPart StageLoop::waiting_for() const {
   return could_run ? StepPart::wait_credit : StepPart::wait_input;
 }
 
-void StageLoop::wait_until(TimePoint deadline) {
-  const StepPart part = waiting_for();
-  if (sequencer_) deadline = std::min(deadline, sequencer_->next_deadline().value_or(deadline));
-  waiter_.wait_until(deadline);
-  step_clock_.charge(part);
+std::optional<TimePoint> StageLoop::next_deadline() const {
+  return sequencer_ ? sequencer_->next_deadline() : std::nullopt;
 }
 
 void StageLoop::close() {
@@ -231,16 +228,6 @@ bool StageLoop::closed() const {
     return state == transport::LinkState::closed || state == transport::LinkState::failed;
   };
   return done(input_->state()) && done(output_->state());
-}
-
-StageLoopStats StageLoop::stats() const {
-  return {.steps = steps_,
-          .tokens = tokens_,
-          .compute = step_clock_.spent(StepPart::compute),
-          .transfer = step_clock_.spent(StepPart::transfer),
-          .wait_input = step_clock_.spent(StepPart::wait_input),
-          .wait_credit = step_clock_.spent(StepPart::wait_credit),
-          .idle = step_clock_.spent(StepPart::idle)};
 }
 
 }  // namespace chainpump::actors

@@ -1,12 +1,15 @@
-// What one stage does, over and over: take a microbatch, run it, hand the activation on. The first
-// stage takes its microbatches from the sequencer core, which it hosts (one thread wake less per
-// token than an actor of its own would cost), and its input link is the return edge; every other
-// stage takes them from its input link. The last stage's output link is the return edge. With one
-// stage both are the two ends of one loopback link.
+// What one stage does for one lane, over and over: take a microbatch, run it, hand the activation
+// on. The first stage takes its microbatches from the sequencer core, which it hosts (one thread
+// wake less per token than an actor of its own would cost), and its input link is the return edge;
+// every other stage takes them from its input link. The last stage's output link is the return
+// edge. With one stage both are the two ends of one loopback link.
 //
 // A stage runs only when it has input, a free output slot and a credit. Its executor writes
 // straight into the slot, and a frame's metadata is forwarded as it came, but for the time of the
 // slowest stage so far, which is patched in place.
+//
+// A rank in several lanes has a loop for each, over one executor (actors/lane_executor.h), in turns
+// (actors/stage_turns.h); the clock that counts where its time goes is the rank's.
 //
 // Thread rule: one thread, that of the executor and the links. Knows neither CAF nor RPC.
 #pragma once
@@ -28,21 +31,12 @@
 namespace chainpump::actors {
 
 struct StageLoopOptions {
+  uint8_t lane = 0;
   StageIndex stage;
   std::shared_ptr<StepTrace> trace;  // where each step is recorded; may be null
   bool is_first = false;
   bool is_last = false;
   std::optional<graph::SequencerOptions> sequencer;  // set iff is_first
-};
-
-struct StageLoopStats {
-  uint64_t steps = 0;
-  uint64_t tokens = 0;
-  Duration compute{0};
-  Duration transfer{0};
-  Duration wait_input{0};
-  Duration wait_credit{0};
-  Duration idle{0};
 };
 
 class StageLoop {
@@ -51,10 +45,11 @@ class StageLoop {
   /// time (first stage only).
   using OnDeliveries = std::function<void(const graph::Deliveries&)>;
 
+  /// The links wake the waiter.
   StageLoop(const StageLoopOptions& options, models::StageExecutor& executor,
             std::unique_ptr<transport::ReceiveLink> input,
             std::unique_ptr<transport::SendLink> output, OnDeliveries on_deliveries,
-            transport::Waiter& waiter, const Clock& clock);
+            transport::Waiter& waiter, StepClock& clock);
   ~StageLoop();
   StageLoop(const StageLoop&) = delete;
   StageLoop& operator=(const StageLoop&) = delete;
@@ -63,9 +58,10 @@ class StageLoop {
   /// this stage cannot go on (a link broke, a frame made no sense): it names the cause.
   Result<bool> step();
 
-  /// Waits until there may be something to do, the waiter is woken, or `deadline` or a request's
-  /// has come.
-  void wait_until(TimePoint deadline);
+  /// What there is to wait for when step() moved nothing.
+  StepPart waiting_for() const;
+  /// When step() has something to do though nothing comes: a request's deadline.
+  std::optional<TimePoint> next_deadline() const;
 
   /// The sequencer, to submit to and cancel in; only at the first stage.
   graph::Sequencer& sequencer();
@@ -76,7 +72,8 @@ class StageLoop {
   void drain();
   bool closed() const;
 
-  StageLoopStats stats() const;
+  uint64_t num_steps() const { return steps_; }
+  uint64_t num_tokens() const { return tokens_; }
   transport::LinkStats input_stats() const { return input_->stats(); }
   transport::LinkStats output_stats() const { return output_->stats(); }
 
@@ -91,7 +88,6 @@ class StageLoop {
               Duration spent);
   Status check_links() const;
   bool has_slot(bool has_input);
-  StepPart waiting_for() const;
 
   StageLoopOptions options_;
   models::StageExecutor& executor_;
@@ -100,8 +96,7 @@ class StageLoop {
   std::optional<graph::Sequencer> sequencer_;
   OnDeliveries on_deliveries_;
   transport::Waiter& waiter_;
-  const Clock& clock_;
-  StepClock step_clock_;
+  StepClock& clock_;
   // Declared after the links: both must go before their link does.
   std::unique_ptr<transport::ReceivedFrame> frame_;  // received, not yet run
   // A result that was taken: its credit goes back when the next step is done, not before it starts,

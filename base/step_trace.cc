@@ -6,6 +6,10 @@ namespace chainpump {
 namespace {
 
 uint64_t word_of(TimePoint time) { return static_cast<uint64_t>(time.since_epoch.count()); }
+/// A lane below a number of tokens.
+uint64_t word_of(uint8_t lane, int32_t num_tokens) {
+  return uint64_t{static_cast<uint32_t>(num_tokens)} << 8 | lane;
+}
 TimePoint time_of(uint64_t word) { return {Duration(static_cast<int64_t>(word))}; }
 
 }  // namespace
@@ -15,7 +19,7 @@ void StepTrace::record(const StepEvent& event) {
   Place& place = places_[number % kCapacity];
   place.version.store(2 * number + 1, std::memory_order_relaxed);
   const std::array<uint64_t, kWords> words = {
-      event.microbatch.value,       static_cast<uint64_t>(event.num_tokens),
+      event.microbatch.value,       word_of(event.lane, event.num_tokens),
       word_of(event.received),      word_of(event.credit_from),
       word_of(event.credit_until),  word_of(event.compute_from),
       word_of(event.compute_until), word_of(event.sent)};
@@ -42,7 +46,8 @@ StepEvents StepTrace::read(uint64_t since) const {
       continue;
     }
     out.events.push_back({.microbatch = MicrobatchId(words[0]),
-                          .num_tokens = static_cast<int32_t>(words[1]),
+                          .lane = static_cast<uint8_t>(words[1]),
+                          .num_tokens = static_cast<int32_t>(words[1] >> 8),
                           .received = time_of(words[2]),
                           .credit_from = time_of(words[3]),
                           .credit_until = time_of(words[4]),

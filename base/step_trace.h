@@ -21,6 +21,7 @@ namespace chainpump {
 /// credit_from == credit_until.
 struct StepEvent {
   MicrobatchId microbatch;
+  uint8_t lane = 0;  // whose microbatch: each lane counts its own
   int32_t num_tokens = 0;
   TimePoint received;  // at the first stage: when it was put together
   TimePoint credit_from;

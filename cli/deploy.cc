@@ -48,8 +48,9 @@ Result<std::string> find_demo_model() {
 /// Compute threads may spin only if each has a core of its own.
 bool cores_suffice(const graph::Plan& plan, const graph::MachineProfile& machine) {
   int num_threads = 0;
-  for (const graph::StagePlan& stage : plan.stages) num_threads += stage.num_threads;
-  return num_threads * num_lanes(plan) <= static_cast<int>(machine.cores.size());
+  for (const graph::StagePlan& stage : plan.stages)
+    num_threads += stage.num_threads * static_cast<int>(stage.devices.size());
+  return num_threads <= static_cast<int>(machine.cores.size());
 }
 
 /// Sockets, events and pidfds: the command's grow with the ranks, and each rank has its limit.

@@ -46,12 +46,13 @@ std::string_view to_string(graph::ChecksumPolicy policy) {
   return kNames[static_cast<size_t>(policy)];
 }
 
-/// Cores are those of the first lane; the others' stand under `lanes`.
+/// Cores are those of the first replica; those that each lane runs on stand under `lanes`.
 Json to_json(const graph::StagePlan& stage) {
   return {{"name", stage.name},
           {"layers", {stage.layer_begin, stage.layer_end}},
           {"device", stage.devices.front().kind},
           {"cores", stage.devices.front().cores},
+          {"replicas", stage.devices.size()},
           {"threads", stage.num_threads},
           {"weight_bytes", stage.weight_bytes},
           {"kv_bytes", stage.kv_bytes},
@@ -84,10 +85,15 @@ Json plan_tree(const std::string& name, const graph::PlanReport& report) {
                {"lanes", Json::array()},
                {"stages", Json::array()},
                {"edges", Json::array()}};
-  for (size_t lane = 0; lane < static_cast<size_t>(num_lanes(plan)); ++lane) {
+  for (int32_t lane = 0; lane < num_lanes(plan); ++lane) {
     Json cores = Json::array();
-    for (const graph::StagePlan& stage : plan.stages) cores.push_back(stage.devices[lane].cores);
-    json["lanes"].push_back({{"lane", lane}, {"cores", cores}});
+    Json ranks = Json::array();
+    for (const graph::StagePlan& stage : plan.stages) {
+      const RankId rank = rank_at(plan, graph::LaneId(static_cast<uint8_t>(lane)), stage.index);
+      ranks.push_back(rank.value);
+      cores.push_back(stage.devices[static_cast<size_t>(place_of(plan, rank).replica)].cores);
+    }
+    json["lanes"].push_back({{"lane", lane}, {"ranks", ranks}, {"cores", cores}});
   }
   for (const graph::StagePlan& stage : plan.stages) json["stages"].push_back(to_json(stage));
   for (const graph::EdgePlan& edge : plan.edges)
@@ -102,7 +108,7 @@ Json plan_tree(const std::string& name, const graph::PlanReport& report) {
   return json;
 }
 
-/// "0,1": of several lanes "0,1|2,3".
+/// "0,1": of several replicas "0,1|2,3".
 std::string cores_text(const std::vector<graph::DevicePlan>& devices) {
   std::vector<std::string> of_each;
   for (const graph::DevicePlan& device : devices)
@@ -129,9 +135,18 @@ std::string plan_table(const graph::PlanReport& report) {
         "{:<25} {:<13} {:>7} {:>11.1f}\n",
         fmt::format("{} -> {}", stage_name(plan, edge.from), stage_name(plan, edge.to)),
         to_string(edge.transport), edge.credits, static_cast<double>(slot_bytes(edge)) / 1e3);
-  if (num_lanes(plan) > 1)
-    out +=
-        fmt::format("\n{} lanes, each with these stages and links of its own\n", num_lanes(plan));
+  if (num_lanes(plan) > 1) {
+    out += fmt::format("\n{} lanes, each with links and {} KV blocks of its own on every stage:\n",
+                       num_lanes(plan), plan.kv.num_blocks);
+    for (const graph::StagePlan& s : plan.stages) {
+      std::vector<std::string> of_each;
+      for (uint32_t rank = 0; rank < static_cast<uint32_t>(num_ranks(plan)); ++rank)
+        if (place_of(plan, RankId(rank)).stage == s.index)
+          of_each.push_back(lanes_text(lanes_of(plan, RankId(rank))));
+      out += fmt::format("  {:<12} {} rank{}: {}\n", s.name, of_each.size(),
+                         of_each.size() == 1 ? "" : "s", fmt::join(of_each, "; "));
+    }
+  }
   const graph::Verdict& verdict = report.verdict;
   return out + fmt::format("\n{}: {:.1f} of {:.1f} MB; context {} tokens, {}\n",
                            verdict.fits ? "fits" : "does not fit", megabytes(verdict.needed_bytes),

@@ -64,8 +64,10 @@ std::function<void(RankId, int64_t, int64_t)> load_progress(const graph::Plan& p
   line->line.what = num_lanes(plan) > 1 ? fmt::format("loading {} lanes of {} stages",
                                                       num_lanes(plan), plan.stages.size())
                                         : fmt::format("loading {} stages", plan.stages.size());
-  for (int32_t lane = 0; lane < num_lanes(plan); ++lane)
-    for (const graph::StagePlan& stage : plan.stages) line->total.push_back(stage.weight_bytes);
+  for (int32_t rank = 0; rank < num_ranks(plan); ++rank) {
+    const graph::RankPlace place = place_of(plan, RankId(static_cast<uint32_t>(rank)));
+    line->total.push_back(plan.stages[static_cast<size_t>(place.stage.value)].weight_bytes);
+  }
   return [line](RankId rank, int64_t bytes_done, int64_t bytes_total) {
     line->update(rank.value, bytes_done, bytes_total);
   };

@@ -1,8 +1,12 @@
 #include "cli/run_report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
 
 #include "base/version.h"
+#include "cli/stage_names.h"
 
 namespace chainpump::cli {
 namespace {
@@ -28,7 +32,10 @@ std::string bytes_text(int64_t bytes) {
 
 Json stage_json(const actors::StageReport& s) {
   const Duration whole = active(s);
-  return {{"lane", s.lane.value},
+  Json lanes = Json::array();
+  for (const graph::LaneId lane : s.lanes) lanes.push_back(lane.value);
+  return {{"lane", s.lanes.front().value},
+          {"lanes", lanes},
           {"stage", s.stage.value},
           {"layers", {s.layer_begin, s.layer_end}},
           {"pid", s.pid},
@@ -117,32 +124,33 @@ std::string run_json(const Generated& generated, const std::vector<TokenId>& pro
 }
 
 std::string stages_table(const actors::RuntimeReport& report) {
-  std::string text = fmt::format("{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n",
-                                 "stage", "layers", "process", "cores", "weights", "KV", "busy",
-                                 "transfer", "wait input", "wait credit");
-  // Where there are several lanes, "1.0" is stage 0 of lane 1.
-  const bool has_lanes = !report.stages.empty() && report.stages.back().lane != graph::LaneId(0);
-  const auto place = [&](graph::LaneId lane, auto within) {
-    return has_lanes ? fmt::format("{}.{}", lane, within) : fmt::format("{}", within);
-  };
+  const bool with_lanes = has_lanes(report);
+  const size_t width = stage_width(report);
+  std::string text = fmt::format("{:<{}}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n",
+                                 "stage", width, "layers", "process", "cores", "weights", "KV",
+                                 "busy", "transfer", "wait input", "wait credit");
   for (const actors::StageReport& s : report.stages) {
     const Duration whole = active(s);
     text += fmt::format(
-        "{:<6}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
-        place(s.lane, s.stage), fmt::format("{}-{}", s.layer_begin, s.layer_end - 1), s.pid,
-        cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
+        "{:<{}}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
+        stage_place(s, with_lanes), width, fmt::format("{}-{}", s.layer_begin, s.layer_end - 1),
+        s.pid, cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
         100 * share(s.busy, whole), 100 * share(s.transfer, whole),
         100 * share(s.bubble_input, whole), 100 * share(s.bubble_credit, whole));
   }
-  const auto num_stages =
-      report.stages.empty() ? 1 : static_cast<uint32_t>(report.stages.back().stage.value) + 1;
+  uint32_t num_stages = 1;
+  for (const actors::StageReport& s : report.stages)
+    num_stages = std::max(num_stages, static_cast<uint32_t>(s.stage.value) + 1);
   text += fmt::format("\n{:<10}{:<18}{:>8}{:>12}{:>14}{:>14}\n", "link", "transport", "frames",
                       "payload", "latency p50", "p99");
+  const auto end = [&](const actors::LinkReport& l, uint32_t stage) {
+    return with_lanes ? fmt::format("{}.{}", l.lane, stage) : fmt::format("{}", stage);
+  };
   for (const actors::LinkReport& l : report.links) {
     const uint32_t to = (l.edge.value + 1) % num_stages;
     text += fmt::format("{:<10}{:<18}{:>8}{:>12}{:>11.1f} us{:>11.1f} us\n",
-                        fmt::format("{} -> {}", place(l.lane, l.edge), place(l.lane, to)),
-                        l.transport, l.frames, bytes_text(static_cast<int64_t>(l.payload_bytes)),
+                        fmt::format("{} -> {}", end(l, l.edge.value), end(l, to)), l.transport,
+                        l.frames, bytes_text(static_cast<int64_t>(l.payload_bytes)),
                         l.latency_p50_us, l.latency_p99_us);
   }
   return text;

@@ -6,6 +6,8 @@
 #include <array>
 #include <cmath>
 
+#include "cli/stage_names.h"
+
 namespace chainpump::cli {
 namespace {
 
@@ -16,13 +18,12 @@ double rate(uint64_t before, uint64_t now, Duration between) {
   return static_cast<double>(now - before) / to_seconds(between);
 }
 
-/// `place`: "1.0" is stage 0 of lane 1.
-std::string stage_line(const std::string& place, const actors::StageReport& before,
+std::string stage_line(const std::string& place, size_t width, const actors::StageReport& before,
                        const actors::StageReport& now, Duration between) {
   const StageShares s = shares_between(before, now);
   const auto percent = [](double share) { return fmt::format("{:.1f}%", 100 * share); };
-  return fmt::format("{:<6}{:<8}{:<9}[{}]{:>7}{:>7}{:>7}{:>7}{:>7}{:>9.1f}{:>10.1f}\n", place,
-                     fmt::format("{}-{}", now.layer_begin, now.layer_end - 1), now.pid,
+  return fmt::format("{:<{}}{:<8}{:<9}[{}]{:>7}{:>7}{:>7}{:>7}{:>7}{:>9.1f}{:>10.1f}\n", place,
+                     width, fmt::format("{}-{}", now.layer_begin, now.layer_end - 1), now.pid,
                      shares_bar(s, kBarWidth), percent(s.busy), percent(s.transfer),
                      percent(s.wait_input), percent(s.wait_credit), percent(s.idle),
                      rate(before.steps, now.steps, between),
@@ -32,17 +33,17 @@ std::string stage_line(const std::string& place, const actors::StageReport& befo
 std::string stage_lines(const gateway::StatusReport& before, const gateway::StatusReport& now,
                         Duration between) {
   if (now.stages.stages.empty()) return {};
+  const bool with_lanes = has_lanes(now.stages);
+  const size_t width = stage_width(now.stages);
   std::string text = fmt::format(
-      "\n{:<6}{:<8}{:<9}{:<32}{:>7}{:>7}{:>7}{:>7}{:>7}{:>9}{:>10}\n", "stage", "layers", "process",
-      fmt::format("{:<{}}", "# busy > transfer . ! waiting", kBarWidth + 2), "busy", "trans",
-      "input", "credit", "idle", "steps/s", "tokens/s");
-  const bool has_lanes = now.stages.stages.back().lane != graph::LaneId(0);
+      "\n{:<{}}{:<8}{:<9}{:<32}{:>7}{:>7}{:>7}{:>7}{:>7}{:>9}{:>10}\n", "stage", width, "layers",
+      "process", fmt::format("{:<{}}", "# busy > transfer . ! waiting", kBarWidth + 2), "busy",
+      "trans", "input", "credit", "idle", "steps/s", "tokens/s");
   for (size_t i = 0; i < now.stages.stages.size(); ++i) {
     const actors::StageReport& stage = now.stages.stages[i];
     const bool known = i < before.stages.stages.size();
-    text += stage_line(
-        has_lanes ? fmt::format("{}.{}", stage.lane, stage.stage) : fmt::format("{}", stage.stage),
-        known ? before.stages.stages[i] : stage, stage, between);
+    text += stage_line(stage_place(stage, with_lanes), width,
+                       known ? before.stages.stages[i] : stage, stage, between);
   }
   return text;
 }

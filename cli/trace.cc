@@ -108,8 +108,9 @@ Status trace(const TraceOptions& options) {
   for (size_t i = 0; i < followers.size(); ++i) {
     const actors::StageReport& stage = status.stages.stages[i];
     stages.push_back(
-        {.name = fmt::format("lane {} stage {}: layers {}-{}, process {}", stage.lane, stage.stage,
-                             stage.layer_begin, stage.layer_end - 1, stage.pid),
+        {.name = fmt::format("{} stage {}: layers {}-{}, process {}", lanes_text(stage.lanes),
+                             stage.stage, stage.layer_begin, stage.layer_end - 1, stage.pid),
+         .stage = stage.stage,
          .events = followers[i].events()});
     for (const StepEvent& event : stages.back().events) origin = std::min(origin, event.received);
     num_steps += stages.back().events.size();

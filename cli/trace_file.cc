@@ -16,22 +16,22 @@ class Writer {
  public:
   explicit Writer(TimePoint origin) : origin_(origin) {}
 
-  void name(const char* what, size_t stage, int row, const std::string& name) {
-    add(R"({{"name":"{}","ph":"M","pid":{},"tid":{},"args":{{"name":{}}}}})", what, stage, row,
+  void name(const char* what, size_t rank, int row, const std::string& name) {
+    add(R"({{"name":"{}","ph":"M","pid":{},"tid":{},"args":{{"name":{}}}}})", what, rank, row,
         nlohmann::json(name).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
-  void span(const char* what, size_t stage, int row, TimePoint from, TimePoint until,
+  void span(const char* what, size_t rank, int row, TimePoint from, TimePoint until,
             const StepEvent& event) {
     add(R"({{"name":"{} {}","cat":"{}","ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f},)"
-        R"("args":{{"microbatch":{},"tokens":{},"queued_us":{:.3f}}}}})",
-        what, event.microbatch.value, what, stage, row, us(from - origin_),
-        us(std::max(until - from, Duration(0))), event.microbatch.value, event.num_tokens,
-        us(event.compute_from - event.received));
+        R"("args":{{"lane":{},"microbatch":{},"tokens":{},"queued_us":{:.3f}}}}})",
+        what, event.microbatch.value, what, rank, row, us(from - origin_),
+        us(std::max(until - from, Duration(0))), event.lane, event.microbatch.value,
+        event.num_tokens, us(event.compute_from - event.received));
   }
   /// One end of an arrow; ends of equal ids belong together.
-  void arrow(bool begins, uint64_t id, size_t stage, TimePoint at) {
+  void arrow(bool begins, uint64_t id, size_t rank, TimePoint at) {
     add(R"({{"name":"microbatch","cat":"flow","ph":"{}","id":{},"pid":{},"tid":{},"ts":{:.3f}{}}})",
-        begins ? "s" : "f", id, stage, kComputeRow, us(at - origin_), begins ? "" : R"(,"bp":"e")");
+        begins ? "s" : "f", id, rank, kComputeRow, us(at - origin_), begins ? "" : R"(,"bp":"e")");
   }
   std::string finish() && { return std::move(text_) + "\n]}\n"; }
 
@@ -50,22 +50,26 @@ class Writer {
 
 }  // namespace
 
-std::string trace_json(const std::vector<StageSteps>& stages, TimePoint origin) {
+std::string trace_json(const std::vector<StageSteps>& ranks, TimePoint origin) {
   Writer writer(origin);
-  for (size_t stage = 0; stage < stages.size(); ++stage) {
-    writer.name("process_name", stage, 0, stages[stage].name);
-    writer.name("thread_name", stage, kComputeRow, "compute");
-    writer.name("thread_name", stage, kSendRow, "credit and send");
-    for (const StepEvent& event : stages[stage].events) {
-      writer.span("compute", stage, kComputeRow, event.compute_from, event.compute_until, event);
+  uint64_t num_stages = 1;
+  for (const StageSteps& rank : ranks)
+    num_stages = std::max(num_stages, static_cast<uint64_t>(rank.stage.value) + 1);
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    writer.name("process_name", i, 0, ranks[i].name);
+    writer.name("thread_name", i, kComputeRow, "compute");
+    writer.name("thread_name", i, kSendRow, "credit and send");
+    const auto stage = static_cast<uint64_t>(ranks[i].stage.value);
+    for (const StepEvent& event : ranks[i].events) {
+      writer.span("compute", i, kComputeRow, event.compute_from, event.compute_until, event);
       if (event.credit_until > event.credit_from)
-        writer.span("wait for credit", stage, kSendRow, event.credit_from, event.credit_until,
-                    event);
+        writer.span("wait for credit", i, kSendRow, event.credit_from, event.credit_until, event);
       if (event.sent > event.compute_until)
-        writer.span("send", stage, kSendRow, event.compute_until, event.sent, event);
-      const uint64_t id = event.microbatch.value * (stages.size() + 1) + stage;
-      if (stage > 0) writer.arrow(false, id, stage, event.compute_from);
-      if (stage + 1 < stages.size()) writer.arrow(true, id + 1, stage, event.compute_from);
+        writer.span("send", i, kSendRow, event.compute_until, event.sent, event);
+      // Of the arrow that ends here: no two microbatches of any lane and no two edges share one.
+      const uint64_t id = (event.microbatch.value * 256 + event.lane) * num_stages + stage;
+      if (stage > 0) writer.arrow(false, id, i, event.compute_from);
+      if (stage + 1 < num_stages) writer.arrow(true, id + 1, i, event.compute_from);
     }
   }
   return std::move(writer).finish();

@@ -45,10 +45,11 @@ constexpr KeySpec kKeys[] = {
     {"stages[].threads", KeyType::integer, "auto", "Threads that compute the stage.", 1, 1024,
      true},
     {"stages[].replicas", KeyType::integer, "1",
-     "Ranks that serve the stage side by side, as many for every stage. Replica i of each makes "
-     "lane i, a chain with a queue and KV blocks of its own; each request goes to one lane, and "
-     "its tokens are the same on any. kv.budget and limits.memory are for all lanes together, "
-     "other limits for each.",
+     "Ranks that serve the stage side by side. The most that any stage has are the lanes: chains "
+     "with a queue, credits and KV blocks of their own, each request on one, its tokens the same "
+     "on any. Every other count must divide that; replica j of r serves each lane l with "
+     "l mod r = j, and has a share of its blocks and slots for each. kv.budget and limits.memory "
+     "are for all lanes together, other limits for each.",
      1, 64},
     {"stages[].standbys", KeyType::integer, "0",
      "Ranks that hold the weights in reserve. More than 0 is refused when planned.", 0, 64},

@@ -1,28 +1,79 @@
 #include "graph/plan.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/check.h"
 
 namespace chainpump::graph {
+namespace {
+
+uint32_t replicas_of(const StagePlan& stage) { return static_cast<uint32_t>(stage.devices.size()); }
+
+const StagePlan& stage_at(const Plan& plan, StageIndex stage) {
+  return plan.stages[static_cast<size_t>(stage.value)];
+}
+
+}  // namespace
 
 int32_t num_lanes(const Plan& plan) {
-  return plan.stages.empty() ? 1 : static_cast<int32_t>(plan.stages.front().devices.size());
+  uint32_t most = 1;
+  for (const StagePlan& stage : plan.stages) most = std::max(most, replicas_of(stage));
+  return static_cast<int32_t>(most);
 }
 
 int32_t num_ranks(const Plan& plan) {
-  return num_lanes(plan) * static_cast<int32_t>(plan.stages.size());
+  uint32_t sum = 0;
+  for (const StagePlan& stage : plan.stages) sum += replicas_of(stage);
+  return static_cast<int32_t>(sum);
+}
+
+int32_t num_replicas(const Plan& plan, StageIndex stage) {
+  return static_cast<int32_t>(replicas_of(stage_at(plan, stage)));
+}
+
+int32_t lanes_per_rank(const Plan& plan, StageIndex stage) {
+  return num_lanes(plan) / num_replicas(plan, stage);
+}
+
+int32_t lanes_per_rank_max(const Plan& plan) {
+  uint32_t fewest = replicas_of(plan.stages.front());
+  for (const StagePlan& stage : plan.stages) fewest = std::min(fewest, replicas_of(stage));
+  return num_lanes(plan) / static_cast<int32_t>(fewest);
+}
+
+RankPlace place_of(const Plan& plan, RankId rank) {
+  CHECK_LT(rank.value, static_cast<uint32_t>(num_ranks(plan)));
+  uint32_t number = 0;
+  for (uint32_t replica = 0;; ++replica)
+    for (size_t i = 0; i < plan.stages.size(); ++i)
+      if (replica < replicas_of(plan.stages[i]) && number++ == rank.value)
+        return {StageIndex(static_cast<int32_t>(i)), static_cast<int32_t>(replica)};
 }
 
 RankId rank_at(const Plan& plan, LaneId lane, StageIndex stage) {
-  const auto num_stages = static_cast<uint32_t>(plan.stages.size());
-  return RankId(lane.value * num_stages + static_cast<uint32_t>(stage.value));
+  const uint32_t replica = lane.value % replicas_of(stage_at(plan, stage));
+  const auto index = static_cast<size_t>(stage.value);
+  uint32_t number = 0;
+  for (size_t i = 0; i < plan.stages.size(); ++i)
+    // Its replicas before this one, and for the stages before also this one.
+    number += std::min(replicas_of(plan.stages[i]), replica + (i < index ? 1 : 0));
+  return RankId(number);
 }
 
-LaneId lane_of(const Plan& plan, RankId rank) {
-  return LaneId(static_cast<uint8_t>(rank.value / plan.stages.size()));
+std::vector<LaneId> lanes_of(const Plan& plan, RankId rank) {
+  const RankPlace place = place_of(plan, rank);
+  std::vector<LaneId> lanes;
+  for (int32_t lane = place.replica; lane < num_lanes(plan);
+       lane += num_replicas(plan, place.stage))
+    lanes.push_back(LaneId(static_cast<uint8_t>(lane)));
+  return lanes;
 }
 
-StageIndex stage_of(const Plan& plan, RankId rank) {
-  return StageIndex(static_cast<int32_t>(rank.value % plan.stages.size()));
+KvBlockId first_kv_block(const Plan& plan, LaneId lane, StageIndex stage) {
+  return KvBlockId(lane.value / num_replicas(plan, stage) * plan.kv.num_blocks);
 }
 
 EdgeId link_of(const Plan& plan, LaneId lane, EdgeId edge) {
@@ -37,9 +88,16 @@ std::vector<int> first_cores(const Plan& plan) {
 }
 
 std::string rank_name(const Plan& plan, RankId rank) {
-  const StagePlan& stage = plan.stages[static_cast<size_t>(stage_of(plan, rank).value)];
-  std::string name = fmt::format("stage '{}'", stage.name);
-  return num_lanes(plan) > 1 ? fmt::format("{} of lane {}", name, lane_of(plan, rank)) : name;
+  const std::string name =
+      fmt::format("stage '{}'", stage_at(plan, place_of(plan, rank).stage).name);
+  if (num_lanes(plan) == 1) return name;
+  return fmt::format("{} of {}", name, lanes_text(lanes_of(plan, rank)));
+}
+
+std::string lanes_text(const std::vector<LaneId>& lanes) {
+  if (lanes.size() == 1) return fmt::format("lane {}", lanes.front());
+  const std::vector<LaneId> all_but_last(lanes.begin(), lanes.end() - 1);
+  return fmt::format("lanes {} and {}", fmt::join(all_but_last, ", "), lanes.back());
 }
 
 }  // namespace chainpump::graph

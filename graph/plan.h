@@ -2,11 +2,14 @@
 // graph file, a model profile and a machine profile before any weight is read. Plain data; what
 // ranks are told (schemas/plan.capnp carries it).
 //
-// Lanes. Where stages have replicas, replica i of every stage is a rank of lane i: an independent
-// chain with its own links, KV blocks, slots, credits and sequencer, on devices of its own. What
-// the plan says of a stage, an edge or the KV holds for each of its replicas. No rank is in two
-// lanes, so that there is nothing to be divided among them.
-//   rank = lane * stages + stage;  a lane's link of an edge = lane * edges + edge
+// Lanes. Each lane is a chain of its own through all stages, with its own links, slots, credits,
+// sequencer and share of KV blocks. There are as many as the stage with the most replicas has, and
+// every other stage's count divides that, so that its ranks serve equally many:
+//   replica j of a stage with r ranks serves the lanes l with l mod r == j, as their (l / r)th
+// What the plan says of an edge or of the KV holds for each lane: a rank in several lanes has so
+// many times the blocks and slots, and no lane can spend another's. Its weights it has once.
+//   ranks are numbered through replica 0 of every stage in chain order, then replica 1 of each
+//   stage that has one, and so on; a lane's link of an edge = lane * edges + edge
 #pragma once
 
 #include <cstdint>
@@ -37,16 +40,17 @@ struct StagePlan {
   int32_t layer_end = 0;
   bool has_embedding = false;
   bool has_head = false;
-  std::vector<DevicePlan> devices = {DevicePlan{}};  // of its ranks, by lane
+  std::vector<DevicePlan> devices = {DevicePlan{}};  // of its ranks, by replica
+  // Of each rank:
   int32_t num_threads = 1;
-  int64_t weight_bytes = 0;        // in the file; what this rank may touch
-  int64_t kv_bytes = 0;            // its whole block pool
-  int64_t slot_bytes = 0;          // all receive and send slots
+  int64_t weight_bytes = 0;        // in the file; what it may touch
+  int64_t kv_bytes = 0;            // its whole block pool, all its lanes' shares
+  int64_t slot_bytes = 0;          // all receive and send slots, of all its lanes
   double predicted_decode_s = 0;   // one token through this stage
   double predicted_prefill_s = 0;  // one prefill chunk; the largest microbatch if there is none
 };
 
-/// A link from one stage to the next, or the return edge from the last to the first.
+/// A link from one stage to the next, or the return edge from the last to the first; of each lane.
 struct EdgePlan {
   EdgeId id;
   StageIndex from;
@@ -63,7 +67,7 @@ struct EdgePlan {
 struct KvPlan {
   DType type = DType::f32;
   int32_t block_tokens = 0;
-  int32_t num_blocks = 0;  // the same on every stage of the lane
+  int32_t num_blocks = 0;  // of each lane, the same on every stage
 };
 
 struct Plan {
@@ -86,14 +90,35 @@ struct Plan {
 
 int32_t num_lanes(const Plan& plan);
 int32_t num_ranks(const Plan& plan);
+/// Of the stage of this index.
+int32_t num_replicas(const Plan& plan, StageIndex stage);
+/// How many lanes each rank of the stage serves.
+int32_t lanes_per_rank(const Plan& plan, StageIndex stage);
+/// Of the stage whose ranks serve the most.
+int32_t lanes_per_rank_max(const Plan& plan);
+
+/// What a rank is: which replica of which stage.
+struct RankPlace {
+  StageIndex stage;
+  int32_t replica = 0;
+  bool operator==(const RankPlace&) const = default;
+};
+/// The rank must be one of the plan's.
+RankPlace place_of(const Plan& plan, RankId rank);
 RankId rank_at(const Plan& plan, LaneId lane, StageIndex stage);
-LaneId lane_of(const Plan& plan, RankId rank);
-StageIndex stage_of(const Plan& plan, RankId rank);
+/// The lanes that a rank serves, in order.
+std::vector<LaneId> lanes_of(const Plan& plan, RankId rank);
+/// Where a lane's share begins among the blocks of the rank that serves it at this stage.
+KvBlockId first_kv_block(const Plan& plan, LaneId lane, StageIndex stage);
+
 /// One lane's link of an edge, by an id that no other link of the plan has.
 EdgeId link_of(const Plan& plan, LaneId lane, EdgeId edge);
-/// The cores of every lane's first rank, where its sequencer runs.
+/// The cores of every rank of the first stage, where the sequencers run.
 std::vector<int> first_cores(const Plan& plan);
-/// For messages: "stage 'front'", and with several lanes "stage 'front' of lane 1".
+/// For messages: "stage 'front'"; with several lanes "stage 'front' of lane 1", or, of a rank that
+/// serves several, "of lanes 0 and 2".
 std::string rank_name(const Plan& plan, RankId rank);
+/// "lane 1"; "lanes 0 and 2"; "lanes 0, 1 and 2".
+std::string lanes_text(const std::vector<LaneId>& lanes);
 
 }  // namespace chainpump::graph

@@ -5,6 +5,7 @@
 
 #include "base/kv_layout.h"
 #include "graph/partition.h"
+#include "graph/runnable.h"
 
 namespace chainpump::graph {
 namespace {
@@ -28,37 +29,13 @@ int32_t blocks_for(int64_t tokens) {
   return static_cast<int32_t>((tokens + kKvBlockTokens - 1) / kKvBlockTokens);
 }
 
-/// What is in the file's language but not yet in this release.
-Status check_runs(const Graph& graph) {
-  const auto refuse = [](const Stage& stage, const std::string& what) {
-    return make_error(ErrorCode::unimplemented, "stage '{}' ({}:{}): {} cannot be run yet",
-                      stage.name, stage.at.line, stage.at.column, what);
-  };
-  for (size_t i = 0; i < graph.stages.size(); ++i) {
-    const Stage& stage = graph.stages[i];
-    if (stage.op != Op::decoder) return refuse(stage, fmt::format("op {}", to_string(stage.op)));
-    if (stage.device.kind == DeviceRequest::Kind::cuda)
-      return refuse(stage, fmt::format("device cuda:{}", stage.device.cuda_index));
-    if (stage.replicas != graph.stages[0].replicas)
-      return refuse(stage,
-                    fmt::format("replicas: {} beside {} of stage '{}' (a rank in several "
-                                "lanes)",
-                                stage.replicas, graph.stages[0].replicas, graph.stages[0].name));
-    if (stage.standbys > 0) return refuse(stage, fmt::format("standbys: {}", stage.standbys));
-    const bool follows =
-        i == 0 ? stage.inputs.empty()
-               : stage.inputs.size() == 1 && stage.inputs[0] == static_cast<int32_t>(i) - 1;
-    if (!follows) return refuse(stage, "a graph that is not a chain in file order");
-  }
-  if (graph.wire != WireType::f32)
-    return make_error(ErrorCode::unimplemented, "links.wire: only f32 can be run yet");
-  return ok_status();
-}
-
 class Planner {
  public:
   Planner(const Graph& graph, const ModelProfile& model, const MachineProfile& machine)
-      : graph_(graph), model_(model), machine_(machine) {}
+      : graph_(graph), model_(model), machine_(machine) {
+    for (const Stage& stage : graph.stages)
+      num_lanes_ = std::max(num_lanes_, static_cast<size_t>(stage.replicas));
+  }
 
   Result<PlanReport> make() {
     RETURN_IF_ERROR(check_model());
@@ -82,7 +59,11 @@ class Planner {
 
  private:
   size_t num_stages() const { return graph_.stages.size(); }
-  size_t num_lanes() const { return static_cast<size_t>(graph_.stages[0].replicas); }
+  size_t num_replicas(size_t stage) const {
+    return static_cast<size_t>(graph_.stages[stage].replicas);
+  }
+  /// Lanes that each rank of the stage serves.
+  size_t lanes_per_rank(size_t stage) const { return num_lanes_ / num_replicas(stage); }
   /// Prompt tokens of the largest microbatch.
   int32_t chunk_max() const {
     return graph_.prefill_chunk > 0 ? graph_.prefill_chunk : kAutoChunkMax;
@@ -109,7 +90,7 @@ class Planner {
     std::vector<int> claimed;
     size_t num_auto = 0;  // ranks
     for (const Stage& stage : graph_.stages) {
-      num_auto += stage.device.cores.empty() ? num_lanes() : 0;
+      num_auto += stage.device.cores.empty() ? static_cast<size_t>(stage.replicas) : 0;
       for (const int core : stage.device.cores) {
         if (std::find(cores.begin(), cores.end(), core) == cores.end())
           return make_error(ErrorCode::invalid_argument,
@@ -124,20 +105,21 @@ class Planner {
     size_t wanted = 0;
     for (size_t i = 0; i < num_stages(); ++i) {
       const Stage& from = graph_.stages[i];
+      const size_t replicas = num_replicas(i);
       StagePlan& stage = report_.plan.stages.emplace_back();
       stage.index = StageIndex{static_cast<int32_t>(i)};
       stage.name = from.name;
-      stage.devices.resize(num_lanes());
+      stage.devices.resize(replicas);
       const std::vector<int>& claims = from.device.cores;
-      const size_t own = claims.empty() ? 0 : std::max<size_t>(1, claims.size() / num_lanes());
+      const size_t own = claims.empty() ? 0 : std::max<size_t>(1, claims.size() / replicas);
       const int32_t asked = from.threads > 0 ? from.threads : graph_.threads;
       stage.num_threads = asked > 0 ? asked : static_cast<int32_t>(own ? own : auto_threads);
       const auto threads = static_cast<size_t>(stage.num_threads);
-      if (own == 0) wanted += threads * num_lanes();
-      shared_ |= own > 0 && (threads > own || own * num_lanes() > claims.size());
-      for (size_t lane = 0; lane < num_lanes(); ++lane)
+      if (own == 0) wanted += threads * replicas;
+      shared_ |= own > 0 && (threads > own || own * replicas > claims.size());
+      for (size_t replica = 0; replica < replicas; ++replica)
         for (size_t t = 0; own > 0 && t < threads; ++t)
-          stage.devices[lane].cores.push_back(claims[(lane * own + t % own) % claims.size()]);
+          stage.devices[replica].cores.push_back(claims[(replica * own + t % own) % claims.size()]);
     }
     shared_ |= wanted > free.size();
     if (wanted <= free.size()) pin_auto_stages(free);
@@ -151,11 +133,13 @@ class Planner {
 
   void pin_auto_stages(const std::vector<int>& cores) {
     size_t next = 0;
-    for (size_t lane = 0; lane < num_lanes(); ++lane)
-      for (size_t i = 0; i < num_stages(); ++i)
-        for (int32_t t = 0;
-             graph_.stages[i].device.cores.empty() && t < report_.plan.stages[i].num_threads; ++t)
-          report_.plan.stages[i].devices[lane].cores.push_back(cores[next++]);
+    for (size_t replica = 0; replica < num_lanes_; ++replica)
+      for (size_t i = 0; i < num_stages(); ++i) {
+        StagePlan& stage = report_.plan.stages[i];
+        if (!graph_.stages[i].device.cores.empty() || replica >= stage.devices.size()) continue;
+        for (int32_t t = 0; t < stage.num_threads; ++t)
+          stage.devices[replica].cores.push_back(cores[next++]);
+      }
   }
 
   double seconds(const WeightBytes& weights, int32_t threads, int32_t tokens) const {
@@ -171,7 +155,8 @@ class Planner {
   /// Seconds of each part for one generated token and the prompt tokens that come with it: the
   /// stage with most of them sets the rate of the whole. Neither kind alone will do: decode reads
   /// every weight for few tokens, so a large head weighs much; prefill multiplies, and the head
-  /// not at all.
+  /// not at all. A rank that serves several lanes does it for each: of two stages, the one with
+  /// twice the replicas should hold twice the layers.
   ChainCosts chain_costs() const {
     // Decode tokens of one microbatch when the running set is full.
     const int32_t batch =
@@ -180,13 +165,14 @@ class Planner {
     ChainCosts costs;
     for (size_t s = 0; s < num_stages(); ++s) {
       const int32_t threads = report_.plan.stages[s].num_threads;
+      const auto lanes = static_cast<double>(lanes_per_rank(s));
       std::vector<double>& row = costs.layer_s.emplace_back();
       for (const WeightBytes& layer : model_.layers)
-        row.push_back(seconds(layer, threads, batch) / batch +
-                      kPromptTokensPerGenerated * seconds(layer, threads, chunk) / chunk);
+        row.push_back(lanes * (seconds(layer, threads, batch) / batch +
+                               kPromptTokensPerGenerated * seconds(layer, threads, chunk) / chunk));
       double fixed = s == 0 ? embedding_seconds(1) * (1 + kPromptTokensPerGenerated) : 0;
       if (s + 1 == num_stages()) fixed += seconds(model_.head, threads, batch) / batch;
-      costs.fixed_s.push_back(fixed);
+      costs.fixed_s.push_back(lanes * fixed);
     }
     return costs;
   }
@@ -236,9 +222,9 @@ class Planner {
   int64_t block_bytes() const {
     return kv_block_bytes(graph_.kv_type, model_.num_kv_heads, model_.head_dim);
   }
-  /// So many on every rank of every lane.
+  /// So many for every lane on every stage.
   int64_t all_blocks_bytes(int64_t blocks) const {
-    return blocks * block_bytes() * model_.num_layers * static_cast<int64_t>(num_lanes());
+    return blocks * block_bytes() * model_.num_layers * static_cast<int64_t>(num_lanes_);
   }
   int64_t available() const {
     return graph_.memory_bytes > 0 ? graph_.memory_bytes : machine_.memory_bytes;
@@ -275,16 +261,17 @@ class Planner {
       edge.slot_metadata_bytes =
           std::min(kMetadataMax, round_up(edge.is_return ? back : forward, 4096));
       const int64_t slots = edge.credits * (edge.slot_payload_bytes + edge.slot_metadata_bytes);
-      plan.stages[i].slot_bytes += slots;
-      plan.stages[static_cast<size_t>(edge.to.value)].slot_bytes += slots;
+      for (const size_t end : {i, static_cast<size_t>(edge.to.value)})
+        plan.stages[end].slot_bytes += slots * static_cast<int64_t>(lanes_per_rank(end));
     }
   }
 
   int64_t bytes_beside_kv() const {
     int64_t bytes = 0;
     for (const StagePlan& stage : report_.plan.stages)
-      bytes += stage.weight_bytes + stage.slot_bytes + kRankOverheadBytes;
-    return bytes * static_cast<int64_t>(num_lanes());
+      bytes += static_cast<int64_t>(stage.devices.size()) *
+               (stage.weight_bytes + stage.slot_bytes + kRankOverheadBytes);
+    return bytes;
   }
 
   /// Blocks for `context` tokens a sequence, within the budget.
@@ -302,7 +289,8 @@ class Planner {
     }
     plan.kv.num_blocks = static_cast<int32_t>(blocks);
     for (StagePlan& stage : plan.stages)
-      stage.kv_bytes = blocks * block_bytes() * (stage.layer_end - stage.layer_begin);
+      stage.kv_bytes = blocks * block_bytes() * (stage.layer_end - stage.layer_begin) *
+                       static_cast<int64_t>(num_lanes_ / stage.devices.size());
     make_edges();
   }
 
@@ -360,6 +348,7 @@ class Planner {
   const ModelProfile& model_;
   const MachineProfile& machine_;
   PlanReport report_;
+  size_t num_lanes_ = 1;
   bool shared_ = false;  // threads outnumber cores
 };
 
@@ -368,7 +357,7 @@ class Planner {
 Result<PlanReport> make_plan_report(const Graph& graph, const ModelProfile& model,
                                     const MachineProfile& machine, const PlanOverrides& overrides) {
   ASSIGN_OR_RETURN(const Graph effective, with_overrides(graph, overrides));
-  RETURN_IF_ERROR(check_runs(effective));
+  RETURN_IF_ERROR(check_runnable(effective));
   return Planner(effective, model, machine).make();
 }
 

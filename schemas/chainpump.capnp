@@ -38,7 +38,7 @@
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("chainpump::schema::api");
 
-const interfaceVersion :UInt32 = 2;
+const interfaceVersion :UInt32 = 3;
 # Raised when something is added, so that a client can tell what to expect.
 
 interface Gateway {
@@ -239,6 +239,7 @@ struct PlannedStage {
   layerBegin @1 :Int32;       # [begin, end)
   layerEnd @2 :Int32;
   threads @3 :Int32;
+  replicas @4 :Int32;         # ranks; 0: as many as there are lanes
 }
 
 struct Status {
@@ -277,7 +278,8 @@ struct StageStatus {
   bubbleInputNs @12 :Int64;   # idle: nothing to do had come
   bubbleCreditNs @13 :Int64;  # idle: the stage after had no free slot
   idleNs @14 :Int64;          # no request was known
-  lane @15 :UInt8;
+  lane @15 :UInt8;            # the first that the rank serves
+  lanes @16 :List(UInt8);     # all of them; empty: only that one
 }
 
 struct LinkStatus {
@@ -309,6 +311,7 @@ struct StepEvent {
   computeFromNs @5 :Int64;
   computeUntilNs @6 :Int64;
   sentNs @7 :Int64;
+  lane @8 :UInt8;            # whose microbatch: each lane counts its own
 }
 
 struct Event {

@@ -6,8 +6,8 @@
 # A rank serves `Rank` as bootstrap on a socketpair that it inherits from whoever started it, and
 # ends when that connection does. Under a service it also listens on a Unix socket, where the
 # coordinator and the gateways connect; the end of such a connection is no more than that.
-# Order of calls on a rank: load, connect, then (on the sequencer's rank, the first stage) any number
-# of `attach`, each on a connection of its own; stats at any time, and shutdown last. A call out of
+# Order of calls on a rank: load, connect, then (on a sequencer's rank, of the first stage) any number
+# of `attach`, one for each lane on a connection; stats at any time, and shutdown last. A call out of
 # order is refused with invalid_argument. `hello` is the first of every connection.
 #
 # Errors. A failed call carries a Cap'n Proto exception whose reason reads `[code] message`, where
@@ -26,7 +26,7 @@ using Cxx = import "/capnp/c++.capnp";
 using Plan = import "plan.capnp".Plan;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 3;
+const protocolVersion :UInt32 = 4;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -59,10 +59,11 @@ interface Rank {
   connect @2 (links :List(LinkTarget), accept :List(LinkAccept)) -> ();
   # Opens this rank's outgoing links and waits for its incoming ones; returns when all are open.
 
-  attach @3 (sink :LaneSink) -> (lane :Lane);
-  # Only on the rank of the lane's first stage, once it is connected, and once on a connection. What
-  # is submitted to `lane` belongs to this connection: when it ends, or `lane` is dropped, the
-  # requests that have not ended are cancelled.
+  attach @3 (sink :LaneSink, laneId :UInt8) -> (lane :Lane);
+  # Only on the rank of the lane's first stage, once it is connected, and once for each lane on a
+  # connection; another lane is refused with invalid_argument. What is submitted to `lane` belongs to
+  # this connection: when it ends, or `lane` is dropped, the requests that have not ended are
+  # cancelled.
 
   stats @4 () -> (stats :RankStats);
   # Counters since load. Any time after load.
@@ -163,7 +164,7 @@ interface DeploymentSink {
   ended @2 (code :ErrorCode, message :Text) -> ();  # failed; cancelled: stopped. The last call
 }
 
-struct LaneAddress { socket @0 :Text; }  # path, of the first stage's rank
+struct LaneAddress { socket @0 :Text; }  # path, of the first stage's rank; in the order of lanes
 
 struct ServiceSpec {
   # What the coordinator of a service is to bring up: the file `plan` in the service's folder.
@@ -177,7 +178,7 @@ struct ServiceSpec {
 
 struct LoadParams {
   plan @0 :Plan;
-  rank @1 :UInt32;           # this one: lane * stages + stage
+  rank @1 :UInt32;           # this one, as graph/plan.h numbers them
   isa @2 :Text;              # instruction set to restrict kernels to; empty: the best there is
   listenAddress @3 :Text;    # numeric address of the interface for incoming links
   spinBetweenOps @4 :Bool;   # whether compute threads may spin; false where threads outnumber cores
@@ -308,7 +309,7 @@ struct StageReport {
   bubbleInputNs @12 :Int64;  # idle: nothing to do had come
   bubbleCreditNs @13 :Int64; # idle: the stage after has no free slot
   bubbleOtherNs @14 :Int64;
-  lane @16 :UInt8;
+  lanes @16 :List(UInt8);    # that the rank serves
   wallNs @15 :Int64;         # since the first microbatch; the sum of the five above
 }
 
@@ -329,10 +330,11 @@ struct StepEvent {
   computeFromNs @5 :Int64;
   computeUntilNs @6 :Int64;
   sentNs @7 :Int64;
+  lane @8 :UInt8;            # whose microbatch: each lane counts its own
 }
 
 struct LinkReport {
-  edge @0 :UInt32;           # of the plan; the stage's lane says which link of it
+  edge @0 :UInt32;           # of the plan
   outgoing @1 :Bool;         # which end reports
   transport @2 :Text;        # what was chosen, e.g. "tcp/lo"
   frames @3 :UInt64;
@@ -343,4 +345,5 @@ struct LinkReport {
   latencyP50Us @8 :Float64;
   latencyP99Us @9 :Float64;
   blockedOnCreditNs @10 :Int64;
+  lane @11 :UInt8;           # whose link of the edge
 }

@@ -35,7 +35,7 @@ struct StagePlan {
   layerEnd @3 :Int32;
   hasEmbedding @4 :Bool;
   hasHead @5 :Bool;
-  devices @6 :List(DevicePlan);  # of its ranks, by lane
+  devices @6 :List(DevicePlan);  # of its ranks, by replica
   numThreads @7 :Int32;
   weightBytes @8 :Int64;
   kvBytes @9 :Int64;

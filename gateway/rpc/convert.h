@@ -15,8 +15,10 @@ namespace api = schema::api;
 using transport::rpc::checked;
 using transport::rpc::checked_list;
 using transport::rpc::num;
+using transport::rpc::read_bytes;
 using transport::rpc::read_ints;
 using transport::rpc::text;
+using transport::rpc::write_bytes;
 using transport::rpc::write_ints;
 
 void write(api::Prompt::Builder out, const Prompt& in);

@@ -6,7 +6,10 @@ namespace chainpump::gateway::rpc {
 namespace {
 
 void write(api::StageStatus::Builder out, const actors::StageReport& in) {
-  out.setLane(in.lane.value);
+  std::vector<uint8_t> lanes;
+  for (const graph::LaneId lane : in.lanes) lanes.push_back(lane.value);
+  out.setLane(lanes.empty() ? 0 : lanes.front());
+  write_bytes(out.initLanes(num(lanes)), lanes);
   out.setStage(in.stage.value);
   out.setLayerBegin(in.layer_begin);
   out.setLayerEnd(in.layer_end);
@@ -25,7 +28,10 @@ void write(api::StageStatus::Builder out, const actors::StageReport& in) {
 }
 
 actors::StageReport read(api::StageStatus::Reader in) {
-  return {.lane = graph::LaneId(in.getLane()),
+  std::vector<graph::LaneId> lanes;
+  for (const uint8_t lane : read_bytes(in.getLanes())) lanes.push_back(graph::LaneId(lane));
+  if (lanes.empty()) lanes.push_back(graph::LaneId(in.getLane()));
+  return {.lanes = std::move(lanes),
           .stage = StageIndex(in.getStage()),
           .layer_begin = in.getLayerBegin(),
           .layer_end = in.getLayerEnd(),
@@ -104,6 +110,7 @@ void write(api::Deployment::Builder out, const DeploymentInfo& in) {
     stages[i].setLayerBegin(plan.stages[i].layer_begin);
     stages[i].setLayerEnd(plan.stages[i].layer_end);
     stages[i].setThreads(plan.stages[i].num_threads);
+    stages[i].setReplicas(num_replicas(plan, StageIndex(static_cast<int32_t>(i))));
   }
   if (plan.edges.empty()) return;
   out.setTransport(kTransports[static_cast<size_t>(plan.edges.front().transport)]);
@@ -133,7 +140,8 @@ DeploymentInfo read(api::Deployment::Reader in) {
     planned.layer_begin = stage.getLayerBegin();
     planned.layer_end = stage.getLayerEnd();
     planned.num_threads = stage.getThreads();
-    planned.devices.resize(static_cast<size_t>(std::clamp(in.getLanes(), 1, kLanesMax)));
+    const int32_t replicas = stage.getReplicas() > 0 ? stage.getReplicas() : in.getLanes();
+    planned.devices.resize(static_cast<size_t>(std::clamp(replicas, 1, kLanesMax)));
   }
   graph::EdgePlan edge;
   edge.transport = by_name<graph::TransportKind>(kTransports, text(in.getTransport()));

@@ -35,13 +35,46 @@ BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_the_lane) {
   BOOST_REQUIRE_EQUAL(report->stages.size(), 4u);
   BOOST_REQUIRE_EQUAL(report->links.size(), 4u);
   for (uint32_t i = 0; i < 4; ++i) {
-    BOOST_TEST(report->stages[i].lane.value == i / 2);
+    BOOST_TEST(report->stages[i].lanes.front().value == i / 2);
     BOOST_TEST(static_cast<uint32_t>(report->stages[i].stage.value) == i % 2);
     BOOST_TEST(report->stages[i].tokens > 0u);
     BOOST_TEST(report->links[i].lane.value == i / 2);
     BOOST_TEST(report->links[i].edge.value == i % 2);
     BOOST_TEST(report->links[i].frames > 0u);
   }
+}
+
+// Four lanes over seven ranks: the first serves all of them, each of the middle's two.
+BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_which_ranks_lanes_share) {
+  const Model model;
+  graph::Plan plan = plan_for(model.path(), 3);
+  std::vector<SequenceRequest> requests;
+  for (int32_t i = 0; i < 16; ++i)
+    requests.push_back(request(5 + 7 * i, 10 + i, i % 2 == 0 ? 0.0f : 0.9f));
+  std::vector<std::vector<TokenId>> expected;
+  {
+    const auto alone = start_ready(plan);
+    for (const SequenceRequest& each : requests) expected.push_back(generate(*alone, each));
+  }
+  for (size_t i = 0; i < 3; ++i) plan.stages[i].devices.resize(size_t{1} << i);
+  const auto runtime = start_ready(plan);
+  std::vector<Listener> listeners(requests.size());
+  for (size_t i = 0; i < requests.size(); ++i)
+    runtime->submit(requests[i], kPatience, listeners[i].callbacks());
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const Result<Ok> end = listeners[i].wait_end();
+    BOOST_REQUIRE_MESSAGE(end.ok(), why(end));
+    BOOST_TEST(listeners[i].tokens == expected[i]);
+  }
+  const auto report = runtime->report(kPatience);
+  BOOST_REQUIRE_MESSAGE(report.ok(), why(report));
+  BOOST_REQUIRE_EQUAL(report->stages.size(), 7u);
+  BOOST_REQUIRE_EQUAL(report->links.size(), 12u);
+  BOOST_TEST(report->stages[0].lanes.size() == 4u);
+  BOOST_TEST(report->stages[1].lanes.size() == 2u);
+  BOOST_TEST(report->stages[2].lanes.size() == 1u);
+  for (const StageReport& stage : report->stages) BOOST_TEST(stage.tokens > 0u);
+  for (const LinkReport& link : report->links) BOOST_TEST(link.frames > 0u);
 }
 
 BOOST_AUTO_TEST_CASE(a_request_is_cancelled_on_its_own_lane) {

@@ -1,5 +1,5 @@
-// Ranks of a chain by hand, over loopback links and a tiny model: what the tests of RankStage
-// share.
+// Ranks of a chain, or of several lanes, by hand, over loopback links and a tiny model: what the
+// tests of RankStage share. Where every stage has one replica a rank's number is its stage's.
 #pragma once
 
 #include <boost/test/unit_test.hpp>
@@ -65,17 +65,23 @@ struct Ranks {
   std::filesystem::path folder = temporary.path();
   graph::Plan plan;
   std::shared_ptr<LoopbackHub> hub = std::make_shared<LoopbackHub>();
-  std::vector<std::unique_ptr<RankStage>> stages;
+  std::vector<std::unique_ptr<RankStage>> stages;  // by rank
   std::vector<TokenId> tokens;
-  std::map<uint64_t, Answer<Ok>> ends;  // by request
+  std::map<uint64_t, std::vector<TokenId>> tokens_of;  // by request
+  std::map<uint64_t, Answer<Ok>> ends;                 // by request
   size_t num_messages = 0;
   rpc::LaneStats stats;  // the latest
 
-  explicit Ranks(int32_t num_stages) {
+  explicit Ranks(int32_t num_stages)
+      : Ranks(std::vector<size_t>(static_cast<size_t>(num_stages), 1)) {}
+  /// Of each stage so many replicas.
+  explicit Ranks(const std::vector<size_t>& replicas) {
     const fakes::TinyShape shape;
     fakes::TinyLlama(shape, 5).write(folder / "tiny.gguf");
-    plan = make_chain_plan(folder / "tiny.gguf", num_stages, shape.layers);
-    for (int32_t i = 0; i < num_stages; ++i)
+    plan =
+        make_chain_plan(folder / "tiny.gguf", static_cast<int32_t>(replicas.size()), shape.layers);
+    for (size_t i = 0; i < replicas.size(); ++i) plan.stages[i].devices.resize(replicas[i]);
+    for (int32_t i = 0; i < num_ranks(plan); ++i)
       stages.push_back(std::make_unique<RankStage>(
           hub, std::make_shared<transport::Waiter>(transport::WaiterOptions{}),
           std::make_shared<StepTrace>(), steady_clock()));
@@ -90,39 +96,61 @@ struct Ranks {
          .reply = answer.reply()});
     return answer;
   }
-  Answer<Ok> connect(int32_t stage) {
-    const auto count = static_cast<uint32_t>(stages.size());
-    const auto out = static_cast<uint32_t>(stage);
+  Answer<Ok> connect(int32_t rank) {
+    const RankId id(static_cast<uint32_t>(rank));
+    const auto count = static_cast<uint32_t>(plan.stages.size());
+    const auto out = static_cast<uint32_t>(place_of(plan, id).stage.value);
     Answer<Ok> answer;
     ConnectCommand command{.params = {}, .reply = answer.reply()};
-    command.params.links.push_back({.edge = out, .secret = 7, .incarnation = 1});
-    command.params.accept.push_back(
-        {.edge = (out + count - 1) % count, .secret = 7, .incarnation = 1});
-    stages[out]->connect(std::move(command));
+    for (const graph::LaneId lane : lanes_of(plan, id)) {
+      const auto link = [&](uint32_t edge) { return link_of(plan, lane, EdgeId(edge)).value; };
+      command.params.links.push_back({.edge = link(out), .secret = 7, .incarnation = 1});
+      command.params.accept.push_back(
+          {.edge = link((out + count - 1) % count), .secret = 7, .incarnation = 1});
+    }
+    stages[static_cast<size_t>(rank)]->connect(std::move(command));
     return answer;
   }
-  /// Attaches a client to the first stage; what its requests come to is kept.
-  void attach() {
-    Answer<Ok> answer;
-    stages[0]->attach({.client = 1,
-                       .sink =
-                           [this](rpc::LaneResults results) {
-                             ++num_messages;
-                             stats = results.stats;
-                             for (const auto& result : results.tokens)
-                               tokens.push_back(result.token);
-                             for (const auto& end : results.ends)
-                               *ends[end.request_id].held = end.how;
-                             return ok_status();
-                           },
-                       .reply = answer.reply()});
-    BOOST_REQUIRE(answer.ok());
+  RankStage& first_of(uint8_t lane) {
+    return *stages[rank_at(plan, graph::LaneId(lane), StageIndex(0)).value];
   }
+  /// Attaches a client to each lane; what their requests come to is kept.
+  void attach() {
+    for (uint8_t lane = 0; lane < num_lanes(plan); ++lane)
+      BOOST_REQUIRE(attach(lane, first_of(lane)).ok());
+  }
+  Answer<Ok> attach(uint8_t lane, RankStage& rank) {
+    Answer<Ok> answer;
+    rank.attach({.client = client_of(lane),
+                 .lane = graph::LaneId(lane),
+                 .sink =
+                     [this](rpc::LaneResults results) {
+                       ++num_messages;
+                       stats = results.stats;
+                       for (const auto& result : results.tokens) {
+                         tokens.push_back(result.token);
+                         tokens_of[result.request_id].push_back(result.token);
+                       }
+                       for (const auto& end : results.ends) *ends[end.request_id].held = end.how;
+                       return ok_status();
+                     },
+                 .reply = answer.reply()});
+    return answer;
+  }
+  static uint64_t client_of(uint8_t lane) { return uint64_t{lane} + 1; }
   /// The request's end, or why it was not even taken in.
   Answer<Ok> submit(int32_t stage, uint64_t id, int32_t max_new, std::string full_path = "",
                     Duration timeout = Duration(0)) {
+    return submit(*stages[static_cast<size_t>(stage)], 0, id, max_new, std::move(full_path),
+                  timeout);
+  }
+  Answer<Ok> submit_on(uint8_t lane, uint64_t id, int32_t max_new) {
+    return submit(first_of(lane), lane, id, max_new, "", Duration(0));
+  }
+  Answer<Ok> submit(RankStage& rank, uint8_t lane, uint64_t id, int32_t max_new,
+                    std::string full_path, Duration timeout) {
     const Answer<Ok> answer = ends[id] = {};
-    SubmitCommand command{.client = 1, .requests = {{}}, .reply = {}};
+    SubmitCommand command{.client = client_of(lane), .requests = {{}}, .reply = {}};
     rpc::GenerateRequest& request = command.requests[0];
     request.request_id = id;
     request.prompt = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
@@ -134,7 +162,7 @@ struct Ranks {
     command.reply = rpc::Reply<Ok>([held = answer.held](Result<Ok> taken) {
       if (!taken.ok()) *held = std::move(taken);
     });
-    stages[static_cast<size_t>(stage)]->submit(std::move(command));
+    rank.submit(std::move(command));
     return answer;
   }
   template <typename Command>

@@ -96,7 +96,6 @@ graph::SequencerOptions ReplayLanes::sequencer_options(int lane) const {
   options.lane = static_cast<uint8_t>(lane);
   for (int i = 0; i < setting_.num_stages; ++i)
     options.stages.push_back({fmt::format("stage {}", i), choices_.blocks});
-  options.first_kv_block = lane * choices_.blocks;
   options.block_tokens = kKvBlockTokens;
   options.context_tokens = ReplayModel::kContext;
   options.max_microbatch_tokens = choices_.max_tokens;
@@ -156,9 +155,15 @@ void ReplayLanes::make_lane(const ReplayModel& model, int lane) {
     options.is_last = i + 1 == count;
     if (options.is_first) options.sequencer = sequencer_options(lane);
     made.waiters.push_back(std::make_unique<transport::Waiter>(transport::WaiterOptions{}));
+    made.clocks.push_back(std::make_unique<StepClock>(clock_));
+    made.executors.push_back(std::make_unique<LaneExecutor>(
+        *executors_[static_cast<size_t>(lane) * count + i],
+        LaneShare{.first_kv_block = KvBlockId(lane * choices_.blocks),
+                  .num_kv_blocks = choices_.blocks,
+                  .max_sequences = choices_.max_sequences}));
     made.loops.push_back(std::make_unique<StageLoop>(
-        options, *executors_[static_cast<size_t>(lane) * count + i], std::move(receivers[i]),
-        std::move(senders[i]), on_deliveries_, *made.waiters.back(), clock_));
+        options, *made.executors.back(), std::move(receivers[i]), std::move(senders[i]),
+        on_deliveries_, *made.waiters.back(), *made.clocks.back()));
   }
 }
 

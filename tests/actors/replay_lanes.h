@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/lane_executor.h"
 #include "actors/stage_loop.h"
 #include "tests/actors/replay.h"
 #include "tests/fakes/random.h"
@@ -45,6 +46,8 @@ class ReplayLanes {
   class TimedExecutor;
   struct Lane {
     std::vector<std::unique_ptr<transport::Waiter>> waiters;
+    std::vector<std::unique_ptr<StepClock>> clocks;
+    std::vector<std::unique_ptr<LaneExecutor>> executors;  // views of the ranks'
     std::vector<std::unique_ptr<StageLoop>> loops;
   };
   graph::SequencerOptions sequencer_options(int lane) const;

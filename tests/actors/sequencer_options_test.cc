@@ -36,7 +36,7 @@ BOOST_AUTO_TEST_CASE(what_a_graph_file_sets_reaches_the_sequencer) {
   const auto options_of = [](std::string_view text) {
     const auto arrived = from_wire(to_wire(plan_of(text)));
     BOOST_REQUIRE(arrived.ok());
-    return sequencer_options(*arrived, 300);
+    return sequencer_options(*arrived, graph::LaneId(0), 300);
   };
   const graph::SequencerOptions usual = options_of("name: a\n");
   BOOST_TEST(usual.prefill_chunk_tokens == 256);
@@ -57,6 +57,19 @@ BOOST_AUTO_TEST_CASE(what_a_graph_file_sets_reaches_the_sequencer) {
   BOOST_TEST(set.max_queued == 5);
   BOOST_TEST(!set.prefix_cache);
   BOOST_TEST((set.decode_delay_max == 2s));
+}
+
+// Each lane's prefill delays all that its ranks serve.
+BOOST_AUTO_TEST_CASE(lanes_that_share_a_rank_share_the_delay) {
+  graph::Plan plan = plan_of("batching: {prefill_chunk: auto}\n");
+  plan.stages[0].devices.resize(4);
+  plan.stages[1].devices.resize(2);
+  const auto arrived = from_wire(to_wire(plan));
+  BOOST_REQUIRE(arrived.ok());
+  const graph::SequencerOptions options = sequencer_options(*arrived, graph::LaneId(3), 300);
+  BOOST_TEST(options.lane == 3);
+  BOOST_TEST((options.decode_delay_max == 50ms));
+  BOOST_TEST(options.stages[0].num_kv_blocks == plan.kv.num_blocks);
 }
 
 BOOST_AUTO_TEST_CASE(the_first_steps_cost_what_the_plan_predicts) {
@@ -93,6 +106,15 @@ BOOST_AUTO_TEST_CASE(a_plan_beyond_the_bounds_is_refused) {
   BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.max_queued = 1 << 20; }));
   BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.max_sequences = 1 << 20; }));
   BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.decode_delay_ns = -1; }));
+  BOOST_TEST(!refused([](transport::rpc::Plan& plan) { plan.stages[1].devices.resize(4); }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) {
+    plan.stages[0].devices.resize(3);
+    plan.stages[1].devices.resize(2);  // which are of no use to three lanes
+  }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) {
+    plan.stages[0].devices.resize(64);
+    plan.kv.num_blocks = 1 << 26;
+  }));
 }
 
 }  // namespace

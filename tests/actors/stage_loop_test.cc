@@ -7,6 +7,7 @@
 #include <cstring>
 #include <thread>
 
+#include "actors/stage_turns.h"
 #include "tests/fakes/fake_executor.h"
 #include "tests/fakes/why.h"
 #include "transport/loopback.h"
@@ -53,7 +54,9 @@ struct ChainOptions {
 struct Chain {
   std::vector<std::unique_ptr<FakeExecutor>> executors;
   std::vector<std::unique_ptr<transport::Waiter>> waiters;
+  std::vector<std::unique_ptr<StepClock>> clocks;
   std::vector<std::unique_ptr<StageLoop>> loops;
+  std::vector<StageTurns> turns;  // each of one loop
   std::map<RequestId, std::vector<TokenId>> tokens;
   std::vector<graph::EndDelivery> ends;
   uint64_t last_request = 0;
@@ -76,12 +79,14 @@ struct Chain {
             return options.on_run ? options.on_run(i) : ok_status();
           }}));
       waiters.push_back(std::make_unique<transport::Waiter>(transport::WaiterOptions{}));
+      clocks.push_back(std::make_unique<StepClock>(*options.clock));
       StageLoopOptions loop{.is_first = is_first, .is_last = is_last, .sequencer = {}};
       if (is_first) loop.sequencer = sequencer_options(num_stages);
       const auto at = static_cast<size_t>(i);
       loops.push_back(std::make_unique<StageLoop>(
           loop, *executors.back(), std::move(receivers[at]), std::move(senders[at]),
-          [this](const graph::Deliveries& d) { take(d); }, *waiters.back(), *options.clock));
+          [this](const graph::Deliveries& d) { take(d); }, *waiters.back(), *clocks.back()));
+      turns.push_back(StageTurns({loops.back().get()}, *clocks.back(), *waiters.back()));
     }
   }
 
@@ -156,18 +161,18 @@ BOOST_AUTO_TEST_CASE(a_stage_without_credit_waits_and_says_so) {
   Chain chain(2, {.credits = 1, .clock = &steady_clock(), .on_first_wire = {}, .on_run = {}});
   chain.submit(40, 4);
   while (*chain.first().step()) continue;
-  BOOST_TEST(chain.first().stats().steps == 1u);  // the second waits for the only credit
-  chain.first().wait_until(steady_clock().now() + 2ms);
-  BOOST_TEST((chain.first().stats().wait_credit >= 2ms));
-  BOOST_TEST((chain.first().stats().wait_input == Duration(0)));
+  BOOST_TEST(chain.first().num_steps() == 1u);  // the second waits for the only credit
+  chain.turns[0].wait_until(steady_clock().now() + 2ms);
+  BOOST_TEST((chain.clocks[0]->spent(StepPart::wait_credit) >= 2ms));
+  BOOST_TEST((chain.clocks[0]->spent(StepPart::wait_input) == Duration(0)));
   BOOST_REQUIRE(chain.run_dry().ok());
   BOOST_TEST(chain.num_finished == 1);
-  chain.first().wait_until(steady_clock().now() + 1ms);
-  BOOST_TEST((chain.first().stats().idle >= 1ms));
-  const Duration waited = chain.loops[1]->stats().wait_input;
-  chain.loops[1]->wait_until(steady_clock().now() + 1ms);
-  BOOST_TEST((chain.loops[1]->stats().idle >= 1ms));
-  BOOST_TEST((chain.loops[1]->stats().wait_input == waited));
+  chain.turns[0].wait_until(steady_clock().now() + 1ms);
+  BOOST_TEST((chain.clocks[0]->spent(StepPart::idle) >= 1ms));
+  const Duration waited = chain.clocks[1]->spent(StepPart::wait_input);
+  chain.turns[1].wait_until(steady_clock().now() + 1ms);
+  BOOST_TEST((chain.clocks[1]->spent(StepPart::idle) >= 1ms));
+  BOOST_TEST((chain.clocks[1]->spent(StepPart::wait_input) == waited));
 }
 
 BOOST_AUTO_TEST_CASE(time_is_accounted_to_the_nanosecond) {
@@ -183,17 +188,16 @@ BOOST_AUTO_TEST_CASE(time_is_accounted_to_the_nanosecond) {
   const TimePoint began = clock.now();
   chain.submit(30, 12);
   BOOST_REQUIRE(chain.run_dry().ok());
-  const StageLoopStats first = chain.first().stats();
-  const StageLoopStats last = chain.loops[2]->stats();
-  BOOST_TEST((first.compute == first.steps * 1ms));
-  BOOST_TEST((last.compute == last.steps * 3ms));
-  BOOST_TEST(first.tokens == 41u);
-  BOOST_TEST((first.wait_input + first.wait_credit + first.idle == Duration(0)));
-  for (const auto& loop : chain.loops) {
-    (void)loop->step();  // charges what passed while others ran
-    const StageLoopStats s = loop->stats();
-    BOOST_TEST(
-        (s.compute + s.transfer + s.wait_input + s.wait_credit + s.idle == clock.now() - began));
+  const StepClock& first = *chain.clocks[0];
+  const StepClock& last = *chain.clocks[2];
+  BOOST_TEST((first.spent(StepPart::compute) == chain.first().num_steps() * 1ms));
+  BOOST_TEST((last.spent(StepPart::compute) == chain.loops[2]->num_steps() * 3ms));
+  BOOST_TEST(chain.first().num_tokens() == 41u);
+  for (const StepPart part : {StepPart::wait_input, StepPart::wait_credit, StepPart::idle})
+    BOOST_TEST((first.spent(part) == Duration(0)));
+  for (size_t i = 0; i < chain.loops.size(); ++i) {
+    (void)chain.loops[i]->step();  // charges what passed while others ran
+    BOOST_TEST((chain.clocks[i]->total() == clock.now() - began));
   }
 }
 
@@ -219,7 +223,7 @@ BOOST_AUTO_TEST_CASE(a_deadline_ends_its_request_and_no_wait_outlasts_it) {
   const TimePoint deadline = steady_clock().now() + 20ms;
   chain.submit(60, 100, deadline);
   while (*chain.first().step()) continue;  // the second has no say in it
-  chain.first().wait_until(steady_clock().now() + 60s);
+  chain.turns[0].wait_until(steady_clock().now() + 60s);
   BOOST_TEST((steady_clock().now() < deadline + 20s));
   while (steady_clock().now() < deadline) continue;
   BOOST_REQUIRE(*chain.first().step());
@@ -284,6 +288,7 @@ struct Fed {
   std::unique_ptr<transport::ReceiveLink> returned;
   FakeExecutor executor{{.stage = 1, .is_first = false, .is_last = true, .on_run = {}}};
   transport::Waiter waiter{transport::WaiterOptions{}};
+  StepClock clock{steady_clock()};
   std::unique_ptr<StageLoop> loop;
 
   Fed() {
@@ -293,7 +298,7 @@ struct Fed {
     returned = std::move(result_receive);
     loop = std::make_unique<StageLoop>(
         StageLoopOptions{.is_last = true, .sequencer = {}}, executor, std::move(receive),
-        std::move(result_send), [](const graph::Deliveries&) {}, waiter, steady_clock());
+        std::move(result_send), [](const graph::Deliveries&) {}, waiter, clock);
   }
   Result<bool> feed(transport::FrameKind kind, const std::vector<std::byte>& metadata,
                     int64_t payload_bytes) {
@@ -343,20 +348,20 @@ BOOST_AUTO_TEST_CASE(a_thread_for_each_stage_and_a_clean_close) {
     std::atomic<int> failures{0};
     const TimePoint deadline = steady_clock().now() + 30s;
     std::vector<std::thread> threads;
-    for (const auto& loop : chain.loops) {
-      threads.emplace_back([&, stage = loop.get()] {
+    for (size_t i = 0; i < chain.loops.size(); ++i) {
+      threads.emplace_back([&, stage = chain.loops[i].get(), turns = &chain.turns[i]] {
         while (!stop && steady_clock().now() < deadline) {
-          const auto moved = stage->step();
+          const auto moved = turns->step();
           if (!moved.ok()) ++failures;
           if (!moved.ok()) return;
-          if (!*moved) stage->wait_until(deadline);
+          if (!*moved) turns->wait_until(deadline);
           if (chain.num_finished < 2 || stop.exchange(true)) continue;
           for (const auto& waiter : chain.waiters) waiter->wake();
         }
         stage->close();
         while (!stage->closed() && steady_clock().now() < deadline) {
           stage->drain();
-          stage->wait_until(steady_clock().now() + 1ms);
+          turns->wait_until(steady_clock().now() + 1ms);
         }
         if (!stage->closed()) ++failures;
       });
@@ -380,9 +385,9 @@ BOOST_AUTO_TEST_CASE(frames_under_way_do_not_hold_up_a_close) {
                        [](const auto& loop) { return loop->closed(); });
   };
   while (!all_closed() && steady_clock().now() < deadline) {
-    for (const auto& loop : chain.loops) {
-      loop->drain();
-      loop->wait_until(steady_clock().now());
+    for (size_t i = 0; i < chain.loops.size(); ++i) {
+      chain.loops[i]->drain();
+      chain.turns[i].wait_until(steady_clock().now());
     }
   }
   BOOST_TEST(all_closed());

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <thread>
 
-#include "actors/stage_loop.h"
+#include "actors/stage_turns.h"
 #include "tests/fakes/fake_executor.h"
 #include "transport/loopback.h"
 
@@ -64,9 +64,10 @@ std::vector<std::byte> sent_on(bool is_last, Duration slowest_before) {
   auto [sender, input] = transport::make_loopback_pair(edge_options(0));
   auto [output, receiver] = transport::make_loopback_pair(edge_options(1));
   transport::Waiter waiter{transport::WaiterOptions{}};
+  StepClock step_clock(clock);
   StageLoop loop(
       {.stage = StageIndex(5), .trace = trace, .is_last = is_last, .sequencer = {}}, executor,
-      std::move(input), std::move(output), [](const graph::Deliveries&) {}, waiter, clock);
+      std::move(input), std::move(output), [](const graph::Deliveries&) {}, waiter, step_clock);
   BOOST_REQUIRE(try_send(*sender, 1, slowest_before));
   const auto moved = loop.step();
   BOOST_REQUIRE(moved.ok() && *moved);
@@ -106,7 +107,9 @@ struct Sleeper {
   FakeExecutor executor;
   transport::Waiter waiter{transport::WaiterOptions{}};
   std::shared_ptr<StepTrace> trace = std::make_shared<StepTrace>();
+  StepClock clock{steady_clock()};
   StageLoop loop;
+  StageTurns turns{{&loop}, clock, waiter};
   Duration unaccounted{0};  // wall time less its parts
 
   Sleeper(int32_t stage, bool is_last, Duration step, std::unique_ptr<transport::ReceiveLink> input,
@@ -122,22 +125,18 @@ struct Sleeper {
         loop(
             {.stage = StageIndex(stage), .trace = trace, .is_last = is_last, .sequencer = {}},
             executor, std::move(input), std::move(output), [](const graph::Deliveries&) {}, waiter,
-            steady_clock()) {}
+            clock) {}
 
-  Duration parts() const {
-    const StageLoopStats s = loop.stats();
-    return s.compute + s.transfer + s.wait_input + s.wait_credit + s.idle;
-  }
   void run(const std::atomic<bool>& stop, TimePoint deadline) {
-    (void)loop.step();  // charges what passed before this thread ran
-    const Duration parts_before = parts();
+    (void)turns.step();  // charges what passed before this thread ran
+    const Duration parts_before = clock.total();
     const TimePoint began = steady_clock().now();
     while (!stop && steady_clock().now() < deadline) {
-      const auto moved = loop.step();
+      const auto moved = turns.step();
       if (!moved.ok()) return;
-      if (!*moved) loop.wait_until(deadline);
+      if (!*moved) turns.wait_until(deadline);
     }
-    unaccounted = steady_clock().now() - began - (parts() - parts_before);
+    unaccounted = steady_clock().now() - began - (clock.total() - parts_before);
   }
 };
 
@@ -170,8 +169,7 @@ BOOST_AUTO_TEST_CASE(the_parts_of_a_stage_s_time_add_up_to_the_wall_s) {
   for (std::thread& thread : threads) thread.join();
   BOOST_REQUIRE(num_done == kSteps);
   for (const Sleeper* stage : {&first, &second}) {
-    BOOST_TEST(std::abs(to_ms(stage->unaccounted)) <= 0.02 * to_ms(stage->parts()));
-    const StageLoopStats stats = stage->loop.stats();
+    BOOST_TEST(std::abs(to_ms(stage->unaccounted)) <= 0.02 * to_ms(stage->clock.total()));
     const StepEvents recorded = stage->trace->read(0);
     BOOST_TEST(recorded.events.size() == kSteps);
     Duration compute{0};
@@ -184,10 +182,10 @@ BOOST_AUTO_TEST_CASE(the_parts_of_a_stage_s_time_add_up_to_the_wall_s) {
                   e.credit_until <= e.compute_from && e.compute_until <= e.sent;
     }
     BOOST_TEST(in_order);
-    BOOST_TEST((compute == stats.compute));
+    BOOST_TEST((compute == stage->clock.spent(StepPart::compute)));
     const bool waits = stage == &first;
     BOOST_TEST((credit > 5ms) == waits);
-    BOOST_TEST((stats.wait_credit > 5ms) == waits);
+    BOOST_TEST((stage->clock.spent(StepPart::wait_credit) > 5ms) == waits);
   }
 }
 

@@ -13,6 +13,7 @@ StepEvent event(uint64_t number) {
     return TimePoint{Duration(static_cast<int64_t>(number) * 10 + i)};
   };
   return {.microbatch = MicrobatchId(number),
+          .lane = static_cast<uint8_t>(number % 251),
           .num_tokens = static_cast<int32_t>(number % 1000),
           .received = at(1),
           .credit_from = at(2),

@@ -14,7 +14,7 @@ import unittest
 
 import program
 from processes import wait_until
-from service_test import Service
+from services import Service
 
 MODEL = ["--model", program.model()]
 PATIENCE_S = 60

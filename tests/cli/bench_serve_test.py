@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 import program
-from service_test import Service
+from services import Service
 
 MODEL = ["--model", program.model()]
 SMALL = ["--rate", 40, "--requests", 30, "--mix", "2:4-8/3,1:20/2-5", "--seed", 5]

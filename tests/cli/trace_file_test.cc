@@ -35,7 +35,7 @@ std::vector<json> of(const json& trace, const char* key, const json& value) {
 BOOST_AUTO_TEST_CASE(steps_become_spans_and_arrows) {
   const std::vector<StageSteps> stages = {
       {.name = "stage \"0\"", .events = {step(5, 0, true), step(6, 10, false)}},
-      {.name = "stage 1", .events = {step(5, 20, false)}}};
+      {.name = "stage 1", .stage = StageIndex(1), .events = {step(5, 20, false)}}};
   const json trace = json::parse(trace_json(stages, {std::chrono::seconds(1)}));
   const auto names = of(trace, "name", "process_name");
   BOOST_REQUIRE_EQUAL(names.size(), 2u);

@@ -54,7 +54,7 @@ class FakeEngine final : public gateway::Engine {
       return make_error(ErrorCode::invalid_argument, "there is no rank {}", rank);
     const auto at = [](int64_t ns) { return TimePoint{Duration(ns)}; };
     return StepEvents{
-        .events = {{MicrobatchId(since), 7, at(1), at(2), at(3), at(4), at(5), at(6)}},
+        .events = {{MicrobatchId(since), 3, 7, at(1), at(2), at(3), at(4), at(5), at(6)}},
         .next = since + 1,
         .lost = 2,
         .now = at(9)};

@@ -34,11 +34,11 @@ PUBLIC = {
     "error_without_code": (4, "Outcome", '(error = "[what] is this")'),
     "deployment": (5, "Deployment", '(graphName = "demo", graphText = "model: x", build = "0.1.0+abc", isa = "avx2", '
                                     'vocabularySize = 9, modelPath = "/m.gguf", contextTokens = 4096, kvType = "int8", '
-                                    'stages = [(name = "a", layerBegin = 0, layerEnd = 3, threads = 1)], '
+                                    'stages = [(name = "a", layerBegin = 0, layerEnd = 3, threads = 1, replicas = 2), ()], '
                                     'transport = "tcp", spin = "never", lanes = 2)'),
     "deployment_unknown_names": (5, "Deployment", '(kvType = "q9", transport = "pigeon", spin = "often")'),
     "status": (6, "Status", '(phase = ready, message = "m", pid = 3, uptimeNs = 9, tokensPerSecond = 1.5, stages = '
-                            '[(stage = 0, cores = [0, 1], busyNs = 4)], links = [(edge = 1, transport = "tcp/lo", '
+                            '[(stage = 0, cores = [0, 1], busyNs = 4, lanes = [0, 2]), (stage = 1, lane = 4)], links = [(edge = 1, transport = "tcp/lo", '
                             'latencyP99Us = 3.5)])'),
     "event": (7, "Event", '(number = 3, unixMs = -1, phase = draining, message = "gone")'),
 }
@@ -55,9 +55,9 @@ CONTROL = {
     "token": (4, "TokenResult", "(requestId = 9, sequenceIndex = 1, position = 3, token = 4, logprob = -1, topLogprobs = "
                                 "[(token = 4, value = -1)], finish = failed, textBytes = 12)"),
     "score": (5, "ScoreResult", "(requestId = 9, position = 3, logprob = nan, argmax = 2)"),
-    "stats": (6, "RankStats", '(stage = (lane = 1, stage = 2, cores = [3], steps = 5, wallNs = 4), links = [(edge = 1, '
+    "stats": (6, "RankStats", '(stage = (lanes = [1, 3], stage = 2, cores = [3], steps = 5, wallNs = 4), links = [(edge = 1, lane = 3, '
                               'outgoing = true, transport = "posix", frames = 3)])'),
-    "events": (7, "StepEvents", "(events = [(microbatch = 3, numTokens = 2, sentNs = -1)], next = 4, lost = 1, nowNs = 9)"),
+    "events": (7, "StepEvents", "(events = [(microbatch = 3, numTokens = 2, sentNs = -1, lane = 7)], next = 4, lost = 1, nowNs = 9)"),
     "end": (8, "RequestEnd", '(requestId = 3, sequenceIndex = 1, code = overloaded, message = "full")'),
     "end_well": (8, "RequestEnd", "(requestId = 3)"),
     "service": (9, "ServiceSpec", '(plan = (modelPath = "/m.gguf", edges = [(isReturn = true)]), isa = "avx2", '

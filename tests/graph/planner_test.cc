@@ -205,7 +205,90 @@ BOOST_AUTO_TEST_CASE(ReplicasShareTheirStagesCores) {
   BOOST_TEST((shared.edges[0].spin == SpinPolicy::never));
 }
 
-BOOST_AUTO_TEST_CASE(RanksAreNumberedLaneByLane) {
+// Of stages with fewer replicas than there are lanes each rank has its lanes' shares of blocks and
+// slots, and its weights once.
+BOOST_AUTO_TEST_CASE(RanksInSeveralLanesHaveTheSharesOfAll) {
+  const auto report = [](int first, int middle, int last) {
+    const std::string text = fmt::format(
+        "kv: {{blocks: 40, context: 1024}}\n"
+        "stages: [{{layers: 0-9, replicas: {}}}, {{layers: 10-19, replicas: {}}}, {{layers: 20-29, "
+        "replicas: {}}}]",
+        first, middle, last);
+    return make_plan_report(parse(text), small_model(), nominal_machine(8, int64_t{16} << 30), {})
+        .value();
+  };
+  const PlanReport one = report(1, 1, 1);
+  const int kTable[][4] = {{4, 2, 1, 4}, {1, 2, 4, 4}, {2, 2, 2, 2}, {1, 3, 1, 3}, {6, 1, 3, 6}};
+  for (const auto& [first, middle, last, lanes] : kTable) {
+    const PlanReport shared = report(first, middle, last);
+    const int replicas[] = {first, middle, last};
+    BOOST_TEST(num_lanes(shared.plan) == lanes);
+    BOOST_TEST(num_ranks(shared.plan) == first + middle + last);
+    BOOST_TEST(lanes_per_rank_max(shared.plan) ==
+               lanes / *std::min_element(std::begin(replicas), std::end(replicas)));
+    BOOST_TEST(shared.plan.kv.num_blocks == one.plan.kv.num_blocks);
+    int64_t needed = 0;
+    for (size_t i = 0; i < 3; ++i) {
+      const StagePlan& stage = shared.plan.stages[i];
+      const StagePlan& alone = one.plan.stages[i];
+      const StageIndex index(static_cast<int32_t>(i));
+      BOOST_TEST(num_replicas(shared.plan, index) == replicas[i]);
+      BOOST_TEST(lanes_per_rank(shared.plan, index) == lanes / replicas[i]);
+      // What the ranks of a stage have adds up to what its lanes have.
+      BOOST_TEST(stage.kv_bytes * replicas[i] == alone.kv_bytes * lanes);
+      BOOST_TEST(stage.slot_bytes * replicas[i] == alone.slot_bytes * lanes);
+      BOOST_TEST(stage.weight_bytes == alone.weight_bytes);
+      needed += replicas[i] *
+                (stage.weight_bytes + stage.slot_bytes + stage.kv_bytes + (int64_t{16} << 20));
+    }
+    BOOST_TEST(shared.verdict.needed_bytes == needed);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(EveryRankServesAsManyLanesAndNoneTwice) {
+  const std::vector<size_t> kReplicas[] = {{1, 2, 4}, {4, 1, 2}, {3, 3}, {6, 2, 3}, {1}, {1, 8, 1}};
+  for (const std::vector<size_t>& replicas : kReplicas) {
+    Plan plan;
+    plan.kv.num_blocks = 10;
+    for (const size_t count : replicas) plan.stages.emplace_back().devices.resize(count);
+    for (size_t i = 0; i < replicas.size(); ++i) {
+      const StageIndex stage(static_cast<int32_t>(i));
+      std::vector<int> times(static_cast<size_t>(num_ranks(plan)));
+      std::vector<KvBlockId> blocks;  // where each lane's begin
+      for (int lane = 0; lane < num_lanes(plan); ++lane) {
+        const LaneId id(static_cast<uint8_t>(lane));
+        const RankId rank = rank_at(plan, id, stage);
+        BOOST_TEST(
+            (place_of(plan, rank) == RankPlace{stage, lane % static_cast<int>(replicas[i])}));
+        const std::vector<LaneId> lanes = lanes_of(plan, rank);
+        const auto among =
+            static_cast<int>(std::find(lanes.begin(), lanes.end(), id) - lanes.begin());
+        BOOST_TEST(among < static_cast<int>(lanes.size()));
+        BOOST_TEST(first_kv_block(plan, id, stage).value == 10 * among);
+        ++times[rank.value];
+      }
+      for (size_t rank = 0; rank < times.size(); ++rank)
+        BOOST_TEST(times[rank] ==
+                   (place_of(plan, RankId(static_cast<uint32_t>(rank))).stage == stage
+                        ? lanes_per_rank(plan, stage)
+                        : 0));
+    }
+  }
+}
+
+// Half as many ranks must do with half as many layers each to be as fast.
+BOOST_AUTO_TEST_CASE(CutsWeighTheLanesThatARankServes) {
+  const Plan plan = make_plan(parse("threads: 1\nstages: [{replicas: 1}, {replicas: 3}, {}]"),
+                              small_model(), nominal_machine(8, int64_t{16} << 30), {})
+                        .value();
+  const auto layers = [&](size_t i) {
+    return plan.stages[i].layer_end - plan.stages[i].layer_begin;
+  };
+  BOOST_TEST(layers(1) >= 2 * layers(0));
+  BOOST_TEST(layers(1) > 15);
+}
+
+BOOST_AUTO_TEST_CASE(RanksAreNumberedReplicaByReplica) {
   Plan plan;
   plan.stages.resize(3);
   for (StagePlan& stage : plan.stages) stage.devices.resize(2);
@@ -213,10 +296,17 @@ BOOST_AUTO_TEST_CASE(RanksAreNumberedLaneByLane) {
   plan.edges.resize(3);
   const RankId rank = rank_at(plan, LaneId(1), StageIndex(1));
   BOOST_TEST(rank.value == 4u);
-  BOOST_TEST((lane_of(plan, rank) == LaneId(1)));
-  BOOST_TEST((stage_of(plan, rank) == StageIndex(1)));
+  BOOST_TEST((place_of(plan, rank) == RankPlace{StageIndex(1), 1}));
   BOOST_TEST(link_of(plan, LaneId(1), EdgeId(2)).value == 5u);
   BOOST_TEST(rank_name(plan, rank) == "stage 'middle' of lane 1");
+  plan.stages[0].devices.resize(4);
+  plan.stages[2].devices.resize(1);
+  // 0.0 1.0 2.0, 0.1 1.1, 0.2, 0.3
+  BOOST_TEST(rank_at(plan, LaneId(3), StageIndex(0)).value == 6u);
+  BOOST_TEST(rank_at(plan, LaneId(3), StageIndex(1)).value == 4u);
+  BOOST_TEST(rank_at(plan, LaneId(3), StageIndex(2)).value == 2u);
+  BOOST_TEST(rank_name(plan, RankId(4)) == "stage 'middle' of lanes 1 and 3");
+  BOOST_TEST(lanes_text(lanes_of(plan, RankId(2))) == "lanes 0, 1, 2 and 3");
   for (StagePlan& stage : plan.stages) stage.devices.resize(1);
   BOOST_TEST(rank_name(plan, RankId(1)) == "stage 'middle'");
 }
@@ -226,8 +316,10 @@ BOOST_AUTO_TEST_CASE(RefusalsAreTyped) {
   const std::tuple<std::string, ErrorCode, std::string> kTable[] = {
       {"stages: [{op: encoder}]", ErrorCode::unimplemented, "op encoder"},
       {"stages: [{device: 'cuda:0'}]", ErrorCode::unimplemented, "cuda:0"},
-      {"stages: [{name: a, replicas: 2}, {}]", ErrorCode::unimplemented,
-       "replicas: 1 beside 2 of stage 'a'"},
+      {"stages: [{name: a, replicas: 6}, {name: b, replicas: 4}]", ErrorCode::invalid_argument,
+       "stage 'b' (1:34): replicas: 4 cannot share the 6 lanes that stage 'a' makes evenly; 3 or 6 "
+       "can"},
+      {"stages: [{replicas: 5}, {replicas: 7}]", ErrorCode::invalid_argument, "1 or 7 can"},
       {"stages: [{standbys: 1}]", ErrorCode::unimplemented, "standbys: 1"},
       {"links: {wire: bf16}", ErrorCode::unimplemented, "links.wire"},
       {"stages: 31", ErrorCode::invalid_argument, "the model has 30 layers"},

@@ -27,6 +27,7 @@ struct FakeRank final : RankHandler {
   std::vector<std::pair<uint64_t, uint64_t>> cancelled;  // client, request
   std::vector<uint64_t> detached;
   std::map<uint64_t, ResultSinkHandle> sinks;
+  std::map<uint64_t, uint8_t> lanes;  // by client
   Reply<RankStats> held_stats;
   Reply<Ok> held_watch;
 
@@ -44,8 +45,9 @@ struct FakeRank final : RankHandler {
   void on_connect(ConnectParams params, Reply<Ok> reply) override {
     if (params.links.size() == 1 && params.links[0].secret == ~0ull) return reply(Ok{});
   }
-  void on_attach(uint64_t client, ResultSinkHandle given, Reply<Ok> reply) override {
+  void on_attach(uint64_t client, uint8_t lane, ResultSinkHandle given, Reply<Ok> reply) override {
     const std::lock_guard lock(mutex);
+    lanes[client] = lane;
     sinks[client] = given;
     reply(Ok{});
     changed.notify_all();
@@ -85,7 +87,7 @@ struct FakeRank final : RankHandler {
   void on_stats(Reply<RankStats> reply) override { held_stats = std::move(reply); }
   void on_trace(uint64_t since, Reply<StepEvents> reply) override {
     const auto at = [](int64_t ns) { return TimePoint{Duration(ns)}; };
-    reply(StepEvents{.events = {{MicrobatchId(9), 7, at(1), at(2), at(3), at(4), at(5), at(6)}},
+    reply(StepEvents{.events = {{MicrobatchId(9), 3, 7, at(1), at(2), at(3), at(4), at(5), at(6)}},
                      .next = since + 1,
                      .lost = 3,
                      .now = at(8)});
@@ -126,7 +128,7 @@ struct Fixture {
   /// Says hello and attaches; returns the rank's way back.
   ResultSinkHandle attach(std::function<void(LaneResults)> on_results) {
     BOOST_REQUIRE(hello().ok());
-    BOOST_REQUIRE(call<Ok>([&](auto done) { client->attach(on_results, 5s, done); }).ok());
+    BOOST_REQUIRE(call<Ok>([&](auto done) { client->attach(0, on_results, 5s, done); }).ok());
     return rank.sinks.at(1);
   }
 
@@ -164,7 +166,7 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
     got.stats = more.stats;
     if (got.ends.size() == 2) ended.set_value();
   };
-  f.client->attach(take, 5s, [](const Result<Ok>& attached) { BOOST_TEST(attached.ok()); });
+  f.client->attach(0, take, 5s, [](const Result<Ok>& attached) { BOOST_TEST(attached.ok()); });
   GenerateRequest request{
       .request_id = 6, .sequence_index = 3, .prompt = {}, .sampling = {}, .score = {}};
   for (int i = 0; i < 10000; ++i) request.prompt.push_back(i * 3);
@@ -175,7 +177,7 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
   other.tenant = 0xFFFFFFFF;
   other.cache_salt = UINT64_MAX;
   other.priority = -5;
-  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->submit({request, other}, 5s, done); }).ok());
+  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->submit(0, {request, other}, 5s, done); }).ok());
   BOOST_REQUIRE((ended.get_future().wait_for(5s) == std::future_status::ready));
   BOOST_REQUIRE_EQUAL(got.tokens.size(), 10001u);  // all before the ends, in order
   for (int i = 0; i < 10000; ++i)
@@ -193,7 +195,7 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
   BOOST_TEST(got.ends[0].sequence_index == 3u);
   BOOST_TEST((got.ends[0].how.error().code == ErrorCode::no_room));
   BOOST_TEST(got.ends[0].how.error().message == "[the] end");
-  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->cancel({8, 9}, 5s, done); }).ok());
+  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->cancel(0, {8, 9}, 5s, done); }).ok());
   BOOST_TEST((f.rank.cancelled == std::vector<std::pair<uint64_t, uint64_t>>{{1, 8}, {1, 9}}));
   BOOST_TEST(f.call<Ok>([&](auto done) { f.client->shutdown(5s, done); }).ok());
   BOOST_TEST(f.served.get().ok());
@@ -230,14 +232,24 @@ BOOST_AUTO_TEST_CASE(a_client_that_leaves_is_detached_and_its_sink_closed) {
        ErrorCode::disconnected));
 }
 
-BOOST_AUTO_TEST_CASE(one_lane_per_connection_and_none_before_attach) {
+BOOST_AUTO_TEST_CASE(each_lane_once_on_a_connection_and_none_before_attach) {
   Fixture f;
   BOOST_REQUIRE(f.hello().ok());
-  const auto early = f.call<Ok>([&](auto done) { f.client->submit({}, 5s, done); });
-  BOOST_TEST((early.error().code == ErrorCode::invalid_argument));
-  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->attach({}, 5s, done); }).ok());
-  const auto twice = f.call<Ok>([&](auto done) { f.client->attach({}, 5s, done); });
-  BOOST_TEST((twice.error().code == ErrorCode::invalid_argument));
+  const auto attach = [&](uint8_t lane) {
+    return f.call<Ok>([&](auto done) { f.client->attach(lane, {}, 5s, done); });
+  };
+  const auto submit = [&](uint8_t lane) {
+    return f.call<Ok>([&](auto done) { f.client->submit(lane, {}, 5s, done); });
+  };
+  BOOST_TEST((submit(0).error().code == ErrorCode::invalid_argument));
+  BOOST_TEST(attach(0).ok());
+  BOOST_TEST((attach(0).error().code == ErrorCode::invalid_argument));
+  BOOST_TEST((submit(3).error().code == ErrorCode::invalid_argument));
+  BOOST_TEST(attach(3).ok());
+  BOOST_TEST(submit(3).ok());
+  BOOST_TEST(submit(0).ok());
+  // Each is a client of its own, of its lane.
+  BOOST_TEST((f.rank.lanes == std::map<uint64_t, uint8_t>{{1, 0}, {2, 3}}));
 }
 
 // The callback is held up, so that nothing is taken.
@@ -273,7 +285,8 @@ BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {
   BOOST_REQUIRE(f.hello().ok());
   std::promise<Error> broken;
   f.client->watch([&](Result<Ok> end) { broken.set_value(end.error()); });
-  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->attach({}, 5s, done); }).ok());  // it has come
+  BOOST_TEST(
+      f.call<Ok>([&](auto done) { f.client->attach(0, {}, 5s, done); }).ok());  // it has come
   f.rank.held_watch(make_error(ErrorCode::no_room, "the disk is full"));
   auto told = broken.get_future();
   BOOST_REQUIRE(told.wait_for(5s) == std::future_status::ready);

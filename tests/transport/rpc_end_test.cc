@@ -23,7 +23,7 @@ namespace {
 struct IdleRank final : RankHandler {
   void on_load(LoadParams, ProgressReport, Reply<LoadReport> reply) override { hold(reply); }
   void on_connect(ConnectParams, Reply<Ok> reply) override { reply(Ok{}); }
-  void on_attach(uint64_t, ResultSinkHandle, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_attach(uint64_t, uint8_t, ResultSinkHandle, Reply<Ok> reply) override { reply(Ok{}); }
   void on_submit(uint64_t, std::vector<GenerateRequest>, Reply<Ok> reply) override { reply(Ok{}); }
   void on_cancel(uint64_t, std::vector<uint64_t>, Reply<Ok> reply) override { reply(Ok{}); }
   void on_detach(uint64_t) override {}
@@ -207,8 +207,8 @@ BOOST_AUTO_TEST_CASE(a_rank_that_half_closes_and_never_reads_is_disconnected) {
   GenerateRequest request;
   request.prompt.resize(1'000'000);  // more than the socket takes
   Answer<Ok> submit;
-  client.attach({}, 20s, [](const auto&) {});
-  client.submit({request}, 20s, submit.callback());
+  client.attach(0, {}, 20s, [](const auto&) {});
+  client.submit(0, {request}, 20s, submit.callback());
   char byte;
   BOOST_REQUIRE_EQUAL(read(theirs.get(), &byte, 1), 1);  // the calls are under way
   BOOST_REQUIRE_EQUAL(shutdown(theirs.get(), SHUT_WR), 0);
@@ -248,8 +248,8 @@ BOOST_AUTO_TEST_CASE(a_rank_that_never_reads_costs_a_deadline) {
   request.prompt.resize(1'000'000);  // more than the socket takes
   Answer<Ok> submit;
   Answer<RankStats> open;
-  client.attach({}, 20s, [](const auto&) {});
-  client.submit({request}, 100ms, submit.callback());
+  client.attach(0, {}, 20s, [](const auto&) {});
+  client.submit(0, {request}, 100ms, submit.callback());
   BOOST_TEST((submit.code() == ErrorCode::deadline_exceeded));
   client.stats(20s, open.callback());
   // The client's end does not wait for the write.
@@ -286,8 +286,8 @@ BOOST_AUTO_TEST_CASE(a_call_too_large_for_a_message_is_refused) {
   GenerateRequest request;
   request.prompt.resize((64u << 20) / sizeof(int32_t) + 1);
   Answer<Ok> submit;
-  client.attach({}, 20s, [](const auto&) {});
-  client.submit({request}, 20s, submit.callback());
+  client.attach(0, {}, 20s, [](const auto&) {});
+  client.submit(0, {request}, 20s, submit.callback());
   BOOST_TEST((submit.code() == ErrorCode::disconnected));
   const Status status = served.status.get();
   BOOST_REQUIRE(!status.ok());

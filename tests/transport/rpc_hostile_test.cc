@@ -23,7 +23,7 @@ struct QuickRank final : RankHandler {
     reply(LoadReport{});
   }
   void on_connect(ConnectParams, Reply<Ok> reply) override { reply(Ok{}); }
-  void on_attach(uint64_t, ResultSinkHandle given, Reply<Ok> reply) override {
+  void on_attach(uint64_t, uint8_t, ResultSinkHandle given, Reply<Ok> reply) override {
     sink = given;
     reply(Ok{});
   }
@@ -60,9 +60,9 @@ fakes::Wiretap conversation() {
     params.plan.stages.resize(2);
     client.hello(5s, [](const auto&) {});
     client.load(params, 5s, nullptr, [](const auto&) {});
-    client.attach({}, 5s, [](const auto&) {});
-    client.submit({GenerateRequest{}}, 5s, [](const auto&) {});
-    client.cancel({0}, 5s, [](const auto&) {});
+    client.attach(0, {}, 5s, [](const auto&) {});
+    client.submit(0, {GenerateRequest{}}, 5s, [](const auto&) {});
+    client.cancel(0, {0}, 5s, [](const auto&) {});
     client.stats(5s, [&](const auto&) { done.set_value(); });
     BOOST_REQUIRE(done.get_future().wait_for(5s) == std::future_status::ready);
   }
@@ -128,9 +128,10 @@ BOOST_AUTO_TEST_CASE(a_caller_survives_what_a_rank_sends) {
     int num_tokens = 0;
     RankClient client(thread, std::move(theirs), [](const Error&) {});
     client.hello(5s, [&](const auto&) { hello.set_value(); });
-    client.attach([&](const LaneResults& more) { num_tokens += more.tokens.size(); }, 5s,
-                  [](const auto&) {});
-    client.submit({GenerateRequest{}}, 5s, [&](const auto&) { submitted.set_value(); });
+    client.attach(
+        0, [&](const LaneResults& more) { num_tokens += more.tokens.size(); }, 5s,
+        [](const auto&) {});
+    client.submit(0, {GenerateRequest{}}, 5s, [&](const auto&) { submitted.set_value(); });
     fakes::say(ours, fakes::hostile(good, random));
     ours.reset();
     BOOST_REQUIRE_MESSAGE(hello.get_future().wait_for(5s) == std::future_status::ready,

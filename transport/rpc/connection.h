@@ -81,8 +81,8 @@ class Connection final : public kj::TaskSet::ErrorHandler {
   capnp::Capability::Client bootstrap_;
 
  public:
-  /// What `attach` gave; only on a connection to a rank.
-  std::optional<schema::Lane::Client> lane;
+  /// What each `attach` gave, by lane; only on a connection to a rank.
+  std::map<uint8_t, schema::Lane::Client> lanes;
 
  private:
   std::function<void(Error)> on_disconnect_;

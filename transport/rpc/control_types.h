@@ -13,7 +13,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -208,7 +208,7 @@ struct LaneResults {
 };
 
 struct StageReport {
-  uint8_t lane = 0;
+  std::vector<uint8_t> lanes;
   int32_t stage = 0;
   int32_t layer_begin = 0;
   int32_t layer_end = 0;
@@ -228,6 +228,7 @@ struct StageReport {
 };
 
 struct LinkReport {
+  uint8_t lane = 0;
   uint32_t edge = 0;
   bool outgoing = false;
   std::string transport;

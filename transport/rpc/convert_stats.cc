@@ -22,7 +22,7 @@ void read(schema::LaneStats::Reader in, LaneStats& out) {
 }
 
 void write(schema::StageReport::Builder out, const StageReport& in) {
-  out.setLane(in.lane);
+  write_bytes(out.initLanes(num(in.lanes)), in.lanes);
   out.setStage(in.stage);
   out.setLayerBegin(in.layer_begin);
   out.setLayerEnd(in.layer_end);
@@ -42,7 +42,7 @@ void write(schema::StageReport::Builder out, const StageReport& in) {
 }
 
 void read(schema::StageReport::Reader in, StageReport& out) {
-  out.lane = in.getLane();
+  out.lanes = read_bytes(in.getLanes());
   out.stage = in.getStage();
   out.layer_begin = in.getLayerBegin();
   out.layer_end = in.getLayerEnd();
@@ -62,6 +62,7 @@ void read(schema::StageReport::Reader in, StageReport& out) {
 }
 
 void write(schema::LinkReport::Builder out, const LinkReport& in) {
+  out.setLane(in.lane);
   out.setEdge(in.edge);
   out.setOutgoing(in.outgoing);
   out.setTransport(in.transport.c_str());
@@ -76,6 +77,7 @@ void write(schema::LinkReport::Builder out, const LinkReport& in) {
 }
 
 void read(schema::LinkReport::Reader in, LinkReport& out) {
+  out.lane = in.getLane();
   out.edge = in.getEdge();
   out.outgoing = in.getOutgoing();
   out.transport = text(in.getTransport());

@@ -45,6 +45,15 @@ inline std::vector<int32_t> read_ints(capnp::List<int32_t>::Reader in) {
   return out;
 }
 
+inline void write_bytes(capnp::List<uint8_t>::Builder out, const std::vector<uint8_t>& in) {
+  for (uint32_t i = 0; i < out.size(); ++i) out.set(i, in[i]);
+}
+inline std::vector<uint8_t> read_bytes(capnp::List<uint8_t>::Reader in) {
+  std::vector<uint8_t> out(in.size());
+  for (uint32_t i = 0; i < in.size(); ++i) out[i] = in[i];
+  return out;
+}
+
 /// Elements may come without bytes: a few words can claim millions, and cost them here. No list of
 /// structs that means anything is longer than this.
 inline constexpr uint32_t kStructsMax = 1 << 16;
@@ -121,6 +130,7 @@ void write_steps(Builder out, const StepEvents& in) {
   for (uint32_t i = 0; i < events.size(); ++i) {
     const StepEvent& event = in.events[i];
     events[i].setMicrobatch(event.microbatch.value);
+    events[i].setLane(event.lane);
     events[i].setNumTokens(event.num_tokens);
     events[i].setReceivedNs(event.received.since_epoch.count());
     events[i].setCreditFromNs(event.credit_from.since_epoch.count());
@@ -142,6 +152,7 @@ StepEvents read_steps(Reader in) {
   StepEvents out;
   for (const auto event : in.getEvents())
     out.events.push_back({.microbatch = MicrobatchId(event.getMicrobatch()),
+                          .lane = event.getLane(),
                           .num_tokens = event.getNumTokens(),
                           .received = time(event.getReceivedNs()),
                           .credit_from = time(event.getCreditFromNs()),

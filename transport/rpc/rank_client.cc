@@ -37,11 +37,12 @@ class SinkServer final : public schema::LaneSink::Server {
   std::function<void(LaneResults)> callback_;
 };
 
-schema::Lane::Client& lane_of(Connection& connection) {
-  if (!connection.lane)
+schema::Lane::Client& lane_of(Connection& connection, uint8_t lane) {
+  const auto found = connection.lanes.find(lane);
+  if (found == connection.lanes.end())
     kj::throwFatalException(
-        to_exception(make_error(ErrorCode::invalid_argument, "not attached to the lane")));
-  return *connection.lane;
+        to_exception(make_error(ErrorCode::invalid_argument, "not attached to lane {}", lane)));
+  return found->second;
 }
 
 }  // namespace
@@ -83,36 +84,37 @@ void RankClient::connect(ConnectParams params, Duration deadline, Callback<Ok> c
                     });
 }
 
-void RankClient::attach(std::function<void(LaneResults)> on_results, Duration deadline,
-                        Callback<Ok> callback) {
+void RankClient::attach(uint8_t lane, std::function<void(LaneResults)> on_results,
+                        Duration deadline, Callback<Ok> callback) {
   thread_->with_connection<Ok>(
       connection_, "attach", deadline, std::move(callback),
-      [on_results = std::move(on_results)](Connection& connection) -> kj::Promise<Ok> {
+      [lane, on_results = std::move(on_results)](Connection& connection) -> kj::Promise<Ok> {
         auto request = connection.api<schema::Rank>().attachRequest();
         request.setSink(kj::heap<SinkServer>(on_results));
+        request.setLaneId(lane);
         auto sent = request.send();
-        connection.lane = sent.getLane();
+        connection.lanes.emplace(lane, sent.getLane());  // a second is refused: the first stays
         return sent.then([](auto&&) { return Ok{}; });
       });
 }
 
-void RankClient::submit(std::vector<GenerateRequest> requests, Duration deadline,
+void RankClient::submit(uint8_t lane, std::vector<GenerateRequest> requests, Duration deadline,
                         Callback<Ok> callback) {
   thread_->with_connection<Ok>(
       connection_, "submit", deadline, std::move(callback),
-      [requests = std::move(requests)](Connection& connection) -> kj::Promise<Ok> {
-        auto request = lane_of(connection).submitRequest();
+      [lane, requests = std::move(requests)](Connection& connection) -> kj::Promise<Ok> {
+        auto request = lane_of(connection, lane).submitRequest();
         write_list(request.initRequests(static_cast<uint32_t>(requests.size())), requests);
         return request.send().then([](auto&&) { return Ok{}; });
       });
 }
 
-void RankClient::cancel(std::vector<uint64_t> request_ids, Duration deadline,
+void RankClient::cancel(uint8_t lane, std::vector<uint64_t> request_ids, Duration deadline,
                         Callback<Ok> callback) {
   thread_->with_connection<Ok>(
       connection_, "cancel", deadline, std::move(callback),
-      [ids = std::move(request_ids)](Connection& connection) -> kj::Promise<Ok> {
-        auto request = lane_of(connection).cancelRequest();
+      [lane, ids = std::move(request_ids)](Connection& connection) -> kj::Promise<Ok> {
+        auto request = lane_of(connection, lane).cancelRequest();
         auto list = request.initRequestIds(static_cast<uint32_t>(ids.size()));
         for (uint32_t i = 0; i < list.size(); ++i) list.set(i, ids[i]);
         return request.send().then([](auto&&) { return Ok{}; });

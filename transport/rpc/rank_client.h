@@ -39,14 +39,16 @@ class RankClient {
   void load(LoadParams params, Duration deadline, ProgressCallback progress,
             Callback<LoadReport> callback);
   void connect(ConnectParams params, Duration deadline, Callback<Ok> callback);
-  /// Becomes a client of the lane; once. `on_results` is called, on the RPC thread, with what the
-  /// requests come to; each ends with its RequestEnd, or with the connection. Requests may be
-  /// submitted before the answer.
-  void attach(std::function<void(LaneResults)> on_results, Duration deadline,
+  /// Becomes a client of the lane; once for each. `on_results` is called, on the RPC thread, with
+  /// what the requests come to; each ends with its RequestEnd, or with the connection. Requests may
+  /// be submitted before the answer.
+  void attach(uint8_t lane, std::function<void(LaneResults)> on_results, Duration deadline,
               Callback<Ok> callback);
   /// Ok once they have been taken in; else they have no end of their own.
-  void submit(std::vector<GenerateRequest> requests, Duration deadline, Callback<Ok> callback);
-  void cancel(std::vector<uint64_t> request_ids, Duration deadline, Callback<Ok> callback);
+  void submit(uint8_t lane, std::vector<GenerateRequest> requests, Duration deadline,
+              Callback<Ok> callback);
+  void cancel(uint8_t lane, std::vector<uint64_t> request_ids, Duration deadline,
+              Callback<Ok> callback);
   void stats(Duration deadline, Callback<RankStats> callback);
   /// What the stage did, from event number `since` on.
   void trace(uint64_t since, Duration deadline, Callback<StepEvents> callback);

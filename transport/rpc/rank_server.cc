@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <mutex>
+#include <set>
 
 #include "transport/rpc/convert.h"
 #include "transport/rpc/result_pump.h"
@@ -141,9 +142,10 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> attach(AttachContext context) override {
     peer_->check(context);
-    if (std::exchange(attached_, true))
+    const uint8_t lane_id = context.getParams().getLaneId();
+    if (!attached_.insert(lane_id).second)
       return to_exception(make_error(ErrorCode::invalid_argument,
-                                     "this connection has attached to the lane already"));
+                                     "this connection has attached to lane {} already", lane_id));
     auto queue = std::make_shared<ResultQueue>(serving_.options.sink_results_max);
     auto pump = std::make_shared<ResultPump>(context.getParams().getSink(), queue);
     queue->set_wake([inbox = serving_.inbox, weak = std::weak_ptr(pump)] {
@@ -155,7 +157,7 @@ class RankServer final : public schema::Rank::Server {
     auto [promise, reply] = peer_->make_reply<Ok>();
     // Its end detaches, whether it comes to be answered or not.
     schema::Lane::Client lane = kj::heap<LaneServer>(serving_, peer_, client, std::move(pump));
-    serving_.handler.on_attach(client, ResultSinkHandle(queue), std::move(reply));
+    serving_.handler.on_attach(client, lane_id, ResultSinkHandle(queue), std::move(reply));
     return promise.then([context, lane = kj::mv(lane)](Result<Ok> result) mutable {
       value_of(result);
       context.getResults().setLane(kj::mv(lane));
@@ -200,7 +202,7 @@ class RankServer final : public schema::Rank::Server {
  private:
   RankServing& serving_;
   std::shared_ptr<Peer> peer_;
-  bool attached_ = false;
+  std::set<uint8_t> attached_;  // lanes
 };
 
 }  // namespace

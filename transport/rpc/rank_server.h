@@ -49,8 +49,8 @@ class RankHandler {
   virtual ~RankHandler() = default;
   virtual void on_load(LoadParams params, ProgressReport progress, Reply<LoadReport> reply) = 0;
   virtual void on_connect(ConnectParams params, Reply<Ok> reply) = 0;
-  /// A client of the lane, by a number that is never used again. Once per connection.
-  virtual void on_attach(uint64_t client, ResultSinkHandle sink, Reply<Ok> reply) = 0;
+  /// A client of the lane, by a number that is never used again: one for each lane of a connection.
+  virtual void on_attach(uint64_t client, uint8_t lane, ResultSinkHandle sink, Reply<Ok> reply) = 0;
   virtual void on_submit(uint64_t client, std::vector<GenerateRequest> requests,
                          Reply<Ok> reply) = 0;
   virtual void on_cancel(uint64_t client, std::vector<uint64_t> request_ids, Reply<Ok> reply) = 0;
