@@ -58,6 +58,7 @@ class Replay {
       report_.preemptions += stats.preemptions;
       report_.prompt_tokens_hit += stats.prompt_tokens_hit;
     }
+    report_.chunks = lanes_.chunks();
     if (!report_.wrong.empty()) report_.wrong += fmt::format(" ({})", describe(choices_));
     return report_;
   }

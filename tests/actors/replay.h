@@ -54,6 +54,9 @@ struct Setting {
   int num_lanes = 1;
   bool prefix_cache = true;
   uint64_t seed = 0;  // what else there is to choose, and the order of events
+  /// Steps take so many times as long as usual, and prefill chunks are sized by what steps are
+  /// measured to take, within all that a microbatch may hold. 0: usual steps, any kind of chunk.
+  double measured_chunks_at = 0;
 };
 std::string describe(const Setting& setting);
 
@@ -61,8 +64,9 @@ struct Replayed {
   std::string wrong;  // empty if every outcome was the one alone
   uint64_t preemptions = 0;
   uint64_t prompt_tokens_hit = 0;
-  int num_completed = 0;  // choices
-  int num_cut_short = 0;  // choices cancelled or past their deadline
+  int num_completed = 0;        // choices
+  int num_cut_short = 0;        // choices cancelled or past their deadline
+  std::vector<int32_t> chunks;  // lengths of the pieces of prompts that are not their last
 };
 
 Replayed replay(const ReplayModel& model, const Setting& setting, const std::vector<Asked>& asked,

@@ -1,6 +1,7 @@
 #include "tests/actors/replay_lanes.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -21,11 +22,17 @@ constexpr graph::StepCost::Coefficients kCost = {1e-4, 1e-5, 2e-8};
 
 }  // namespace
 
-/// A real executor whose steps take virtual time.
+/// A real executor whose steps take virtual time, and are noted.
 class ReplayLanes::TimedExecutor final : public models::StageExecutor {
  public:
-  TimedExecutor(std::unique_ptr<models::StageExecutor> executor, ManualClock& clock, Random& random)
-      : executor_(std::move(executor)), clock_(clock), random_(random) {}
+  TimedExecutor(std::unique_ptr<models::StageExecutor> executor, double slow,
+                std::function<void(const graph::Microbatch&)> note, ManualClock& clock,
+                Random& random)
+      : executor_(std::move(executor)),
+        slow_(slow),
+        note_(std::move(note)),
+        clock_(clock),
+        random_(random) {}
 
   int32_t hidden_size() const override { return executor_->hidden_size(); }
   graph::MicrobatchLimits limits() const override { return executor_->limits(); }
@@ -33,17 +40,21 @@ class ReplayLanes::TimedExecutor final : public models::StageExecutor {
   bool holds_sequences() const override { return executor_->holds_sequences(); }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override {
+    note_(microbatch);
     graph::StepWork work;
     for (const graph::SequenceSlice& slice : microbatch.slices)
       work.add(static_cast<int64_t>(slice.tokens.size()), slice.first_position);
     const double seconds = kCost.overhead_s + kCost.token_s * static_cast<double>(work.tokens) +
                            kCost.attended_s * work.attended;
-    clock_.advance(Duration(static_cast<int64_t>(seconds * random_.uniform(0.8, 1.2) * 1e9)));
+    const double taken = seconds * slow_ * random_.uniform(0.8, 1.2);
+    clock_.advance(Duration(static_cast<int64_t>(taken * 1e9)));
     return executor_->run(microbatch, input, output, result);
   }
 
  private:
   std::unique_ptr<models::StageExecutor> executor_;
+  const double slow_;
+  const std::function<void(const graph::Microbatch&)> note_;
   ManualClock& clock_;
   Random& random_;
 };
@@ -60,18 +71,26 @@ ReplayChoices ReplayChoices::draw(const Setting& setting, Random& random) {
   c.max_microbatches = 1 + random.pick(setting.num_stages + 2);
   c.credits = 1 + random.pick(3);
   c.metadata_bytes = random.chance(3) ? 4000 : 60'000;
-  c.last_rank_shared = random.chance(2);
+  for (int i = 0; i < setting.num_stages; ++i) c.shared.push_back(random.chance(3));
   c.arrivals = 1 + random.pick(12);
   c.decode_delay = random.up_to(2ms);
+  if (setting.measured_chunks_at > 0) {  // nothing else may decide how long they are
+    c.chunk = 0;
+    c.blocks = 80;
+    c.max_tokens = ReplayModel::kContext;
+    c.max_microbatches = setting.num_stages;
+    c.metadata_bytes = 60'000;
+    c.decode_delay = 1ms;
+  }
   return c;
 }
 
 std::string describe(const ReplayChoices& c) {
   return fmt::format(
       "{} blocks, chunk {}, {} tokens and {} sequences at most, {} microbatches, {} credits, {} "
-      "bytes of metadata{}",
+      "bytes of metadata, stages shared: {}",
       c.blocks, c.chunk, c.max_tokens, c.max_sequences, c.max_microbatches, c.credits,
-      c.metadata_bytes, c.last_rank_shared ? ", the last rank shared" : "");
+      c.metadata_bytes, fmt::join(c.shared, ", "));
 }
 
 ReplayLanes::ReplayLanes(const ReplayModel& model, const Setting& setting,
@@ -125,7 +144,12 @@ std::shared_ptr<ReplayLanes::TimedExecutor> ReplayLanes::make_executor(const Rep
   spec.context_tokens = ReplayModel::kContext;
   auto loaded = models::load_stage(model.path(), spec, {});
   CHECK_MSG(loaded.ok(), "{}", loaded.error().message);
-  return std::make_shared<TimedExecutor>(std::move(*loaded), clock_, random_);
+  const auto note = [this, stage](const graph::Microbatch& microbatch) {
+    for (const graph::SequenceSlice& slice : microbatch.slices)
+      if (stage == 0 && !slice.sample) chunks_.push_back(static_cast<int32_t>(slice.tokens.size()));
+  };
+  const double slow = setting_.measured_chunks_at > 0 ? setting_.measured_chunks_at : 1;
+  return std::make_shared<TimedExecutor>(std::move(*loaded), slow, note, clock_, random_);
 }
 
 void ReplayLanes::make_lane(const ReplayModel& model, int lane) {
@@ -135,9 +159,8 @@ void ReplayLanes::make_lane(const ReplayModel& model, int lane) {
   Lane& made = lanes_.emplace_back();
   for (size_t i = 0; i < count; ++i) {
     const bool last = i + 1 == count;
-    const bool shared = last && lane > 0 && choices_.last_rank_shared;
-    executors_.push_back(shared ? executors_[count - 1]
-                                : make_executor(model, static_cast<int>(i)));
+    const bool shared = lane > 0 && choices_.shared[i];
+    executors_.push_back(shared ? executors_[i] : make_executor(model, static_cast<int>(i)));
     transport::LinkOptions edge;
     edge.edge = EdgeId(static_cast<uint32_t>(i));
     edge.epoch = PlanEpoch(1);

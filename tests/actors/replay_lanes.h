@@ -24,8 +24,8 @@ struct ReplayChoices {
   int32_t max_microbatches = 0;
   int32_t credits = 0;
   int64_t metadata_bytes = 0;
-  bool last_rank_shared = false;  // by all lanes
-  int arrivals = 1;               // of 20 actions
+  std::vector<bool> shared;  // by stage: whether all lanes have one rank
+  int arrivals = 1;          // of 20 actions
   Duration decode_delay{0};
 
   static ReplayChoices draw(const Setting& setting, fakes::Random& random);
@@ -41,6 +41,8 @@ class ReplayLanes {
   StageLoop& loop(size_t lane, size_t stage) { return *lanes_[lane].loops[stage]; }
   graph::Sequencer& sequencer(size_t lane) { return loop(lane, 0).sequencer(); }
   bool idle();
+  /// Lengths of the pieces of prompts, but for each one's last, in the order they were run.
+  const std::vector<int32_t>& chunks() const { return chunks_; }
 
  private:
   class TimedExecutor;
@@ -59,6 +61,7 @@ class ReplayLanes {
   ManualClock& clock_;
   fakes::Random& random_;
   StageLoop::OnDeliveries on_deliveries_;
+  std::vector<int32_t> chunks_;
   std::vector<std::shared_ptr<TimedExecutor>> executors_;  // [lane, stage]
   std::vector<Lane> lanes_;
 };

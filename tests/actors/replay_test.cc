@@ -3,6 +3,8 @@
 // replay_grid_test.cc. A setting that fails prints its seed: narrow the loop to it to run it again.
 #include <array>
 #include <boost/test/unit_test.hpp>
+#include <numeric>
+#include <set>
 
 #include "tests/actors/replay.h"
 
@@ -41,6 +43,30 @@ BOOST_AUTO_TEST_CASE(a_request_gets_the_same_alone_and_among_others) {
   BOOST_TEST(preemptions > 50u);
   BOOST_TEST(hits > 5000u);
   BOOST_TEST(num_cut_short > 100);
+}
+
+// The same requests on machines of three speeds: the slower the steps, the shorter the chunks that
+// keep others' tokens coming.
+BOOST_AUTO_TEST_CASE(chunks_sized_by_measured_times_change_no_bit) {
+  const ReplayModel model;
+  const std::vector<Asked> asked = draw_requests(7, 100);
+  const auto alone = run_alone(model, DType::f32, asked);
+  std::vector<double> usual;  // length of a chunk, by speed
+  for (const double slow : {0.1, 1.0, 10.0}) {
+    const Setting setting{
+        .num_stages = 3, .prefix_cache = false, .seed = 77, .measured_chunks_at = slow};
+    const Replayed report = replay(model, setting, asked, alone);
+    BOOST_REQUIRE_MESSAGE(report.wrong.empty(), describe(setting) << ": " << report.wrong);
+    const std::set<int32_t> lengths(report.chunks.begin(), report.chunks.end());
+    usual.push_back(std::accumulate(report.chunks.begin(), report.chunks.end(), 0.0) /
+                    static_cast<double>(report.chunks.size()));
+    BOOST_TEST_MESSAGE(report.chunks.size() << " chunks of " << lengths.size()
+                                            << " lengths, on average " << usual.back());
+    BOOST_TEST(lengths.size() >= 5u);
+  }
+  // Else it was not the times that sized them.
+  BOOST_TEST(usual[0] > 1.5 * usual[1]);
+  BOOST_TEST(usual[1] > 1.5 * usual[2]);
 }
 
 }  // namespace chainpump::actors
