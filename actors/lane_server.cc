@@ -115,6 +115,15 @@ void LaneServer::deliver(const graph::Deliveries& deliveries) {
   flush();
 }
 
+rpc::LaneReport LaneServer::report(graph::LaneId lane) const {
+  const graph::SequencerStats now = sequencer_.stats();
+  return {.lane = lane.value,
+          .num_running = now.num_running,
+          .num_waiting = now.num_waiting,
+          .num_kv_blocks = now.num_blocks,
+          .num_free_kv_blocks = now.num_free_blocks};
+}
+
 rpc::LaneStats LaneServer::stats() {
   const graph::SequencerStats now = sequencer_.stats();
   // A prompt's usual chunk, alone in its step.

@@ -32,6 +32,8 @@ class LaneServer {
   void deliver(const graph::Deliveries& deliveries);
   /// Ends every request of every client.
   void end_all(const Error& why);
+  /// Its queue and blocks as they are now.
+  rpc::LaneReport report(graph::LaneId lane) const;
 
  private:
   Status check(uint64_t client, const rpc::GenerateRequest& request) const;

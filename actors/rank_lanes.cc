@@ -186,6 +186,7 @@ void RankLanes::report(rpc::RankStats& out) const {
     out.links.push_back(
         link_report(lane.id, (own + num_stages - 1) % num_stages, false, lane.loop->input_stats()));
     out.links.push_back(link_report(lane.id, own, true, lane.loop->output_stats()));
+    if (lane.server) out.lanes.push_back(lane.server->report(lane.id));
   }
 }
 

@@ -62,7 +62,7 @@ class RankLanes {
   void drain();
   bool closed() const;
 
-  /// Fills in lanes, counters and times, and the links.
+  /// Fills in lanes, counters and times, the links, and the lanes' queues at the first stage.
   void report(rpc::RankStats& out) const;
 
  private:

@@ -36,6 +36,14 @@ StageReport from_wire(const rpc::StageReport& r) {
           .idle = Duration(r.bubble_other_ns)};
 }
 
+LaneReport from_wire(const rpc::LaneReport& r) {
+  return {.lane = graph::LaneId(r.lane),
+          .num_running = r.num_running,
+          .num_waiting = r.num_waiting,
+          .num_kv_blocks = r.num_kv_blocks,
+          .num_free_kv_blocks = r.num_free_kv_blocks};
+}
+
 /// The receiver measures latency and sees what arrived.
 LinkReport from_wire(const rpc::LinkReport& r) {
   return {.lane = graph::LaneId(r.lane),
@@ -127,14 +135,18 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   impl_->backend->stats(timeout, stats.reply());
   const Result<std::vector<rpc::RankStats>> answers = stats.wait(timeout);
   if (!answers.ok()) return impl_->outcome->with_reason(answers.error()).error();
-  RuntimeReport report{.numerics_id = impl_->outcome->numerics_id(), .stages = {}, .links = {}};
+  RuntimeReport report;
+  report.numerics_id = impl_->outcome->numerics_id();
   std::map<std::pair<uint8_t, uint32_t>, LinkReport> links;
+  std::map<uint8_t, LaneReport> lanes;
   for (const rpc::RankStats& answer : *answers) {
     report.stages.push_back(from_wire(answer.stage));
     for (const rpc::LinkReport& link : answer.links)
       if (!link.outgoing) links[{link.lane, link.edge}] = from_wire(link);
+    for (const rpc::LaneReport& lane : answer.lanes) lanes[lane.lane] = from_wire(lane);
   }
   for (auto& [where, link] : links) report.links.push_back(std::move(link));
+  for (const auto& [id, lane] : lanes) report.lanes.push_back(lane);
   return report;
 }
 

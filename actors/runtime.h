@@ -86,10 +86,20 @@ struct LinkReport {
   double latency_p99_us = 0;
 };
 
+/// What a lane's sequencer has to do and to do it with.
+struct LaneReport {
+  graph::LaneId lane;
+  int32_t num_running = 0;  // sequences
+  int32_t num_waiting = 0;
+  int32_t num_kv_blocks = 0;       // on every stage
+  int32_t num_free_kv_blocks = 0;  // held by no sequence, though some may keep a prefix
+};
+
 struct RuntimeReport {
   std::string numerics_id;
   std::vector<StageReport> stages;  // of every rank, as the plan numbers them
   std::vector<LinkReport> links;
+  std::vector<LaneReport> lanes;  // in order
 };
 
 class Runtime {

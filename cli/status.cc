@@ -7,6 +7,7 @@
 
 #include "cli/exit_status.h"
 #include "cli/run_report.h"
+#include "cli/top_view.h"
 #include "cli/yaml_output.h"
 #include "gateway/rpc/client.h"
 #include "gateway/service_folder.h"
@@ -68,6 +69,13 @@ Json to_json(const Found& found) {
             {"message", found.status.error().message}};
   const gateway::StatusReport& s = *found.status;
   const graph::Plan& plan = found.deployment.plan;
+  Json queues = Json::array();
+  for (const actors::LaneReport& lane : s.stages.lanes)
+    queues.push_back({{"lane", lane.lane.value},
+                      {"running", lane.num_running},
+                      {"waiting", lane.num_waiting},
+                      {"kv_blocks", lane.num_kv_blocks},
+                      {"kv_blocks_free", lane.num_free_kv_blocks}});
   return {{"name", found.name},
           {"socket", found.socket},
           {"phase", gateway::to_string(s.phase)},
@@ -92,6 +100,7 @@ Json to_json(const Found& found) {
             {"tokens_held", s.num_tokens_held}}},
           {"version", found.deployment.build},
           {"system_fingerprint", s.stages.numerics_id},
+          {"queues", queues},
           {"stages", stages_json(s.stages)},
           {"links", links_json(s.stages)}};
 }
@@ -101,18 +110,18 @@ std::string to_table(const Found& found) {
     return fmt::format("{}: does not answer: {}\n", found.name, found.status.error().message);
   const gateway::StatusReport& s = *found.status;
   const graph::Plan& plan = found.deployment.plan;
+  const actors::LaneReport all = sum_of(s.stages.lanes);
   return fmt::format(
              "{}: {} ({}), process {}, up {:.0f} s\n"
              "{} on {}\n"
-             "requests: {} live in {} sequences ({} run at once), {} completed, {} failed, {} "
-             "cancelled, {} refused\n"
-             "tokens: {} generated, {:.1f} per second of late; {} of {} KV positions held at "
-             "most\n",
+             "requests: {} live; {} sequences run, {} wait ({} run at once); {} completed, {} "
+             "failed, {} cancelled, {} refused\n"
+             "tokens: {} generated, {:.1f} per second of late; {} of {} KV blocks in use\n",
              found.name, gateway::to_string(s.phase), s.message, s.pid, to_seconds(s.uptime),
-             plan.model_path, found.socket, s.num_requests, s.num_sequences,
+             plan.model_path, found.socket, s.num_requests, all.num_running, all.num_waiting,
              plan.max_sequences * num_lanes(plan), s.num_completed, s.num_failed, s.num_cancelled,
-             s.num_refused, s.num_tokens, s.tokens_per_second, s.num_tokens_held,
-             int64_t{plan.kv.num_blocks} * num_lanes(plan) * plan.kv.block_tokens) +
+             s.num_refused, s.num_tokens, s.tokens_per_second,
+             all.num_kv_blocks - all.num_free_kv_blocks, all.num_kv_blocks) +
          (s.stages.stages.empty() ? "" : "\n" + stages_table(s.stages));
 }
 

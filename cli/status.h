@@ -21,8 +21,9 @@ struct StatusOptions {
 /// 0; 3 if there is no service of that name. JSON: {"services": [{"name", "socket", "phase",
 /// "message", "pid", "uptime_s", "model", "context_tokens", "requests", "sequences",
 /// "max_sequences", "completed", "failed", "cancelled", "refused", "tokens", "tokens_per_second",
-/// "kv": {"blocks", "block_tokens", "tokens_held"}, "version", "system_fingerprint", "stages":
-/// [...], "links": [...]}]}, the last two as in `run -o json`; a service that does not answer has
+/// "kv": {"blocks", "block_tokens", "tokens_held"}, "version", "system_fingerprint",
+/// "queues": [{"lane", "running", "waiting", "kv_blocks", "kv_blocks_free"}], "stages": [...],
+/// "links": [...]}]}, the last two as in `run -o json`; a service that does not answer has
 /// "name", "socket", "phase": "unknown" and "message" only.
 int run_status(const StatusOptions& options);
 

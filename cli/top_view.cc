@@ -48,7 +48,39 @@ std::string stage_lines(const gateway::StatusReport& before, const gateway::Stat
   return text;
 }
 
+/// "KV [####    ] 50.0% of 320 blocks": what sequences hold; blocks that only keep a prefix are
+/// free.
+std::string kv_text(const actors::LaneReport& lane) {
+  const double used = lane.num_kv_blocks > 0
+                          ? 1 - static_cast<double>(lane.num_free_kv_blocks) / lane.num_kv_blocks
+                          : 0;
+  return fmt::format("KV [{}] {:.1f}% of {} blocks", shares_bar({.busy = used}, kBarWidth),
+                     100 * used, lane.num_kv_blocks);
+}
+
+/// Each lane's part of it, where there are several.
+std::string lane_lines(const actors::RuntimeReport& report) {
+  std::string text;
+  for (size_t i = 0; report.lanes.size() > 1 && i < report.lanes.size(); ++i) {
+    const actors::LaneReport& lane = report.lanes[i];
+    text += fmt::format("lane {:<5}{:>4} run {:>4} wait    {}\n", lane.lane, lane.num_running,
+                        lane.num_waiting, kv_text(lane));
+  }
+  return text;
+}
+
 }  // namespace
+
+actors::LaneReport sum_of(const std::vector<actors::LaneReport>& lanes) {
+  actors::LaneReport sum;
+  for (const actors::LaneReport& lane : lanes) {
+    sum.num_running += lane.num_running;
+    sum.num_waiting += lane.num_waiting;
+    sum.num_kv_blocks += lane.num_kv_blocks;
+    sum.num_free_kv_blocks += lane.num_free_kv_blocks;
+  }
+  return sum;
+}
 
 StageShares shares_between(const actors::StageReport& before, const actors::StageReport& now) {
   const std::array<Duration, 5> parts = {now.busy - before.busy, now.transfer - before.transfer,
@@ -85,25 +117,21 @@ std::string shares_bar(const StageShares& shares, int width) {
 std::string top_view(const gateway::DeploymentInfo& deployment, const gateway::StatusReport& before,
                      const gateway::StatusReport& now, Duration between) {
   const graph::Plan& plan = deployment.plan;
-  const int32_t max_sequences = plan.max_sequences * num_lanes(plan);
-  const int64_t kv_positions = int64_t{plan.kv.num_blocks} * num_lanes(plan) * plan.kv.block_tokens;
-  const double kv_share = kv_positions > 0 ? static_cast<double>(now.num_tokens_held) /
-                                                 static_cast<double>(kv_positions)
-                                           : 0;
-  const int32_t waiting = std::max(now.num_sequences - max_sequences, 0);
+  const actors::LaneReport all = sum_of(now.stages.lanes);
   return fmt::format(
              "{}: {} ({}), process {}, up {:.0f} s    chainpump {}\n"
-             "requests  {} live in {} sequences, at least {} waiting ({} run at once)\n"
+             "requests  {} live: {} sequences run, {} wait ({} run at once)\n"
              "          {:.1f} completed/s, {:.1f} refused/s; {} completed, {} failed, {} "
              "cancelled, {} refused\n"
-             "tokens    {:.1f}/s    KV [{}] {:.1f}% of {} positions at most\n",
+             "tokens    {:.1f}/s    {}\n",
              deployment.graph_name, gateway::to_string(now.phase), now.message, now.pid,
-             to_seconds(now.uptime), deployment.build, now.num_requests, now.num_sequences, waiting,
-             max_sequences, rate(before.num_completed, now.num_completed, between),
+             to_seconds(now.uptime), deployment.build, now.num_requests, all.num_running,
+             all.num_waiting, plan.max_sequences * num_lanes(plan),
+             rate(before.num_completed, now.num_completed, between),
              rate(before.num_refused, now.num_refused, between), now.num_completed, now.num_failed,
              now.num_cancelled, now.num_refused, rate(before.num_tokens, now.num_tokens, between),
-             shares_bar({.busy = kv_share}, kBarWidth), 100 * kv_share, kv_positions) +
-         stage_lines(before, now, between);
+             kv_text(all)) +
+         lane_lines(now.stages) + stage_lines(before, now, between);
 }
 
 }  // namespace chainpump::cli

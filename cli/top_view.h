@@ -23,6 +23,9 @@ StageShares shares_between(const actors::StageReport& before, const actors::Stag
 /// blanks idle.
 std::string shares_bar(const StageShares& shares, int width);
 
+/// Queues and blocks of all lanes together.
+actors::LaneReport sum_of(const std::vector<actors::LaneReport>& lanes);
+
 /// The whole picture, lines of at most about 110 characters. `between`: the time between the looks.
 std::string top_view(const gateway::DeploymentInfo& deployment, const gateway::StatusReport& before,
                      const gateway::StatusReport& now, Duration between);

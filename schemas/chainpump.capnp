@@ -259,6 +259,15 @@ struct Status {
   numericsId @13 :Text;       # empty before it is ready, and so are the lists
   stages @14 :List(StageStatus);
   links @15 :List(LinkStatus);
+  lanes @16 :List(LaneStatus);
+}
+
+struct LaneStatus {
+  lane @0 :UInt8;
+  running @1 :Int32;          # sequences
+  waiting @2 :Int32;          # and those in its queue
+  kvBlocks @3 :Int32;         # that it has on every stage
+  kvBlocksFree @4 :Int32;     # of them: held by no sequence, though some may keep a prefix
 }
 
 struct StageStatus {

@@ -291,6 +291,16 @@ struct RequestEnd {
 struct RankStats {
   stage @0 :StageReport;
   links @1 :List(LinkReport);
+  lanes @2 :List(LaneReport);  # those whose first stage this is
+}
+
+struct LaneReport {
+  # What the lane's sequencer knows, as it was between two steps.
+  lane @0 :UInt8;
+  running @1 :Int32;         # sequences
+  waiting @2 :Int32;         # and those that do not
+  kvBlocks @3 :Int32;        # that the lane has at every stage
+  kvBlocksFree @4 :Int32;    # cached ones among them
 }
 
 struct StageReport {

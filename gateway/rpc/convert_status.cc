@@ -49,6 +49,22 @@ actors::StageReport read(api::StageStatus::Reader in) {
           .idle = Duration(in.getIdleNs())};
 }
 
+void write(api::LaneStatus::Builder out, const actors::LaneReport& in) {
+  out.setLane(in.lane.value);
+  out.setRunning(in.num_running);
+  out.setWaiting(in.num_waiting);
+  out.setKvBlocks(in.num_kv_blocks);
+  out.setKvBlocksFree(in.num_free_kv_blocks);
+}
+
+actors::LaneReport read(api::LaneStatus::Reader in) {
+  return {.lane = graph::LaneId(in.getLane()),
+          .num_running = in.getRunning(),
+          .num_waiting = in.getWaiting(),
+          .num_kv_blocks = in.getKvBlocks(),
+          .num_free_kv_blocks = in.getKvBlocksFree()};
+}
+
 void write(api::LinkStatus::Builder out, const actors::LinkReport& in) {
   out.setLane(in.lane.value);
   out.setEdge(in.edge.value);
@@ -169,6 +185,8 @@ void write(api::Status::Builder out, const StatusReport& in) {
   for (uint32_t i = 0; i < stages.size(); ++i) write(stages[i], in.stages.stages[i]);
   auto links = out.initLinks(num(in.stages.links));
   for (uint32_t i = 0; i < links.size(); ++i) write(links[i], in.stages.links[i]);
+  auto lanes = out.initLanes(num(in.stages.lanes));
+  for (uint32_t i = 0; i < lanes.size(); ++i) write(lanes[i], in.stages.lanes[i]);
 }
 
 StatusReport read(api::Status::Reader in) {
@@ -189,6 +207,7 @@ StatusReport read(api::Status::Reader in) {
   out.stages.numerics_id = text(in.getNumericsId());
   for (const auto stage : checked_list(in.getStages())) out.stages.stages.push_back(read(stage));
   for (const auto link : checked_list(in.getLinks())) out.stages.links.push_back(read(link));
+  for (const auto lane : checked_list(in.getLanes())) out.stages.lanes.push_back(read(lane));
   return out;
 }
 

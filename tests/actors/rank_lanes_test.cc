@@ -94,8 +94,22 @@ BOOST_AUTO_TEST_CASE(a_full_lane_leaves_its_neighbour_its_share) {
   // Two of 10 + 50 tokens take all four blocks of lane 0; the third waits for their end.
   const auto first = ranks.submit_on(0, 1, 50), second = ranks.submit_on(0, 2, 50);
   const auto waiting = ranks.submit_on(0, 3, 50);
-  ranks.tick_until([&] { return ranks.tokens_of[1].size() >= 30; });
+  ranks.tick_until([&] {
+    return ranks.tokens_of[1].size() >= 30 &&
+           stats_of(*ranks.stages[0]).lanes[0].num_free_kv_blocks == 0;
+  });
   const auto neighbour = ranks.submit_on(1, 4, 10);
+  const rpc::RankStats now = stats_of(*ranks.stages[0]);
+  BOOST_REQUIRE_EQUAL(now.lanes.size(), 2u);
+  const auto check = [](const rpc::LaneReport& lane, int run, int wait, int free) {
+    BOOST_TEST(lane.num_running == run);
+    BOOST_TEST(lane.num_waiting == wait);
+    BOOST_TEST(lane.num_free_kv_blocks == free);
+    BOOST_TEST(lane.num_kv_blocks == 4);
+  };
+  check(now.lanes[0], 2, 1, 0);
+  check(now.lanes[1], 0, 1, 4);  // until its first step
+  BOOST_TEST(stats_of(*ranks.stages[1]).lanes.empty());
   ranks.tick_until([&] { return neighbour.come(); });
   BOOST_TEST(neighbour.ok());
   BOOST_TEST(!first.come());

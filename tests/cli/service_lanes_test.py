@@ -41,6 +41,9 @@ class Lanes(Case):
         self.assertEqual([(stage["lanes"], stage["stage"]) for stage in found["stages"]], places)
         self.assertEqual(sorted((link["lane"], link["edge"]) for link in found["links"]),
                          [(lane, edge) for lane in range(max(replicas)) for edge in range(len(replicas))])
+        whole = {"running": 0, "waiting": 0, "kv_blocks": found["kv"]["blocks"] // max(replicas),
+                 "kv_blocks_free": found["kv"]["blocks"] // max(replicas)}
+        self.assertEqual(found["queues"], [{"lane": lane, **whole} for lane in range(max(replicas))])
         for part in found["stages"]:
             self.assertGreater(part["tokens"], 0)
         for part in found["links"]:

@@ -56,22 +56,31 @@ BOOST_AUTO_TEST_CASE(the_whole_picture) {
   gateway::StatusReport before, now;
   now.phase = gateway::Phase::ready;
   now.message = "every stage is ready";
-  now.num_sequences = 6;
+  now.num_requests = 6;
   before.num_tokens = 100;
   now.num_tokens = 300;
-  now.num_tokens_held = 160;
   now.num_completed = 5;
   const std::string loading = top_view(deployment, before, now, 2s);
   BOOST_TEST(loading.find("stage") == loading.rfind("every stage") + 6);  // no table of them yet
   before.stages.stages = {report(0ms, 0ms, 0ms, 0ms, 0ms)};
   now.stages.stages = {report(50ms, 10ms, 20ms, 15ms, 5ms), report(1ms, 0ms, 0ms, 0ms, 0ms)};
   now.stages.stages[0].tokens = 40;
+  now.stages.lanes = {
+      {.num_running = 4, .num_waiting = 2, .num_kv_blocks = 10, .num_free_kv_blocks = 5}};
   const std::string view = top_view(deployment, before, now, 2s);
   for (const char* words :
-       {"demo: ready (every stage is ready)", "6 sequences, at least 2 waiting (4 run at once)",
-        "2.5 completed/s", "tokens    100.0/s", "50.0% of 320 positions", "0-3", "77", "50.0%",
-        "10.0%", "15.0%", "20.0"})
+       {"demo: ready (every stage is ready)", "6 live: 4 sequences run, 2 wait (4 run at once)",
+        "2.5 completed/s", "tokens    100.0/s", "50.0% of 10 blocks", "0-3", "77", "50.0%", "10.0%",
+        "15.0%", "20.0"})
     BOOST_TEST(view.find(words) != std::string::npos, words << "\n" << view);
+  BOOST_TEST(view.find("\nlane 0") == std::string::npos);  // there is but one
+  now.stages.lanes.push_back(
+      {.lane = graph::LaneId(1), .num_running = 1, .num_kv_blocks = 10, .num_free_kv_blocks = 9});
+  const std::string lanes = top_view(deployment, before, now, 2s);
+  for (const char* words :
+       {"5 sequences run, 2 wait", "30.0% of 20 blocks", "\nlane 0       4 run    2 wait    KV [##",
+        "\nlane 1       1 run    0 wait", "10.0% of 10 blocks"})
+    BOOST_TEST(lanes.find(words) != std::string::npos, words << "\n" << lanes);
   BOOST_TEST(!top_view({}, {}, {}, 0s).empty());
 }
 

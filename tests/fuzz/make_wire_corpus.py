@@ -39,7 +39,7 @@ PUBLIC = {
     "deployment_unknown_names": (5, "Deployment", '(kvType = "q9", transport = "pigeon", spin = "often")'),
     "status": (6, "Status", '(phase = ready, message = "m", pid = 3, uptimeNs = 9, tokensPerSecond = 1.5, stages = '
                             '[(stage = 0, cores = [0, 1], busyNs = 4, lanes = [0, 2]), (stage = 1, lane = 4)], links = [(edge = 1, transport = "tcp/lo", '
-                            'latencyP99Us = 3.5)])'),
+                            'latencyP99Us = 3.5)], lanes = [(lane = 2, running = 3, waiting = 4, kvBlocks = 9, kvBlocksFree = 1)])'),
     "event": (7, "Event", '(number = 3, unixMs = -1, phase = draining, message = "gone")'),
 }
 CONTROL = {
@@ -56,7 +56,8 @@ CONTROL = {
                                 "[(token = 4, value = -1)], finish = failed, textBytes = 12)"),
     "score": (5, "ScoreResult", "(requestId = 9, position = 3, logprob = nan, argmax = 2)"),
     "stats": (6, "RankStats", '(stage = (lanes = [1, 3], stage = 2, cores = [3], steps = 5, wallNs = 4), links = [(edge = 1, lane = 3, '
-                              'outgoing = true, transport = "posix", frames = 3)])'),
+                              'outgoing = true, transport = "posix", frames = 3)], '
+                              'lanes = [(lane = 3, running = 2, waiting = 1, kvBlocks = 8, kvBlocksFree = 5)])'),
     "events": (7, "StepEvents", "(events = [(microbatch = 3, numTokens = 2, sentNs = -1, lane = 7)], next = 4, lost = 1, nowNs = 9)"),
     "end": (8, "RequestEnd", '(requestId = 3, sequenceIndex = 1, code = overloaded, message = "full")'),
     "end_well": (8, "RequestEnd", "(requestId = 3)"),

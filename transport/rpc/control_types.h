@@ -242,9 +242,18 @@ struct LinkReport {
   int64_t blocked_on_credit_ns = 0;
 };
 
+struct LaneReport {
+  uint8_t lane = 0;
+  int32_t num_running = 0;
+  int32_t num_waiting = 0;
+  int32_t num_kv_blocks = 0;
+  int32_t num_free_kv_blocks = 0;
+};
+
 struct RankStats {
   StageReport stage;
   std::vector<LinkReport> links;
+  std::vector<LaneReport> lanes;
 };
 
 }  // namespace chainpump::transport::rpc

@@ -91,14 +91,32 @@ void read(schema::LinkReport::Reader in, LinkReport& out) {
   out.blocked_on_credit_ns = in.getBlockedOnCreditNs();
 }
 
+void write(schema::LaneReport::Builder out, const LaneReport& in) {
+  out.setLane(in.lane);
+  out.setRunning(in.num_running);
+  out.setWaiting(in.num_waiting);
+  out.setKvBlocks(in.num_kv_blocks);
+  out.setKvBlocksFree(in.num_free_kv_blocks);
+}
+
+void read(schema::LaneReport::Reader in, LaneReport& out) {
+  out.lane = in.getLane();
+  out.num_running = in.getRunning();
+  out.num_waiting = in.getWaiting();
+  out.num_kv_blocks = in.getKvBlocks();
+  out.num_free_kv_blocks = in.getKvBlocksFree();
+}
+
 void write(schema::RankStats::Builder out, const RankStats& in) {
   write(out.initStage(), in.stage);
   write_list(out.initLinks(num(in.links)), in.links);
+  write_list(out.initLanes(num(in.lanes)), in.lanes);
 }
 
 void read(schema::RankStats::Reader in, RankStats& out) {
   read(in.getStage(), out.stage);
   read_list(in.getLinks(), out.links);
+  read_list(in.getLanes(), out.lanes);
 }
 
 }  // namespace chainpump::transport::rpc
