@@ -37,7 +37,7 @@ test-long: setup ## the long tests: whole grids, random kills, transformers as t
 	@ctest --preset long
 
 bench: build ## figures side by side with llama.cpp, ucx_perftest and tokenizers on this machine
-	@$(call build_preset,release,tokenizer_bench executor_bench core_bench sequencer_bench)
+	@$(call build_preset,release,tokenizer_bench executor_bench core_bench sequencer_bench overload_bench)
 	@tests/bench/peers.sh
 	@.venv/bin/python tests/bench/bench.py $(BENCH)
 

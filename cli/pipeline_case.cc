@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/kv_layout.h"
-#include "graph/plan.h"
 
 namespace chainpump::cli {
 namespace {
@@ -36,6 +35,8 @@ graph::EdgePlan edge_plan(const PipelineCase& c, int32_t index, int32_t context)
   edge.slot_metadata_bytes = round_up(65536 + c.num_requests * (kSequenceBytes + described), 4096);
   return edge;
 }
+
+}  // namespace
 
 graph::Plan pipeline_plan(const PipelineCase& c) {
   const auto num_stages = static_cast<int32_t>(c.stages.size());
@@ -67,6 +68,8 @@ graph::Plan pipeline_plan(const PipelineCase& c) {
   }
   return plan;
 }
+
+namespace {
 
 /// Prompts differ from the first token on: no prefix is in common.
 std::vector<TokenId> prompt_of(int32_t number, int32_t count) {

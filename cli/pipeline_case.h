@@ -8,6 +8,7 @@
 
 #include "actors/runtime.h"
 #include "base/result.h"
+#include "graph/plan.h"
 #include "models/sleep/sleep_model.h"
 
 namespace chainpump::cli {
@@ -22,6 +23,9 @@ struct PipelineCase {
   int32_t max_microbatch_tokens = 0;
   int32_t max_microbatches = 1;
 };
+
+/// With as many KV blocks as all of its requests take.
+graph::Plan pipeline_plan(const PipelineCase& c);
 
 /// Of the time in which every request decodes: from when each has had a fifth of its tokens until
 /// the first has had all.

@@ -15,6 +15,9 @@ namespace {
 
 // The shortest spin worth starting with once something came soon after a sleep began.
 constexpr Duration kSpinStart = std::chrono::microseconds(5);
+// By so much a sleeping core may be late. In a ring of stages each waits for one that was as late:
+// without this allowance all of them would go on sleeping, and being late, for good.
+constexpr Duration kWakeUp = std::chrono::microseconds(150);
 
 }  // namespace
 
@@ -92,7 +95,7 @@ bool Waiter::wait_until(TimePoint deadline) {
     for (Pollable& pollable : pollables_) armed &= pollable.arm();
     const bool woken = armed && sleep_until(deadline);
     if (poll_once() || woken) {
-      if (clock.now() - start <= options_.spin_max) {
+      if (clock.now() - start <= options_.spin_max + kWakeUp) {
         spin_ = std::min(options_.spin_max, std::max(4 * spin_, kSpinStart));
       }
       return true;

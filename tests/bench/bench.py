@@ -2,8 +2,9 @@
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
   bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [cores] [tokenizer] [context] [kernels]
+           [pipeline] [split] [rpc] [serve] [sequencer] [prefix] [overload]
 
-No section named: all.
+No section named: all. The second line is the engine's (engine.py).
 """
 import argparse
 import os
@@ -17,6 +18,7 @@ import gguf
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "oracle"))
 import bounds  # noqa: E402
+import engine  # noqa: E402
 import other_types  # noqa: E402
 import programs  # noqa: E402
 import tokenizer_peers  # noqa: E402
@@ -166,14 +168,7 @@ def link(rounds):
 def cores(rounds):
     del rounds  # the program takes medians by itself
     print("\nThe scheduler's parts on their own (prefix look-up: at most 10 ns per matched token)")
-    for program in (programs.CORES, programs.SEQUENCER):
-        for line in programs.call([program]).splitlines():
-            print("  " + line)
-
-
-def pipeline(rounds):
-    print("\nThe engine round stages that sleep (chainpump bench pipeline)")
-    for line in programs.call([programs.PROGRAM, "bench", "pipeline", "--rounds", str(rounds)]).splitlines():
+    for line in programs.call([programs.CORES]).splitlines():
         print("  " + line)
 
 
@@ -258,7 +253,7 @@ def kernels(rounds):
 
 
 SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link,
-            "cores": cores, "pipeline": pipeline, "tokenizer": tokenizer, "context": context, "kernels": kernels}
+            "cores": cores, "tokenizer": tokenizer, "context": context, "kernels": kernels} | engine.SECTIONS
 
 
 def main():

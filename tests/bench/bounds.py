@@ -15,6 +15,7 @@ class Model:
         head_dim = field("attention.key_length", field("embedding_length") // heads)
         layers = field("block_count")
         self.weight_bytes = bytes_per_token(reader)
+        self.weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
         self.layer_weights = sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name.startswith("blk."))
         self.kv_heads = layers * field("attention.head_count_kv", heads)  # of all layers
         self.head_dim = head_dim

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the peers that `make bench` compares with, natively for this machine, from the source package
-# that tools/setup.sh fetched: llama.cpp's benchmarks, its perplexity and its RPC server. Into
+# that tools/setup.sh fetched: llama.cpp's benchmarks, its perplexity, its server and its RPC server. Into
 # .cache/peers/build, once; never committed. CHAINPUMP_PEERS=FOLDER names a folder with programs built
 # elsewhere. Python packages that are peers go into .cache/peers/python.
 set -euo pipefail

@@ -20,6 +20,7 @@ MODEL = pathlib.Path(os.environ.get("CHAINPUMP_TEST_MODEL", ROOT / ".venv/model.
 EXECUTOR = PROGRAM.parent / "tests/models/executor_bench"
 CORES = PROGRAM.parent / "tests/graph/core_bench"
 SEQUENCER = PROGRAM.parent / "tests/graph/sequencer_bench"
+OVERLOAD = PROGRAM.parent / "tests/gateway/overload_bench"
 PEERS = pathlib.Path(os.environ.get("CHAINPUMP_PEERS", ROOT / ".cache/peers/build/bin"))
 PEER_PACKAGES = pathlib.Path(os.environ.get("CHAINPUMP_PEER_PACKAGES", ROOT / ".cache/peers/python"))
 TORCH_PYTHON = pathlib.Path(os.environ.get("CHAINPUMP_TORCH_PYTHON", ROOT / ".venv-oracle/bin/python"))
@@ -28,7 +29,7 @@ DECODE_TOKENS = 128
 RUN_LIMIT_S = 180
 
 
-def call(command, **options):
+def call(command, limit_s=RUN_LIMIT_S, **options):
     try:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": RUN_LIMIT_S} | options
         done = subprocess.run([str(part) for part in command], text=True, **options)
@@ -99,10 +100,10 @@ def llama(threads, rpc=None, model=MODEL):
     return figures
 
 
-def llama_batch(threads, prefill, decode, sequences, model=MODEL):
+def llama_batch(threads, prefill, decode, sequences, *flags, model=MODEL):
     """Tokens per second of all sequences together, decoded at once."""
     out = call([PEERS / "llama-batched-bench", "-m", model, "-c", sequences * (prefill + decode) + 512, "-npp", prefill, "-ntg", decode,
-                "-npl", sequences, "-t", threads, "-tb", threads, "--output-format", "jsonl"])
+                "-npl", sequences, "-t", threads, "-tb", threads, "--output-format", "jsonl", *flags])
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     if not rows:
         raise NotMeasured(f"llama-batched-bench printed no figures: {out.strip()[-300:]}")
@@ -178,13 +179,24 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def llama_rpc_pair():
-    """Two RPC servers of one thread, one core each."""
+@contextlib.contextmanager
+def llama_rpc_servers():
+    """Two of one thread, one core each."""
     with contextlib.ExitStack() as stack:
         ports = [free_port(), free_port()]
         for core, port in enumerate(ports):
             stack.enter_context(background(["taskset", "-c", core, PEERS / "ggml-rpc-server", "-H", "127.0.0.1", "-p", port, "-t", 1], port))
-        return llama(1, [f"127.0.0.1:{port}" for port in ports])
+        yield [f"127.0.0.1:{port}" for port in ports]
+
+
+def llama_rpc_pair():
+    with llama_rpc_servers() as servers:
+        return llama(1, servers)
+
+
+def llama_rpc_batch(prefill, decode, sequences):
+    with llama_rpc_servers() as servers:
+        return {"tokens": llama_batch(1, prefill, decode, sequences, "--rpc", ",".join(servers), "-ngl", 99)["decode"]}
 
 
 # -- tokenizers -------------------------------------------------------------------------------------
