@@ -1,11 +1,14 @@
 #include "cli/bench_pipeline.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "actors/os/signals.h"
 #include "base/version.h"
 #include "cli/exit_status.h"
 #include "cli/pipeline_case.h"
@@ -198,6 +201,14 @@ void print_table(const Json& rows) {
 }  // namespace
 
 int run_bench_pipeline(const BenchPipelineOptions& options) {
+  // There is nothing to finish: the ranks end with their parent. By a thread of its own, so that it
+  // ends whatever the others do, and also where whoever started it has set the signals to be
+  // ignored, as a shell does for commands in the background.
+  const auto listening = os::TerminationSignals::create([](int signal) { ::_exit(128 + signal); });
+  if (!listening.ok()) {
+    std::fprintf(stderr, "chainpump: %s\n", listening.error().message.c_str());
+    return exit_status(listening.error().code);
+  }
   Bench bench(options.rounds);
   if (const Status done = run_all(bench); !done.ok()) {
     std::fprintf(stderr, "chainpump: %s\n", done.error().message.c_str());

@@ -10,7 +10,8 @@
 //                  stage / S; the most: what no chunks can beat, as every stage adds its 0.3 ms;
 //                  chunks fitted by the scheduler (to one prompt before) against fixed ones
 //
-// Figures are shown, never judged. Wants an otherwise idle machine.
+// Every wait has a deadline; SIGINT and SIGTERM end it at once. Figures are shown, never judged.
+// Wants an otherwise idle machine.
 #pragma once
 
 namespace chainpump::cli {

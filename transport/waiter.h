@@ -1,6 +1,8 @@
 // How an idle rank waits: it spins for a moment (a frame that comes soon costs no wake-up), then
-// sleeps on the event descriptors of its links. Any thread may wake it; everything else belongs to
-// one thread. With spin never, or where ranks outnumber cores, it sleeps at once.
+// sleeps on the event descriptors of its links. The moment is halved by each wait that outlasts it
+// and grows with each that would have ended in it but for a wake-up. Any thread may wake it;
+// everything else belongs to one thread. With spin never, which the plan says where ranks outnumber
+// cores, it sleeps at once.
 #pragma once
 
 #include <atomic>

@@ -23,6 +23,7 @@
 #include <string_view>
 #include <thread>
 
+#include "base/check.h"
 #include "base/philox.h"
 #include "cli/pipeline_case.h"
 #include "gateway/core.h"
@@ -39,6 +40,7 @@ constexpr int32_t kQueued = 64;
 constexpr int32_t kNewTokens = 20;
 constexpr double kOverload = 10;
 constexpr double kCalm = 0.25;
+constexpr Duration kEndsMax = std::chrono::seconds(30);  // 96 requests take a tenth of a second
 
 /// A request's account, in seconds since it was sent.
 struct Account {
@@ -87,9 +89,12 @@ class Client {
     std::shared_ptr<Generation> generation;
     TimePoint sent;
     double first_token_s = 0;
+    bool ended = false;
   };
-  void send();
-  bool take_news(Duration patience);
+  bool send();
+  bool take(Live& live);
+  void take_news(Duration patience);
+  void wait_ends();
   double since_start(TimePoint at) const { return to_seconds(at - start_); }
 
   gateway::Core& core_;
@@ -102,7 +107,8 @@ class Client {
   PhaseFigures figures_;
 };
 
-void Client::send() {
+/// Whether it was let in.
+bool Client::send() {
   const uint64_t number = ++last_number_;
   gateway::GenerateRequest request;
   gateway::TokenIds prompt;
@@ -119,13 +125,30 @@ void Client::send() {
     changed_.notify_one();
   });
   if (generation.ok())
-    live_.emplace(number, Live{*generation, sent});
+    live_.emplace(number, Live{.generation = *generation, .sent = sent});
   else
     figures_.refusals_ms.push_back(to_ms(steady_clock().now() - sent));
+  return generation.ok();
 }
 
-/// Whether there was any.
-bool Client::take_news(Duration patience) {
+/// Whether there is nothing more to take for now.
+bool Client::take(Live& live) {
+  const gateway::Update update = live.generation->take();
+  const TimePoint now = steady_clock().now();
+  if (!update.deltas.empty() && live.first_token_s == 0)
+    live.first_token_s = to_seconds(now - live.sent);
+  if (!update.end) return update.deltas.empty();
+  live.ended = true;
+  if (update.end->ok())
+    figures_.completed.push_back(
+        {since_start(live.sent), live.first_token_s, to_seconds(now - live.sent)});
+  else  // refused by the lane, after the gateway had let it in
+    figures_.refusals_ms.push_back(to_ms(now - live.sent));
+  return true;
+}
+
+/// Waits for news, and takes all of it.
+void Client::take_news(Duration patience) {
   std::vector<uint64_t> news;
   {
     std::unique_lock lock(mutex_);
@@ -135,20 +158,11 @@ bool Client::take_news(Duration patience) {
   for (const uint64_t number : news) {
     const auto found = live_.find(number);
     if (found == live_.end()) continue;
-    Live& live = found->second;
-    const gateway::Update update = live.generation->take();
-    const TimePoint now = steady_clock().now();
-    if (!update.deltas.empty() && live.first_token_s == 0)
-      live.first_token_s = to_seconds(now - live.sent);
-    if (!update.end) continue;
-    if (update.end->ok())
-      figures_.completed.push_back(
-          {since_start(live.sent), live.first_token_s, to_seconds(now - live.sent)});
-    else  // refused by the lane, after the gateway had let it in
-      figures_.refusals_ms.push_back(to_ms(now - live.sent));
-    live_.erase(found);
+    // It is told again only once it has found nothing.
+    while (!take(found->second)) {
+    }
+    if (found->second.ended) live_.erase(found);
   }
-  return !news.empty();
 }
 
 PhaseFigures Client::offer(double per_second, double seconds) {
@@ -161,7 +175,7 @@ PhaseFigures Client::offer(double per_second, double seconds) {
     send();
     next_s -= std::log(philox_uniform(7, 0, i)) / per_second;
   }
-  while (!live_.empty()) take_news(std::chrono::milliseconds(100));
+  wait_ends();
   return std::move(figures_);
 }
 
@@ -170,11 +184,20 @@ PhaseFigures Client::saturate(size_t at_once, double seconds) {
   start_ = steady_clock().now();
   const TimePoint end = start_ + Duration(static_cast<int64_t>(seconds * 1e9));
   while (steady_clock().now() < end) {
-    while (live_.size() < at_once) send();
+    while (live_.size() < at_once && send()) {
+    }
     take_news(std::chrono::milliseconds(100));
   }
-  while (!live_.empty()) take_news(std::chrono::milliseconds(100));
+  wait_ends();
   return std::move(figures_);
+}
+
+/// Of all that was let in; it is a fault of the engine's if that takes long.
+void Client::wait_ends() {
+  const TimePoint deadline = steady_clock().now() + kEndsMax;
+  while (!live_.empty() && steady_clock().now() < deadline)
+    take_news(std::chrono::milliseconds(100));
+  CHECK_MSG(live_.empty(), "{} requests do not end", live_.size());
 }
 
 double usual_first_token_s(const PhaseFigures& phase) {

@@ -31,7 +31,7 @@ RUN_LIMIT_S = 180
 
 def call(command, limit_s=RUN_LIMIT_S, **options):
     try:
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": RUN_LIMIT_S} | options
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": limit_s} | options
         done = subprocess.run([str(part) for part in command], text=True, **options)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotMeasured(str(error)) from error

@@ -1,10 +1,14 @@
 // What only the loopback lets us do: a hand on the wire. And the pure parts beneath every link.
 #include "transport/loopback.h"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <boost/test/unit_test.hpp>
 #include <chrono>
 #include <thread>
 
+#include "base/unique_fd.h"
 #include "transport/credit_ledger.h"
 #include "transport/frame.h"
 #include "transport/latency_histogram.h"
@@ -150,6 +154,55 @@ BOOST_AUTO_TEST_CASE(a_waiter_wakes) {
   std::thread waker([&] { waiter.wake(); });
   BOOST_TEST(waiter.wait_until(now() + std::chrono::seconds(10)));
   waker.join();
+}
+
+/// Something to wait for that is due so long after each wait has begun to sleep; counts how often
+/// it was polled before.
+struct LateNews {
+  Pollable pollable() {
+    return {.progress = [this] { return poll(); },
+            .arm = [this] { return come(); },
+            .event_fd = event.get()};
+  }
+  bool poll() {
+    uint64_t count;
+    if (read(event.get(), &count, sizeof count) > 0) return true;
+    ++num_polls;
+    return false;
+  }
+  bool come() {
+    const TimePoint due = steady_clock().now() + lateness;
+    while (steady_clock().now() < due) continue;
+    const uint64_t one = 1;
+    return write(event.get(), &one, sizeof one) == static_cast<ssize_t>(sizeof one);
+  }
+
+  Duration lateness;
+  UniqueFd event{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  int num_polls = 0;
+};
+
+/// Whether, of so many waits for such news by a waiter that had given up spinning, one spun.
+bool spins_again(Duration lateness, int num_waits) {
+  Waiter waiter({.spin_max = std::chrono::microseconds(50)});
+  const auto soon = [](int64_t us) { return steady_clock().now() + std::chrono::microseconds(us); };
+  for (int i = 0; i < 20; ++i) waiter.wait_until(soon(200));  // each halves the spin
+  LateNews news{.lateness = lateness};
+  waiter.add(news.pollable());
+  for (int i = 0; i < num_waits; ++i) {
+    news.num_polls = 0;
+    BOOST_REQUIRE(waiter.wait_until(soon(10'000'000)));
+    if (news.num_polls > 1) return true;
+  }
+  return false;
+}
+
+// In a ring of stages each waits for one that slept: what comes no later than a wake-up after the
+// spin would have ended is worth spinning for, what comes later is not.
+BOOST_AUTO_TEST_CASE(a_waiter_spins_again_once_it_pays) {
+  BOOST_TEST(spins_again(std::chrono::microseconds(0), 1000));
+  BOOST_TEST(spins_again(std::chrono::microseconds(100), 1000));
+  BOOST_TEST(!spins_again(std::chrono::microseconds(1000), 50));
 }
 
 // Asleep on an idle link a thread uses no processor time to speak of.
