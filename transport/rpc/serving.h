@@ -55,6 +55,12 @@ class Peer {
     check_greeted_and_room();
   }
 
+  /// Counts as a call that waits for its answer, for as long as it lives.
+  auto open_call() {
+    ++*num_open_;
+    return kj::defer([num_open = num_open_] { --*num_open; });
+  }
+
   /// A promise and the Reply that fulfils it from any thread, for as long as the promise lives.
   template <typename T>
   std::pair<kj::Promise<Result<T>>, Reply<T>> make_reply() {
@@ -67,12 +73,6 @@ class Peer {
       });
     });
     return {paf.promise.attach(kj::mv(fulfiller), open_call()), std::move(reply)};
-  }
-
-  /// Counts as a call that waits for its answer, for as long as it lives.
-  auto open_call() {
-    ++*num_open_;
-    return kj::defer([num_open = num_open_] { --*num_open; });
   }
 
   Serving& serving() { return serving_; }
