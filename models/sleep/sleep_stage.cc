@@ -8,6 +8,8 @@
 namespace chainpump::models {
 namespace {
 
+constexpr Duration kEarlyMax = std::chrono::microseconds(100);
+
 /// What a row of the residual stream says: which token stands at which position.
 float mark_of(TokenId token, int32_t position) {
   return static_cast<float>((token * 31 + position) & 0xfffff);
@@ -132,11 +134,15 @@ graph::TokenResult SleepStage::sample(const graph::SequenceSlice& slice, Sequenc
 void SleepStage::sleep(Duration duration) {
   const TimePoint start = steady_clock().now() - overslept_;
   deadline_ = std::max(deadline_, start) + duration;
-  const int64_t ns = deadline_.since_epoch.count();
+  const TimePoint wake = deadline_ - early_;
+  const int64_t ns = wake.since_epoch.count();
   constexpr int64_t kSecond = 1'000'000'000;
   const timespec until{.tv_sec = ns / kSecond, .tv_nsec = ns % kSecond};
   while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == EINTR) continue;
-  overslept_ = steady_clock().now() - deadline_;
+  TimePoint now = steady_clock().now();
+  early_ = std::clamp(now - wake, early_ - early_ / 16, kEarlyMax);
+  while (now < deadline_) now = steady_clock().now();
+  overslept_ = now - deadline_;
 }
 
 Status SleepStage::run(const graph::Microbatch& microbatch, std::span<const float> input,

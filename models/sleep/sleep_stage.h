@@ -3,7 +3,8 @@
 //
 // It sleeps until absolute deadlines: a step begins when run() is called or when the step before
 // was due, whichever is later; by how much the system woke this thread too late is not counted
-// against the next step, as a device would have been done in time.
+// against the next step, as a device would have been done in time. It asks to be woken as much
+// earlier as it was late before, a tenth of a millisecond at most, and spins until it is time.
 //
 // It is as strict as a stage with weights: block tables are checked, a sequence's tokens must be
 // those that its descriptor and its samples say, and each row must carry the mark that the stage
@@ -61,6 +62,7 @@ class SleepStage final : public StageExecutor {
   std::unordered_map<SequenceId, Sequence> sequences_;
   TimePoint deadline_;     // of the last step
   Duration overslept_{0};  // then
+  Duration early_{0};      // that it asks to be woken before a deadline
 };
 
 }  // namespace chainpump::models
