@@ -14,6 +14,7 @@ class Model:
         heads = field("attention.head_count")
         head_dim = field("attention.key_length", field("embedding_length") // heads)
         layers = field("block_count")
+        self.layers = int(layers)
         self.weight_bytes = bytes_per_token(reader)
         self.weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
         self.layer_weights = sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name.startswith("blk."))

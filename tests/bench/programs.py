@@ -27,6 +27,7 @@ TORCH_PYTHON = pathlib.Path(os.environ.get("CHAINPUMP_TORCH_PYTHON", ROOT / ".ve
 PREFILL_TOKENS = 512
 DECODE_TOKENS = 128
 RUN_LIMIT_S = 180
+LONG_LIMIT_S = 900
 
 
 def call(command, limit_s=RUN_LIMIT_S, **options):
@@ -135,13 +136,13 @@ def ours_in_context(threads, kv):
 
 
 def llama_in_context(threads):
-    """llama-bench's depth is the context that is already there."""
+    """llama-bench's depth is the context that is already there. It warms up with a whole run before: minutes on one thread."""
     command = [PEERS / "llama-bench", "-m", MODEL, "-t", threads, "-r", 1, "-o", "json"]
     figures = {}
     for length in CONTEXTS["prefill"]:
-        figures[f"prefill {length}"] = json.loads(call([*command, "-p", length, "-n", 0]))[0]["avg_ts"]
+        figures[f"prefill {length}"] = json.loads(call([*command, "-p", length, "-n", 0], LONG_LIMIT_S))[0]["avg_ts"]
     for length in CONTEXTS["decode"]:
-        test = json.loads(call([*command, "-p", 0, "-n", CONTEXT_DECODE_TOKENS, "-d", length]))[0]
+        test = json.loads(call([*command, "-p", 0, "-n", CONTEXT_DECODE_TOKENS, "-d", length], LONG_LIMIT_S))[0]
         figures[f"decode {length}"] = test["avg_ts"]
     return figures
 
