@@ -50,6 +50,19 @@ struct ShutdownCommand {
   rpc::Reply<Ok> reply;
 };
 struct WatchCommand {
+  bool of_links = false;
+  rpc::Reply<Ok> reply;
+};
+
+struct FenceCommand {
+  graph::LaneId lane;
+  PlanEpoch epoch;
+  rpc::Reply<rpc::StageHoldings> reply;
+};
+struct ResumeCommand {
+  graph::LaneId lane;
+  PlanEpoch epoch;
+  std::vector<rpc::StageHoldings> stages;
   rpc::Reply<Ok> reply;
 };
 

@@ -1,5 +1,6 @@
 #include "actors/convert.h"
 
+#include <algorithm>
 #include <limits>
 #include <type_traits>
 
@@ -52,6 +53,7 @@ rpc::StagePlan to_wire(const graph::StagePlan& stage) {
           .has_embedding = stage.has_embedding,
           .has_head = stage.has_head,
           .devices = std::move(devices),
+          .standbys = stage.standbys,
           .num_threads = stage.num_threads,
           .weight_bytes = stage.weight_bytes,
           .kv_bytes = stage.kv_bytes,
@@ -72,6 +74,7 @@ graph::StagePlan from_wire(const rpc::StagePlan& stage) {
   for (const rpc::DevicePlan& device : stage.devices)
     out.devices.push_back(
         {.kind = device.kind, .cores = {device.cores.begin(), device.cores.end()}});
+  out.standbys = stage.standbys;
   out.num_threads = stage.num_threads;
   out.weight_bytes = stage.weight_bytes;
   out.kv_bytes = stage.kv_bytes;
@@ -110,6 +113,7 @@ graph::EdgePlan from_wire(const rpc::EdgePlan& edge) {
 // More than any graph file may ask for, and far fewer than the sequencer has names for.
 constexpr int32_t kSequencesMax = 1 << 17;
 constexpr size_t kLanesMax = 64;  // as many as the graph file may ask for
+constexpr int32_t kStandbysMax = 64;
 
 /// The chain must be one: stage i feeds stage i + 1, and the last edge returns. The ranks of every
 /// stage serve equally many lanes.
@@ -126,7 +130,8 @@ Status check_chain(const graph::Plan& plan) {
     if (stage.index.value != index || stage.layer_begin < 0 ||
         stage.layer_end < stage.layer_begin || stage.has_embedding != (i == 0) ||
         stage.has_head != is_last || stage.devices.empty() || stage.devices.size() > kLanesMax ||
-        static_cast<size_t>(num_lanes(plan)) % stage.devices.size() != 0)
+        static_cast<size_t>(num_lanes(plan)) % stage.devices.size() != 0 || stage.standbys < 0 ||
+        stage.standbys > kStandbysMax || (stage.standbys > 0 && stage.devices.size() > 1))
       return make_error(ErrorCode::invalid_argument, "plan: stage {} makes no sense", i);
     if (edge.from.value != index || edge.to.value != (is_last ? 0 : index + 1) ||
         edge.is_return != is_last || edge.credits < 1 || edge.slot_payload_bytes < 0 ||
@@ -151,6 +156,9 @@ rpc::Plan to_wire(const graph::Plan& plan) {
                 .max_microbatches = plan.max_microbatches,
                 .decode_delay_ns = plan.decode_delay_max.count(),
                 .prefix_cache = plan.prefix_cache,
+                .replay_log_bytes = plan.replay_log_bytes,
+                .failover_restarts = plan.failover_restarts,
+                .failover_window_ns = plan.failover_window.count(),
                 .exact_activations = plan.exact_activations,
                 .kv = {.type = std::string(to_string(plan.kv.type)),
                        .block_tokens = plan.kv.block_tokens,
@@ -173,6 +181,9 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
   out.max_queued = plan.max_queued;
   out.decode_delay_max = Duration(plan.decode_delay_ns);
   out.prefix_cache = plan.prefix_cache;
+  out.replay_log_bytes = plan.replay_log_bytes;
+  out.failover_restarts = plan.failover_restarts;
+  out.failover_window = Duration(plan.failover_window_ns);
   out.max_microbatches = plan.max_microbatches;
   out.exact_activations = plan.exact_activations;
   const std::optional<DType> kv_type = dtype_from_name(plan.kv.type);
@@ -183,7 +194,8 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
   if (out.context_tokens < 1 || out.prefill_chunk_tokens < 0 ||
       out.max_microbatch_tokens < std::max(1, out.prefill_chunk_tokens) || out.max_sequences < 1 ||
       out.max_sequences > kSequencesMax || out.max_queued < 1 || out.max_queued > kSequencesMax ||
-      out.decode_delay_max.count() < 0 || out.max_microbatches < 1 || out.kv.block_tokens < 1 ||
+      out.decode_delay_max.count() < 0 || out.replay_log_bytes < 0 || out.failover_restarts < 0 ||
+      out.failover_window.count() < 0 || out.max_microbatches < 1 || out.kv.block_tokens < 1 ||
       out.kv.num_blocks < 1)
     return make_error(ErrorCode::invalid_argument, "plan: its limits make no sense");
   for (const rpc::StagePlan& stage : plan.stages) out.stages.push_back(from_wire(stage));
@@ -216,6 +228,42 @@ graph::TokenResult from_wire(const rpc::TokenResult& r) {
           .top_logprobs = r.top_logprobs,
           .finish = same<graph::FinishReason>(r.finish),
           .text_bytes = r.text_bytes};
+}
+
+rpc::StageHoldings to_wire(const graph::StageHoldings& holdings) {
+  rpc::StageHoldings out{.stage = holdings.stage.value,
+                         .sequences = {},
+                         .held_positions = {},
+                         .blocks = {},
+                         .logged_positions = {}};
+  for (const auto& [id, num_positions] : holdings.held) {
+    out.sequences.push_back(id.value);
+    out.held_positions.push_back(num_positions);
+  }
+  for (const auto& [block, num_positions] : holdings.logged) {
+    out.blocks.push_back(block.value);
+    out.logged_positions.push_back(num_positions);
+  }
+  return out;
+}
+
+Result<graph::StageHoldings> from_wire(const rpc::StageHoldings& holdings,
+                                       const graph::Plan& plan) {
+  const auto negative = [](int32_t count) { return count < 0; };
+  const auto& held = holdings.held_positions;
+  const auto& logged = holdings.logged_positions;
+  if (holdings.stage < 0 || static_cast<size_t>(holdings.stage) >= plan.stages.size() ||
+      held.size() != holdings.sequences.size() || logged.size() != holdings.blocks.size() ||
+      std::any_of(held.begin(), held.end(), negative) ||
+      std::any_of(logged.begin(), logged.end(), negative))
+    return make_error(ErrorCode::invalid_argument, "what stage {} is said to hold makes no sense",
+                      holdings.stage);
+  graph::StageHoldings out{.stage = StageIndex(holdings.stage), .held = {}, .logged = {}};
+  for (size_t i = 0; i < held.size(); ++i)
+    out.held.push_back({SequenceId(holdings.sequences[i]), held[i]});
+  for (size_t i = 0; i < logged.size(); ++i)
+    out.logged.push_back({KvBlockId(holdings.blocks[i]), logged[i]});
+  return out;
 }
 
 rpc::ScoreResult to_wire(const graph::ScoreResult& r) {

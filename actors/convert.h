@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "graph/lane_fill.h"
 #include "graph/microbatch.h"
 #include "graph/plan.h"
 #include "transport/rpc/control_types.h"
@@ -15,6 +16,11 @@ Result<graph::Plan> from_wire(const transport::rpc::Plan& plan);
 
 transport::rpc::SamplingParams to_wire(const graph::SamplingParams& params);
 graph::SamplingParams from_wire(const transport::rpc::SamplingParams& params);
+
+transport::rpc::StageHoldings to_wire(const graph::StageHoldings& holdings);
+/// Of a stage of this plan. invalid_argument: lists of unequal lengths, counts below 0.
+Result<graph::StageHoldings> from_wire(const transport::rpc::StageHoldings& holdings,
+                                       const graph::Plan& plan);
 
 transport::rpc::TokenResult to_wire(const graph::TokenResult& result);
 transport::rpc::ScoreResult to_wire(const graph::ScoreResult& result);

@@ -1,29 +1,20 @@
 #include "actors/coordinator.h"
 
-#include <sys/random.h>
-
 #include <caf/typed_event_based_actor.hpp>
-#include <set>
+#include <map>
 
 #include "actors/convert.h"
+#include "actors/lane_links.h"
 
 namespace chainpump::actors {
 namespace {
 
 using graph::Deployment;
+using graph::LaneId;
 
 // The core decides how long a rank may take; a call's own deadline only bounds a lost answer.
 constexpr Duration kCallDeadline = std::chrono::minutes(10);
 constexpr Duration kShutdownDeadline = std::chrono::seconds(2);
-// A broken connection or link is most often a death, of the rank itself or of its neighbour, whose
-// own news says more; it comes within milliseconds, on a busy machine some hundreds of them.
-constexpr Duration kDeathNewsMax = std::chrono::milliseconds(700);
-
-uint64_t random_secret() {
-  uint64_t secret = 0;
-  CHECK_EQ(getrandom(&secret, sizeof secret, 0), static_cast<ssize_t>(sizeof secret));
-  return secret;
-}
 
 class Coordinator {
  public:
@@ -34,151 +25,250 @@ class Coordinator {
         observer_(std::move(observer)),
         clock_(clock),
         core_(options_.plan, graph::DeploymentLimits{}),
-        ports_(static_cast<size_t>(num_ranks(options_.plan))),
-        reports_(static_cast<size_t>(num_ranks(options_.plan))) {
-    const size_t num_links =
-        options_.plan.edges.size() * static_cast<size_t>(num_lanes(options_.plan));
-    for (size_t i = 0; i < num_links; ++i) secrets_.push_back(random_secret());
+        processes_(static_cast<size_t>(num_processes(options_.plan))),
+        ports_(static_cast<size_t>(num_ranks(options_.plan))) {
+    for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
+      lanes_.push_back({LaneLinks(options_.plan, LaneId(static_cast<uint8_t>(lane))), {}, {}});
   }
 
   void start(CoordinatorActor self) { carry_out(core_.start(clock_.now()), self); }
-  void on_loaded(RankLoaded& loaded, CoordinatorActor self) {
-    reports_[index(loaded.rank)] = std::move(loaded.report);
-    loaded_.insert(loaded.rank);
-    watch(loaded.rank, self);
-    on_event(Deployment::Loaded{loaded.rank, reports_[index(loaded.rank)].numerics_id}, self);
-  }
-  void on_event(const Deployment::Event& event, CoordinatorActor self) {
-    carry_out(core_.step(event, clock_.now()), self);
+  void on_event(const CoordinatorEvent& event, CoordinatorActor self) {
+    if (!event.of || is_there(*event.of)) step(event.event, self);
   }
   void on_time(CoordinatorActor self) { carry_out(core_.on_time(clock_.now()), self); }
   std::optional<TimePoint> next_deadline() const { return core_.next_deadline(); }
   bool stopped() const { return core_.phase() == Deployment::Phase::stopped; }
 
   void on_spawned(const RankSpawned& spawned, CoordinatorActor self) {
-    std::shared_ptr<RankPort>& port = ports_[index(spawned.rank)];
-    port = spawned.port;
-    if (core_.phase() == Deployment::Phase::stopping) return kill(spawned.rank);
-    port->hello(kCallDeadline, [self, rank = spawned.rank](Result<rpc::HelloReply> reply) {
-      if (!reply.ok()) return tell_failed(self, rank, std::move(reply).error());
-      tell(self, Deployment::Greeted{rank});
+    if (!is_there(spawned.of)) return;
+    at(spawned.of.process).port = spawned.port;
+    if (core_.phase() == Deployment::Phase::stopping) return kill(spawned.of.process);
+    spawned.port->hello(kCallDeadline, [self, of = spawned.of](Result<rpc::HelloReply> reply) {
+      if (!reply.ok()) return tell_failed(self, of, std::move(reply).error());
+      tell(self, Deployment::Greeted{of.process}, of);
     });
   }
 
- private:
-  static size_t index(RankId rank) { return rank.value; }
+  void on_loaded(RankLoaded& loaded, CoordinatorActor self) {
+    if (!is_there(loaded.of)) return;
+    Process& process = at(loaded.of.process);
+    process.report = std::move(loaded.report);
+    process.is_loaded = true;
+    watch(loaded.of.process, self);
+    step(Deployment::Loaded{loaded.of.process, process.report.numerics_id}, self);
+  }
 
-  static void tell_failed(const CoordinatorActor& self, RankId rank, Error error) {
+  void on_fenced(RankFenced& fenced, CoordinatorActor self) {
+    if (!is_there(fenced.of)) return;
+    Lane& lane = at(fenced.lane);
+    if (lane.fence_epoch == fenced.epoch)
+      lane.holdings[fenced.of.process] = std::move(fenced.holdings);
+    step(Deployment::Fenced{fenced.of.process, fenced.lane, fenced.epoch}, self);
+  }
+
+  /// It is called again when the lane has been repaired: what is still broken is told at once then.
+  void on_watch_ended(const WatchEnded& ended, CoordinatorActor self) {
+    if (!is_there(ended.of)) return;
+    const ProcessId process = ended.of.process;
+    at(process).is_watched = false;
+    if (ended.error.code == ErrorCode::cancelled) return;  // it leaves
+    if (ended.error.code == ErrorCode::disconnected)
+      return step(Deployment::LinkBroken{process, ended.error}, self);
+    step(Deployment::Failed{process, ended.error}, self);
+  }
+
+ private:
+  struct Process {
+    uint32_t run = 0;  // how many have had the number
+    std::shared_ptr<RankPort> port;
+    rpc::LoadReport report;
+    bool is_loaded = false;
+    bool is_watched = false;
+  };
+  struct Lane {
+    LaneLinks links;
+    PlanEpoch fence_epoch;
+    std::map<ProcessId, rpc::StageHoldings> holdings;  // of those that were fenced in that epoch
+  };
+
+  Process& at(ProcessId process) { return processes_[process.value]; }
+  Lane& at(LaneId lane) { return lanes_[lane.value]; }
+  ProcessRun run_of(ProcessId process) { return {process, at(process).run}; }
+  bool is_there(const ProcessRun& of) { return run_of(of.process) == of; }
+  void step(const Deployment::Event& event, const CoordinatorActor& self) {
+    carry_out(core_.step(event, clock_.now()), self);
+  }
+
+  static void tell_failed(const CoordinatorActor& self, const ProcessRun& of, Error error) {
     if (error.code == ErrorCode::cancelled) return;  // by ourselves
-    if (error.code != ErrorCode::disconnected)
-      return tell(self, Deployment::Failed{rank, std::move(error)});
-    caf::delayed_anon_send(self, kDeathNewsMax,
-                           std::make_shared<CoordinatorEvent>(
-                               CoordinatorEvent{Deployment::Failed{rank, std::move(error)}}));
+    if (error.code == ErrorCode::disconnected)
+      return tell(self, Deployment::Unreachable{of.process, std::move(error)}, of);
+    tell(self, Deployment::Failed{of.process, std::move(error)}, of);
   }
 
   void carry_out(const std::vector<Deployment::Action>& actions, const CoordinatorActor& self) {
+    for (const Deployment::Action& action : actions) carry_out(action, self);
+  }
+
+  void carry_out(const Deployment::Action& action, const CoordinatorActor& self) {
     using Kind = Deployment::ActionKind;
-    for (const Deployment::Action& action : actions) {
-      switch (action.kind) {
-        case Kind::spawn:
-          caf::anon_send(agent_, std::make_shared<SpawnRank>(SpawnRank{action.rank}), self);
-          break;
-        case Kind::load:
-          load(action.rank, self);
-          break;
-        case Kind::connect:
-          connect(action.rank, self);
-          break;
-        case Kind::serve:
-          observer_.on_serving(ports_, reports_);
-          break;
-        case Kind::fail:
-          observer_.on_failed(action.error);
-          break;
-        case Kind::shutdown:
-          shutdown(action.rank);
-          break;
-        case Kind::kill:
-          kill(action.rank);
-          break;
-        case Kind::stopped:
-          observer_.on_stopped();
-          break;
-      }
+    switch (action.kind) {
+      case Kind::spawn:
+        return spawn(action.process, self);
+      case Kind::load:
+        return load(action, self);
+      case Kind::fence:
+        return fence(action, self);
+      case Kind::connect:
+        return connect(action, self);
+      case Kind::resume:
+        return resume(action, self);
+      case Kind::serve:
+        return serve();
+      case Kind::lane_serving:
+        return lane_serving(action, self);
+      case Kind::fail:
+        return observer_.on_failed(action.error);
+      case Kind::shutdown:
+        return shutdown(action.process);
+      case Kind::kill:
+        return kill(action.process);
+      case Kind::stopped:
+        return observer_.on_stopped();
     }
   }
 
-  void load(RankId rank, const CoordinatorActor& self) {
+  void spawn(ProcessId process, const CoordinatorActor& self) {
+    at(process) = {.run = at(process).run + 1, .port = nullptr, .report = {}};
+    caf::anon_send(agent_, std::make_shared<SpawnRank>(SpawnRank{run_of(process)}), self);
+  }
+
+  void load(const Deployment::Action& action, const CoordinatorActor& self) {
     rpc::LoadParams params{.plan = to_wire(options_.plan),
-                           .rank = rank.value,
+                           .rank = action.place.value,
                            .isa = options_.isa,
                            .listen_address = options_.listen_address,
                            .spin_between_ops = options_.spin_between_ops,
                            .cache_folder = options_.cache_folder};
-    ports_[index(rank)]->load(
-        std::move(params), kCallDeadline,
-        [self, rank, progress = observer_.on_progress](int64_t done, int64_t total) {
-          tell(self, Deployment::LoadProgressed{rank});
-          progress(rank, done, total);
-        },
-        [self, rank](Result<rpc::LoadReport> report) {
-          if (!report.ok()) return tell_failed(self, rank, std::move(report).error());
-          caf::anon_send(self, std::make_shared<RankLoaded>(RankLoaded{rank, *report}));
-        });
+    // What comes later, or stands by, is nothing that anybody waits for.
+    const bool is_shown = core_.phase() == Deployment::Phase::starting &&
+                          core_.process_in(action.place) == action.process;
+    const ProcessRun of = run_of(action.process);
+    at(action.process)
+        .port->load(
+            std::move(params), kCallDeadline,
+            [self, of, is_shown, place = action.place, progress = observer_.on_progress](
+                int64_t done, int64_t total) {
+              tell(self, Deployment::LoadProgressed{of.process}, of);
+              if (is_shown) progress(place, done, total);
+            },
+            [self, of](Result<rpc::LoadReport> report) {
+              if (!report.ok()) return tell_failed(self, of, std::move(report).error());
+              caf::anon_send(self, std::make_shared<RankLoaded>(RankLoaded{of, *report}));
+            });
   }
 
-  /// In each of its lanes, in a circle.
-  void connect(RankId rank, const CoordinatorActor& self) {
-    const graph::Plan& plan = options_.plan;
-    const auto num_stages = static_cast<int32_t>(plan.stages.size());
-    const int32_t own = place_of(plan, rank).stage.value;
-    const int32_t before = (own + num_stages - 1) % num_stages;
-    const StageIndex after((own + 1) % num_stages);
-    const auto link_from = [&](graph::LaneId lane, int32_t stage) {
-      return link_of(plan, lane, plan.edges[static_cast<size_t>(stage)].id);
+  void watch(ProcessId process, const CoordinatorActor& self) {
+    at(process).is_watched = true;
+    at(process).port->watch(true, [self, of = run_of(process)](const Result<Ok>& end) {
+      if (!end.ok())
+        caf::anon_send(self, std::make_shared<WatchEnded>(WatchEnded{of, end.error()}));
+    });
+  }
+
+  void fence(const Deployment::Action& action, const CoordinatorActor& self) {
+    Lane& lane = at(action.lane);
+    if (lane.fence_epoch != action.epoch) lane.holdings.clear();
+    lane.fence_epoch = action.epoch;
+    at(action.process)
+        .port->fence(action.lane, action.epoch, kCallDeadline,
+                     [self, of = run_of(action.process), id = action.lane,
+                      epoch = action.epoch](Result<rpc::StageHoldings> holdings) {
+                       if (!holdings.ok())
+                         return tell_failed(self, of, std::move(holdings).error());
+                       caf::anon_send(self, std::make_shared<RankFenced>(
+                                                RankFenced{of, id, epoch, std::move(*holdings)}));
+                     });
+  }
+
+  /// A connect or a resume: if it fails, that may be the fault of another.
+  rpc::Callback<Ok> answered(const Deployment::Action& action, const CoordinatorActor& self,
+                             Deployment::Event well) {
+    return [self, of = run_of(action.process), lane = action.lane, epoch = action.epoch,
+            well = std::move(well)](Result<Ok> done) {
+      if (done.ok()) return tell(self, well, of);
+      Error error = std::move(done).error();
+      if (error.code == ErrorCode::cancelled) return;  // a new epoch began
+      tell(self, Deployment::CallFailed{of.process, lane, epoch, std::move(error)}, of);
     };
-    rpc::ConnectParams params;
-    for (const graph::LaneId lane : lanes_of(plan, rank)) {
-      const rpc::LoadReport& next = reports_[index(rank_at(plan, lane, after))];
-      const EdgeId out = link_from(lane, own);
-      const EdgeId in = link_from(lane, before);
-      params.links.push_back({.edge = out.value,
-                              .address = next.listen_address,
-                              .port = next.listen_port,
-                              .secret = secrets_[out.value]});
-      params.accept.push_back({.edge = in.value, .secret = secrets_[in.value]});
-    }
-    ports_[index(rank)]->connect(std::move(params), kCallDeadline, [self, rank](Result<Ok> opened) {
-      if (!opened.ok()) return tell_failed(self, rank, std::move(opened).error());
-      tell(self, Deployment::Connected{rank});
-    });
   }
 
-  void watch(RankId rank, const CoordinatorActor& self) {
-    ports_[index(rank)]->watch([self, rank](const Result<Ok>& end) {
-      if (!end.ok()) tell_failed(self, rank, end.error());
-    });
+  void connect(const Deployment::Action& action, const CoordinatorActor& self) {
+    LaneLinks& links = at(action.lane).links;
+    if (links.epoch() != action.epoch) links.renew(action.epoch);
+    const StageIndex stage = place_of(options_.plan, action.place).stage;
+    const RankId next = rank_at(options_.plan, action.lane, links.after(stage));
+    at(action.process)
+        .port->connect(links.params(stage, at(core_.process_in(next)).report), kCallDeadline,
+                       answered(action, self,
+                                Deployment::Connected{action.process, action.lane, action.epoch}));
+  }
+
+  void resume(const Deployment::Action& action, const CoordinatorActor& self) {
+    const Lane& lane = at(action.lane);
+    std::vector<rpc::StageHoldings> stages;
+    if (lane.fence_epoch == action.epoch)  // else nobody was there to be fenced
+      for (const auto& [process, holdings] : lane.holdings) stages.push_back(holdings);
+    at(action.process)
+        .port->resume(action.lane, action.epoch, std::move(stages), kCallDeadline,
+                      answered(action, self, Deployment::Resumed{action.lane, action.epoch}));
+  }
+
+  /// Places whose processes are on their way keep the ports of those before, which answer that they
+  /// are gone.
+  void note_ports() {
+    for (uint32_t i = 0; i < ports_.size(); ++i) {
+      const Process& process = at(core_.process_in(RankId(i)));
+      if (process.is_loaded) ports_[i] = process.port;
+    }
+  }
+
+  void serve() {
+    note_ports();
+    std::vector<rpc::LoadReport> reports;
+    for (uint32_t i = 0; i < ports_.size(); ++i)
+      reports.push_back(at(core_.process_in(RankId(i))).report);
+    observer_.on_serving(ports_, reports);
+  }
+
+  void lane_serving(const Deployment::Action& action, const CoordinatorActor& self) {
+    note_ports();
+    observer_.on_repaired(ports_, action.lane, action.first_since, RankId(action.process.value));
+    for (const graph::StagePlan& stage : options_.plan.stages) {
+      const ProcessId process = core_.process_in(rank_at(options_.plan, action.lane, stage.index));
+      if (!at(process).is_watched) watch(process, self);
+    }
   }
 
   // A rank that has not loaded may be busy with that for long and has nothing to close.
-  void shutdown(RankId rank) {
-    const auto& port = ports_[index(rank)];
-    if (!port || !loaded_.contains(rank)) return kill(rank);
+  void shutdown(ProcessId process) {
+    const auto& port = at(process).port;
+    if (!port || !at(process).is_loaded) return kill(process);
     port->shutdown(kShutdownDeadline, [port](const Result<Ok>&) {});
   }
 
-  void kill(RankId rank) { caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{rank})); }
+  void kill(ProcessId process) {
+    caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{process}));
+  }
 
   CoordinatorOptions options_;
   AgentActor agent_;
   DeploymentObserver observer_;
   const Clock& clock_;
   Deployment core_;
-  std::vector<std::shared_ptr<RankPort>> ports_;
-  std::vector<rpc::LoadReport> reports_;
-  std::set<RankId> loaded_;
-  std::vector<uint64_t> secrets_;  // by link
+  std::vector<Process> processes_;                // by number
+  std::vector<Lane> lanes_;                       // by id
+  std::vector<std::shared_ptr<RankPort>> ports_;  // by place
 };
 
 CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer self,
@@ -200,8 +290,16 @@ CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer s
         coordinator->on_loaded(*loaded, self);
         settle();
       },
+      [=](std::shared_ptr<RankFenced>& fenced) {
+        coordinator->on_fenced(*fenced, self);
+        settle();
+      },
+      [=](std::shared_ptr<WatchEnded>& ended) {
+        coordinator->on_watch_ended(*ended, self);
+        settle();
+      },
       [=](std::shared_ptr<CoordinatorEvent>& event) {
-        coordinator->on_event(event->event, self);
+        coordinator->on_event(*event, self);
         settle();
       },
       [=](TickAtom) {
@@ -214,9 +312,10 @@ CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer s
 
 }  // namespace
 
-void tell(const CoordinatorActor& coordinator, Deployment::Event event) {
+void tell(const CoordinatorActor& coordinator, Deployment::Event event,
+          std::optional<ProcessRun> of) {
   caf::anon_send(coordinator,
-                 std::make_shared<CoordinatorEvent>(CoordinatorEvent{std::move(event)}));
+                 std::make_shared<CoordinatorEvent>(CoordinatorEvent{std::move(event), of}));
 }
 
 CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions options,

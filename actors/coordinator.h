@@ -1,58 +1,88 @@
-// The coordinator: a thin shell round graph::Deployment. It asks the node agent for ranks, tells
-// each rank over its port what to load and whom to connect to, and reports what became of the
-// deployment. It is not on the token path.
+// The coordinator: a thin shell round graph::Deployment. It asks the node agent for processes,
+// tells each over its port what to load, whom to connect to, and in a repair to fence and to
+// resume, and reports what became of the deployment. It is not on the token path.
 #pragma once
 
 #include <caf/typed_actor.hpp>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "actors/rank_host.h"
 #include "actors/rank_port.h"
+#include "actors/stage_actor.h"
 #include "graph/deployment.h"
 #include "graph/plan.h"
 
 namespace chainpump::actors {
 
 // ------------------------------------------------------------------ messages, by their direction
+/// A process, and how many have had its number: what concerns an earlier one is void.
+struct ProcessRun {
+  ProcessId process;
+  uint32_t run = 0;
+  bool operator==(const ProcessRun&) const = default;
+};
 /// To the agent.
 struct SpawnRank {
-  RankId rank;
+  ProcessRun of;
 };
 struct KillRank {
-  RankId rank;
+  ProcessId process;
 };
 /// From the agent.
 struct RankSpawned {
-  RankId rank;
+  ProcessRun of;
   std::shared_ptr<RankPort> port;
 };
 /// To the coordinator: what happened, for the core.
 struct CoordinatorEvent {
   graph::Deployment::Event event;
+  std::optional<ProcessRun> of = {};  // void if another has its number by now
 };
-/// To the coordinator: what a rank holds now.
+/// To the coordinator: what a rank has loaded.
 struct RankLoaded {
-  RankId rank;
+  ProcessRun of;
   rpc::LoadReport report;
+};
+/// To the coordinator: what a rank holds of a lane.
+struct RankFenced {
+  ProcessRun of;
+  graph::LaneId lane;
+  PlanEpoch epoch;
+  rpc::StageHoldings holdings;
+};
+/// To the coordinator: a rank has answered its watch.
+struct WatchEnded {
+  ProcessRun of;
+  Error error;
 };
 using StartAtom = caf::atom_constant<caf::atom("start")>;
 
 using CoordinatorActor =
     caf::typed_actor<caf::reacts_to<StartAtom>, caf::reacts_to<std::shared_ptr<RankSpawned>>,
                      caf::reacts_to<std::shared_ptr<RankLoaded>>,
+                     caf::reacts_to<std::shared_ptr<RankFenced>>,
+                     caf::reacts_to<std::shared_ptr<WatchEnded>>,
                      caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<TickAtom>>;
 using AgentActor = caf::typed_actor<caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
-/// What becomes of a deployment, rank by rank in the plan's order; called in the coordinator's
-/// thread, each at most once; progress often, in a thread of the rank's port.
+/// What becomes of a deployment; ports and reports are those of the plan's ranks, in its order.
+/// Called in the coordinator's thread, each at most once, but for repairs; progress often, in a
+/// thread of the rank's port, until it serves.
 struct DeploymentObserver {
   std::function<void(RankId, int64_t bytes_done, int64_t bytes_total)> on_progress;
   std::function<void(std::vector<std::shared_ptr<RankPort>>, std::vector<rpc::LoadReport>)>
       on_serving;
+  /// A lane serves again. `first_since` is the epoch since when this process is its first rank, 1
+  /// from the start: with another than before its clients attach anew. `first_process` is the
+  /// number of that process, by which the agent names its socket.
+  std::function<void(std::vector<std::shared_ptr<RankPort>>, graph::LaneId lane,
+                     PlanEpoch first_since, RankId first_process)>
+      on_repaired;
   std::function<void(Error)> on_failed;
   std::function<void()> on_stopped;
 };
@@ -70,7 +100,8 @@ CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions
                                    const Clock& clock);
 
 /// Any thread.
-void tell(const CoordinatorActor& coordinator, graph::Deployment::Event event);
+void tell(const CoordinatorActor& coordinator, graph::Deployment::Event event,
+          std::optional<ProcessRun> of = std::nullopt);
 
 }  // namespace chainpump::actors
 
@@ -78,4 +109,6 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::SpawnRank>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::KillRank>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankSpawned>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankLoaded>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankFenced>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchEnded>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CoordinatorEvent>)

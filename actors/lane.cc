@@ -1,9 +1,9 @@
 #include "actors/lane.h"
 
-#include <optional>
+#include <algorithm>
+#include <utility>
 
 #include "actors/callback_scope.h"
-#include "actors/convert.h"
 #include "actors/outcome.h"
 
 namespace chainpump::actors {
@@ -11,173 +11,376 @@ namespace {
 
 constexpr Duration kAttachDeadline = std::chrono::minutes(1);  // a long step may be under way
 constexpr Duration kControlDeadline = std::chrono::seconds(5);
+constexpr Duration kTimeoutMax = std::chrono::hours(24 * 365);  // no sum overflows
+// Of what is given in one call: a message is bounded, and so are the calls that wait for an answer.
+constexpr size_t kBatchRequests = 64;
+constexpr size_t kBatchTokens = size_t{1} << 20;
 
-rpc::GenerateRequest wire_request(RequestId id, SequenceRequest request, Duration timeout) {
-  rpc::GenerateRequest wire;
-  wire.request_id = id.value;
-  wire.sequence_index = request.sequence_index;
-  wire.prompt = std::move(request.prompt);
-  wire.sampling = to_wire(request.sampling);
-  wire.score = {.first_position = request.score.first_position,
-                .full_path = std::move(request.score.full_path)};
-  wire.timeout_ns = std::max(timeout, Duration(1)).count();
-  wire.num_sequences = request.num_sequences;
-  wire.tenant = request.tenant.value;
-  wire.cache_salt = request.cache_salt;
-  wire.priority = request.priority;
-  return wire;
-}
+Error stopped() { return make_error(ErrorCode::cancelled, "the deployment was stopped"); }
 
 }  // namespace
 
-/// One sequence's way to its caller.
-struct Lane::Delivery {
-  SequenceCallbacks callbacks;
-  int32_t next_position;
-  bool complete;  // its last token has come; a sequence that is scored has none
-  bool torn = false;
+Lane::Lane(LaneOptions options, std::shared_ptr<Outcome> outcome, LaneEvents events,
+           const Clock& clock)
+    : options_(options), outcome_(std::move(outcome)), events_(std::move(events)), clock_(clock) {}
 
-  void take(const rpc::TokenResult& token) {
-    torn |= complete || token.position != next_position;
-    if (torn) return;
-    ++next_position;
-    complete = token.finish != rpc::FinishReason::none;
-    callbacks.on_token(from_wire(token));
-  }
-  Result<Ok> checked(Result<Ok> end) const {
-    if (!end.ok() || (complete && !torn)) return end;
-    return make_error(ErrorCode::internal,
-                      "tokens were lost on the way from the first stage: the answer breaks off at "
-                      "position {}",
-                      next_position);
-  }
-};
+template <typename What>
+void Lane::on_connection(uint64_t connection, What what) {
+  turn_.run([this, connection, what = std::move(what)]() mutable {
+    {
+      const std::lock_guard lock(mutex_);
+      if (connection != connection_) return;
+    }
+    what();
+  });
+}
 
-Lane::Lane(graph::LaneId id, std::shared_ptr<RankPort> first, std::shared_ptr<Outcome> outcome)
-    : id_(id), outcome_(std::move(outcome)), port_(std::move(first)) {}
+void Lane::reopen(std::shared_ptr<RankPort> first, PlanEpoch since) {
+  turn_.run([this, first = std::move(first), since] {
+    std::shared_ptr<RankPort> before;
+    std::vector<End> ends;
+    {
+      const std::lock_guard lock(mutex_);
+      if (closed_ || since <= since_) return;
+      since_ = since;
+      ++connection_;
+      before = std::move(port_);
+      ends = leave();
+    }
+    if (before && events_.on_away) events_.on_away();
+    tell(ends);
+    before.reset();
+    open(first);
+  });
+}
 
-void Lane::open(LaneEvents events) {
-  events_ = std::move(events);
-  const auto lose_if_failed = [weak = weak_from_this()](const Result<Ok>& how) {
+/// Nobody else uses the port before it is attached. What it answers meanwhile comes after this.
+void Lane::open(std::shared_ptr<RankPort> first) {
+  const uint64_t connection = connection_;  // changes in turn only
+  const auto lose_if_failed = [weak = weak_from_this(), connection](const Result<Ok>& how) {
     if (how.ok()) return;
-    if (const auto self = weak.lock()) self->lose(how.error());
+    if (const auto self = weak.lock())
+      self->on_connection(connection, [self = self.get(), why = how.error()] { self->lose(why); });
   };
-  port_->attach(
-      id_,
-      [weak = weak_from_this()](const rpc::LaneResults& results) {
-        if (const auto self = weak.lock()) self->take(results);
+  first->attach(
+      options_.id,
+      [weak = weak_from_this(), connection](rpc::LaneResults results) {
+        if (const auto self = weak.lock())
+          self->on_connection(connection, [self = self.get(), results = std::move(results)] {
+            self->take(results);
+          });
       },
       kAttachDeadline, lose_if_failed);
-  // Comes when the rank breaks down, and when the connection does.
-  port_->watch(lose_if_failed);
+  // Comes when the rank breaks down, and when the connection does. Links are repaired behind it.
+  first->watch(false, lose_if_failed);
+  std::vector<End> ends;
+  Batches batches;
+  {
+    const std::lock_guard lock(mutex_);
+    ends = due();
+    batches = batches_of_kept();
+    port_ = first;
+  }
+  if (events_.on_open) events_.on_open();
+  tell(ends);
+  for (auto& batch : batches) give(*first, connection, std::move(batch));
 }
 
 void Lane::submit(RequestId id, SequenceRequest request, Duration timeout,
                   std::vector<SequenceCallbacks> callbacks) {
-  std::vector<std::shared_ptr<Delivery>> deliveries;
-  for (SequenceCallbacks& sequence : callbacks)
-    deliveries.push_back(std::make_shared<Delivery>(
-        Delivery{.callbacks = std::move(sequence),
-                 .next_position = static_cast<int32_t>(request.prompt.size()),
-                 .complete = request.score.first_position >= 0}));
-  std::optional<Error> lost_by;
+  const TimePoint now = clock_.now();
+  const auto asked = std::make_shared<const LaneRequest>(
+      LaneRequest{.id = id,
+                  .what = std::move(request),
+                  .deadline = now + std::clamp(timeout, Duration(1), kTimeoutMax)});
+  Status taken = ok_status();
   std::shared_ptr<RankPort> port;
+  uint64_t connection = 0;
+  uint64_t wire_id = 0;
   {
     const std::lock_guard lock(mutex_);
-    lost_by = lost_by_;
     port = port_;
-    uint32_t index = request.sequence_index;
-    if (!lost_by)
-      for (const auto& delivery : deliveries) deliveries_.emplace(Key(id.value, index++), delivery);
+    connection = connection_;
+    if (!port) taken = may_wait(callbacks.size());
+    if (taken.ok()) {
+      wire_id = ++last_wire_id_;
+      uint32_t index = asked->what.sequence_index;
+      for (SequenceCallbacks& sequence : callbacks) {
+        const auto delivery = std::make_shared<LaneDelivery>(asked, index, std::move(sequence));
+        delivery->given = port != nullptr;
+        deliveries_.emplace(Key(wire_id, index++), delivery);
+      }
+      if (!port) wake_at(asked->deadline);
+    }
   }
-  if (lost_by) {
-    for (const auto& delivery : deliveries)
-      delivery->callbacks.on_end(outcome_->with_reason(*lost_by));
+  if (!taken.ok()) {
+    for (const SequenceCallbacks& sequence : callbacks)
+      sequence.on_end(outcome_->with_reason(taken.error()));
     return;
   }
-  port->submit(id_, {wire_request(id, std::move(request), timeout)}, timeout,
-               [weak = weak_from_this(), id](Result<Ok> taken) {
-                 if (taken.ok()) return;
-                 if (const auto self = weak.lock()) self->end_request(id.value, taken.error());
-               });
+  if (!port) return;
+  give(*port, connection, {asked->wire(wire_id, now)});
+  release(std::move(port));
+}
+
+/// The end of a port may wait for a callback, which the caller of submit() must not.
+void Lane::release(std::shared_ptr<RankPort> port) {
+  const std::lock_guard lock(mutex_);
+  if (port == port_) return port.reset();  // not the last
+  retired_.push_back(std::move(port));
+  wake_at(clock_.now());
+}
+
+Status Lane::may_wait(size_t num_sequences) const {
+  if (closed_) return stopped();
+  if (std::optional<Error> why = outcome_->why_ended()) return *std::move(why);
+  if (deliveries_.size() + num_sequences > static_cast<size_t>(options_.max_waiting))
+    return make_error(ErrorCode::overloaded,
+                      "the first stage of lane {} is being replaced and {} sequences wait for it; "
+                      "retry after 1 s",
+                      options_.id, deliveries_.size());
+  return ok_status();
+}
+
+void Lane::give(RankPort& port, uint64_t connection, std::vector<rpc::GenerateRequest> requests) {
+  std::vector<uint64_t> wire_ids;
+  Duration patience(0);  // who has less, the rank ends
+  for (const rpc::GenerateRequest& request : requests) {
+    wire_ids.push_back(request.request_id);
+    patience = std::max(patience, Duration(request.timeout_ns));
+  }
+  port.submit(options_.id, std::move(requests), patience,
+              [weak = weak_from_this(), connection,
+               wire_ids = std::move(wire_ids)](const Result<Ok>& taken) {
+                if (taken.ok()) return;
+                if (const auto self = weak.lock())
+                  self->on_connection(connection,
+                                      [self = self.get(), wire_ids, why = taken.error()] {
+                                        self->refused(wire_ids, why);
+                                      });
+              });
 }
 
 void Lane::cancel(RequestId id) {
-  if (const auto to = port())
-    to->cancel(id_, {id.value}, kControlDeadline, [](const Result<Ok>&) {});
+  const std::lock_guard lock(mutex_);
+  bool found = false;
+  for (const auto& [key, delivery] : deliveries_)
+    if (delivery->request()->id == id) found = delivery->cancelled = true;
+  if (found) wake_at(clock_.now());
+}
+
+void Lane::deployment_ended() {
+  const std::lock_guard lock(mutex_);
+  wake_at(clock_.now());
+}
+
+void Lane::wake_at(TimePoint when) {
+  if (wake_due_ && *wake_due_ <= when) return;
+  wake_due_ = when;
+  if (events_.wake_at) events_.wake_at(when);
+}
+
+void Lane::on_time() {
+  turn_.run([this] {
+    std::shared_ptr<RankPort> port;
+    std::vector<std::shared_ptr<RankPort>> retired;
+    std::vector<uint64_t> cancelled;
+    std::vector<End> ends;
+    {
+      const std::lock_guard lock(mutex_);
+      wake_due_.reset();
+      retired.swap(retired_);
+      port = port_;
+      if (port)
+        cancelled = to_cancel();
+      else
+        ends = due();
+    }
+    if (!cancelled.empty())
+      port->cancel(options_.id, std::move(cancelled), kControlDeadline, [](const Result<Ok>&) {});
+    tell(ends);
+  });
 }
 
 void Lane::close() {
-  std::shared_ptr<RankPort> closed;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!lost_by_) lost_by_ = make_error(ErrorCode::cancelled, "the deployment was stopped");
-    closed.swap(port_);
-  }
-  // With its connection ends the watch, on the thread that calls back, and all that runs.
-  closed.reset();
-}
-
-void Lane::take(const rpc::LaneResults& results) {
-  const CallbackScope scope;
-  for (const rpc::TokenResult& token : results.tokens)
-    if (const auto delivery = find({token.request_id, token.sequence_index})) delivery->take(token);
-  for (const rpc::ScoreResult& score : results.scores)
-    if (const auto delivery = find({score.request_id, score.sequence_index}))
-      delivery->callbacks.on_score(from_wire(score));
-  for (const rpc::RequestEnd& request_end : results.ends)
-    end({request_end.request_id, request_end.sequence_index}, request_end.how);
-  if (events_.on_stats) events_.on_stats(results.stats);
-}
-
-void Lane::end_request(uint64_t id, const Error& why) {
-  std::vector<Key> keys;
-  {
-    const std::lock_guard lock(mutex_);
-    for (auto it = deliveries_.lower_bound({id, 0}); it != deliveries_.end(); ++it) {
-      if (it->first.first != id) break;
-      keys.push_back(it->first);
+  turn_.run_and_wait([this] {
+    std::shared_ptr<RankPort> port;
+    std::vector<End> ends;
+    {
+      const std::lock_guard lock(mutex_);
+      closed_ = true;
+      ++connection_;
+      port = std::move(port_);
+      ends = leave();
+      for (End& end : take_all(stopped())) ends.push_back(std::move(end));
     }
-  }
-  for (const Key& key : keys) end(key, why);
-}
-
-void Lane::end(Key key, Result<Ok> how) {
-  std::shared_ptr<Delivery> delivery;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = deliveries_.find(key);
-    if (found == deliveries_.end()) return;
-    delivery = std::move(found->second);
-    deliveries_.erase(found);
-  }
-  const CallbackScope scope;
-  delivery->callbacks.on_end(outcome_->with_reason(delivery->checked(std::move(how))));
+    port.reset();
+    tell(ends);
+  });
 }
 
 void Lane::lose(const Error& why) {
-  std::map<Key, std::shared_ptr<Delivery>> ended;
-  bool news = false;
+  std::shared_ptr<RankPort> port;
+  std::vector<End> ends;
   {
     const std::lock_guard lock(mutex_);
-    news = !lost_by_;
-    if (!lost_by_) lost_by_ = why;
-    ended.swap(deliveries_);
+    ++connection_;
+    port = std::move(port_);
+    lost_by_ = ": " + why.message;
+    ends = leave();
+    for (End& end : due()) ends.push_back(std::move(end));
   }
-  if (news && events_.on_lost) events_.on_lost();
+  if (events_.on_away) events_.on_away();
+  tell(ends);
+}
+
+// Whoever cannot serve says so to every call; what is wrong with a request is that one's end.
+void Lane::refused(const std::vector<uint64_t>& wire_ids, const Error& why) {
+  if (why.code != ErrorCode::deadline_exceeded && why.code != ErrorCode::overloaded)
+    return lose(why);
+  std::vector<End> ends;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const uint64_t id : wire_ids) {
+      const auto first = deliveries_.lower_bound({id, 0});
+      const auto last = deliveries_.lower_bound({id + 1, 0});
+      for (auto it = first; it != last; ++it) ends.push_back({std::move(it->second), why});
+      deliveries_.erase(first, last);
+    }
+  }
+  tell(ends);
+}
+
+void Lane::take(const rpc::LaneResults& results) {
+  take_each(results.tokens);
+  take_each(results.scores);
+  std::optional<Error> lost_by;
+  std::vector<End> ends;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const rpc::RequestEnd& end : results.ends) {
+      // Not the request's, but the rank's, which has lost its lane.
+      if (!end.how.ok() && end.how.error().code == ErrorCode::disconnected) {
+        lost_by = end.how.error();
+        continue;
+      }
+      const auto found = deliveries_.find({end.request_id, end.sequence_index});
+      if (found == deliveries_.end()) continue;
+      ends.push_back({std::move(found->second), end.how});
+      deliveries_.erase(found);
+    }
+  }
+  for (End& end : ends) end.how = end.delivery->checked(std::move(end.how));
+  tell(ends);
+  if (events_.on_stats) {
+    rpc::LaneStats stats = results.stats;
+    stats.num_taken -= std::min(stats.num_taken, num_again_);
+    events_.on_stats(stats);
+  }
+  if (lost_by) lose(*lost_by);
+}
+
+template <typename Token>
+void Lane::take_each(const std::vector<Token>& results) {
   const CallbackScope scope;
-  for (const auto& [key, delivery] : ended) delivery->callbacks.on_end(outcome_->with_reason(why));
+  for (const Token& result : results) {
+    std::shared_ptr<LaneDelivery> delivery;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = deliveries_.find({result.request_id, result.sequence_index});
+      if (found != deliveries_.end()) delivery = found->second;
+    }
+    if (delivery) delivery->take(result);
+  }
 }
 
-std::shared_ptr<RankPort> Lane::port() {
-  const std::lock_guard lock(mutex_);
-  return port_;
+void Lane::tell(const std::vector<End>& ends) {
+  const CallbackScope scope;
+  for (const End& end : ends) end.delivery->tell_end(outcome_->with_reason(end.how));
 }
 
-std::shared_ptr<Lane::Delivery> Lane::find(Key key) {
-  const std::lock_guard lock(mutex_);
-  const auto found = deliveries_.find(key);
-  return found == deliveries_.end() ? nullptr : found->second;
+/// Of what there is nothing more to come. The rest waits for another rank.
+std::vector<Lane::End> Lane::leave() {
+  std::vector<End> ends;
+  std::erase_if(deliveries_, [&](auto& entry) {
+    LaneDelivery& delivery = *entry.second;
+    delivery.cancel_passed = false;
+    if (!delivery.is_over()) return false;
+    ends.push_back({std::move(entry.second), delivery.checked(Ok{})});
+    return true;
+  });
+  return ends;
+}
+
+/// In a lane that is away.
+std::vector<Lane::End> Lane::due() {
+  if (std::optional<Error> why = outcome_->why_ended()) return take_all(*why);
+  const TimePoint now = clock_.now();
+  std::vector<End> ends;
+  std::optional<TimePoint> next;
+  std::erase_if(deliveries_, [&](auto& entry) {
+    const LaneDelivery& delivery = *entry.second;
+    const TimePoint deadline = delivery.request()->deadline;
+    std::optional<Error> why;
+    if (delivery.cancelled)
+      why = make_error(ErrorCode::cancelled, "the request was cancelled");
+    else if (deadline <= now)
+      why = make_error(ErrorCode::deadline_exceeded,
+                       "the time was up before lane {} had another first stage{}", options_.id,
+                       lost_by_);
+    else if (!next || deadline < *next)
+      next = deadline;
+    if (why) ends.push_back({std::move(entry.second), *std::move(why)});
+    return why.has_value();
+  });
+  if (next) wake_at(*next);
+  return ends;
+}
+
+std::vector<Lane::End> Lane::take_all(const Error& why) {
+  std::vector<End> ends;
+  for (auto& [key, delivery] : deliveries_) ends.push_back({std::move(delivery), why});
+  deliveries_.clear();
+  return ends;
+}
+
+std::vector<uint64_t> Lane::to_cancel() {
+  std::vector<uint64_t> wire_ids;
+  for (const auto& [key, delivery] : deliveries_) {
+    if (!delivery->cancelled || std::exchange(delivery->cancel_passed, true)) continue;
+    if (wire_ids.empty() || wire_ids.back() != key.first) wire_ids.push_back(key.first);
+  }
+  return wire_ids;
+}
+
+/// In the order in which they came, under new numbers.
+Lane::Batches Lane::batches_of_kept() {
+  const TimePoint now = clock_.now();
+  Batches batches;
+  size_t num_tokens = 0;
+  num_again_ = 0;
+  uint64_t whole = 0;  // the old number of a request that no rank was given
+  for (auto& [old, delivery] : std::exchange(deliveries_, {})) {
+    const bool goes_with_last = !delivery->given && old.first == whole;
+    if (!goes_with_last) {
+      const uint64_t wire_id = ++last_wire_id_;
+      rpc::GenerateRequest wire =
+          delivery->given ? delivery->again(wire_id, now) : delivery->request()->wire(wire_id, now);
+      const size_t tokens = wire.prompt.size() + wire.generated.size();
+      if (batches.empty() || batches.back().size() == kBatchRequests ||
+          num_tokens + tokens > kBatchTokens) {
+        batches.emplace_back();
+        num_tokens = 0;
+      }
+      num_tokens += tokens;
+      batches.back().push_back(std::move(wire));
+      ++num_again_;
+      if (!delivery->given) whole = old.first;
+    }
+    delivery->given = true;
+    deliveries_.emplace(Key(last_wire_id_, old.second), delivery);
+  }
+  return batches;
 }
 
 }  // namespace chainpump::actors

@@ -26,7 +26,7 @@ class LaneExecutor final : public models::StageExecutor {
   graph::MicrobatchLimits limits() const override;
   /// Of the whole rank, as is the next.
   models::ExecutorStats stats() const override { return executor_.stats(); }
-  bool holds_sequences() const override { return executor_.holds_sequences(); }
+  const models::SequenceTable& sequences() const override { return executor_.sequences(); }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override;
 

@@ -72,6 +72,8 @@ Status LaneServer::take_in(RequestId id, rpc::GenerateRequest wire) {
   request.score = {.first_position = wire.score.first_position,
                    .full_path = std::move(wire.score.full_path)};
   request.prompt = std::move(wire.prompt);
+  request.generated = std::move(wire.generated);
+  request.readmitted = wire.readmitted;
   if (wire.timeout_ns > 0)
     request.deadline = now + std::min(Duration(wire.timeout_ns), Duration(kTimeoutMax));
   return sequencer_.submit(std::move(request), now);

@@ -30,42 +30,69 @@ graph::LaneStats from_wire(const rpc::LaneStats& stats) {
 
 }  // namespace
 
-Lanes::Lanes(const graph::Plan& plan, const std::vector<std::shared_ptr<RankPort>>& firsts,
-             std::shared_ptr<Outcome> outcome)
-    : outcome_(std::move(outcome)), router_(router_options(plan, firsts.size())) {
-  for (const std::shared_ptr<RankPort>& first : firsts) {
-    const graph::LaneId id(static_cast<uint8_t>(lanes_.size()));
-    router_.set_state(id, graph::LaneState::serving);
-    lanes_.push_back(std::make_shared<Lane>(id, first, outcome_));
+Result<std::shared_ptr<Lanes>> Lanes::create(const graph::Plan& plan,
+                                             std::shared_ptr<Outcome> outcome) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Alarm> alarm, Alarm::create());
+  std::shared_ptr<Lanes> lanes(new Lanes(plan, std::move(outcome), std::move(alarm)));
+  for (int32_t i = 0; i < num_lanes(plan); ++i) {
+    const graph::LaneId id(static_cast<uint8_t>(i));
+    lanes->lanes_.push_back(
+        std::make_shared<Lane>(LaneOptions{.id = id, .max_waiting = plan.max_queued},
+                               lanes->outcome_, lanes->events_of(id), steady_clock()));
   }
+  return lanes;
 }
 
+Lanes::Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome,
+             std::unique_ptr<Alarm> alarm)
+    : outcome_(std::move(outcome)),
+      router_(router_options(plan, static_cast<size_t>(num_lanes(plan)))),
+      alarm_(std::move(alarm)) {}
+
 LaneEvents Lanes::events_of(graph::LaneId lane) {
-  if (lanes_.size() == 1) return {};  // there is no choice
-  return {.on_stats =
+  return {.on_open =
+              [weak = weak_from_this(), lane] {
+                if (const auto self = weak.lock()) self->set_state(lane, graph::LaneState::serving);
+              },
+          .on_away =
+              [weak = weak_from_this(), lane] {
+                if (const auto self = weak.lock()) self->set_state(lane, graph::LaneState::dead);
+              },
+          .on_stats =
               [weak = weak_from_this(), lane](const rpc::LaneStats& stats) {
                 const auto self = weak.lock();
                 if (!self) return;
                 const std::lock_guard lock(self->mutex_);
                 self->router_.on_stats(lane, from_wire(stats));
               },
-          .on_lost =
-              [weak = weak_from_this(), lane] {
-                const auto self = weak.lock();
-                if (!self) return;
-                const std::lock_guard lock(self->mutex_);
-                self->router_.set_state(lane, graph::LaneState::dead);
+          .wake_at =
+              [weak = weak_from_this(), lane](TimePoint when) {
+                if (const auto self = weak.lock()) self->wake_at(lane, when);
               }};
 }
 
-void Lanes::open() {
-  for (size_t i = 0; i < lanes_.size(); ++i)
-    lanes_[i]->open(events_of(graph::LaneId(static_cast<uint8_t>(i))));
+void Lanes::set_state(graph::LaneId lane, graph::LaneState state) {
+  const std::lock_guard lock(mutex_);
+  router_.set_state(lane, state);
+  state == graph::LaneState::serving ? ++num_open_ : --num_open_;
+}
+
+void Lanes::wake_at(graph::LaneId lane, TimePoint when) {
+  const std::lock_guard lock(mutex_);
+  if (!alarm_) return;
+  alarm_->at(when, [weak = std::weak_ptr(lanes_[lane.value])] {
+    if (const auto self = weak.lock()) self->on_time();
+  });
+}
+
+void Lanes::reopen(graph::LaneId lane, std::shared_ptr<RankPort> first, PlanEpoch since) {
+  lanes_[lane.value]->reopen(std::move(first), since);
 }
 
 Result<graph::LaneId> Lanes::choose(RequestId id, const SequenceRequest& request) {
   if (lanes_.size() == 1) return graph::LaneId(0);
   const std::lock_guard lock(mutex_);
+  if (num_open_ == 0) return graph::LaneId(static_cast<uint8_t>(id.value % lanes_.size()));
   ASSIGN_OR_RETURN(const graph::Route route, router_.route({.id = id,
                                                             .cache_salt = request.cache_salt,
                                                             .prompt = request.prompt,
@@ -98,16 +125,22 @@ void Lanes::submit(RequestId id, SequenceRequest request, Duration timeout,
   lanes_[lane->value]->submit(id, std::move(request), timeout, std::move(callbacks));
 }
 
+// Only its lane knows it.
 void Lanes::cancel(RequestId id) {
-  std::optional<graph::LaneId> lane = graph::LaneId(0);
-  if (lanes_.size() > 1) {
-    const std::lock_guard lock(mutex_);
-    lane = router_.lane_of(id);
-  }
-  if (lane) lanes_[lane->value]->cancel(id);
+  for (const auto& lane : lanes_) lane->cancel(id);
+}
+
+void Lanes::deployment_ended() {
+  for (const auto& lane : lanes_) lane->deployment_ended();
 }
 
 void Lanes::close() {
+  std::unique_ptr<Alarm> alarm;  // its calls may want the lock
+  {
+    const std::lock_guard lock(mutex_);
+    alarm.swap(alarm_);
+  }
+  alarm.reset();
   for (const auto& lane : lanes_) lane->close();
 }
 

@@ -7,13 +7,22 @@
 namespace chainpump::actors {
 namespace {
 
-std::vector<std::shared_ptr<RankPort>> firsts_of(
-    const graph::Plan& plan, const std::vector<std::shared_ptr<RankPort>>& ports) {
-  std::vector<std::shared_ptr<RankPort>> firsts;
-  for (int32_t lane = 0; lane < num_lanes(plan); ++lane)
-    firsts.push_back(
-        ports[rank_at(plan, graph::LaneId(static_cast<uint8_t>(lane)), StageIndex(0)).value]);
-  return firsts;
+constexpr PlanEpoch kStart{1};
+
+std::shared_ptr<RankPort> first_of(const graph::Plan& plan, graph::LaneId lane,
+                                   const std::vector<std::shared_ptr<RankPort>>& ports) {
+  return ports[rank_at(plan, lane, StageIndex(0)).value];
+}
+
+void serve(const graph::Plan& plan, const std::shared_ptr<Outcome>& outcome,
+           std::vector<std::shared_ptr<RankPort>> ports, std::string numerics_id) {
+  Result<std::shared_ptr<Lanes>> lanes = Lanes::create(plan, outcome);
+  if (!lanes.ok()) return outcome->set_failed(lanes.error());
+  for (int32_t i = 0; i < num_lanes(plan); ++i) {
+    const graph::LaneId lane(static_cast<uint8_t>(i));
+    (*lanes)->reopen(lane, first_of(plan, lane, ports), kStart);
+  }
+  outcome->set_serving(*std::move(lanes), std::move(ports), std::move(numerics_id));
 }
 
 DeploymentObserver observer(const graph::Plan& plan,
@@ -26,9 +35,13 @@ DeploymentObserver observer(const graph::Plan& plan,
               },
           .on_serving =
               [plan, outcome](auto ports, const auto& reports) {
-                const auto lanes = std::make_shared<Lanes>(plan, firsts_of(plan, ports), outcome);
-                lanes->open();
-                outcome->set_serving(lanes, std::move(ports), reports.front().numerics_id);
+                serve(plan, outcome, std::move(ports), reports.front().numerics_id);
+              },
+          .on_repaired =
+              [plan, outcome](auto ports, graph::LaneId lane, PlanEpoch first_since, RankId) {
+                const std::shared_ptr<RankPort> first = first_of(plan, lane, ports);
+                outcome->set_ports(std::move(ports));
+                if (const auto lanes = outcome->lanes()) lanes->reopen(lane, first, first_since);
               },
           .on_failed = [outcome](Error error) { outcome->set_failed(std::move(error)); },
           .on_stopped = [outcome] { outcome->set_stopped(); }};

@@ -1,37 +1,59 @@
 #include "actors/node_agent.h"
 
 #include <caf/typed_event_based_actor.hpp>
+#include <map>
+#include <mutex>
 
 #include "actors/actor_system.h"
 
 namespace chainpump::actors {
 namespace {
 
+/// Who has each number now; the host tells of ends on threads of its own.
+class Runs {
+ public:
+  void begin(const ProcessRun& of) {
+    const std::lock_guard lock(mutex_);
+    runs_[of.process] = of.run;
+  }
+  ProcessRun of(ProcessId process) {
+    const std::lock_guard lock(mutex_);
+    return {process, runs_[process]};
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<ProcessId, uint32_t> runs_;
+};
+
 AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make_host) {
+  using graph::Deployment;
   struct State {
     std::unique_ptr<RankHost> host;
   };
   const auto state = std::make_shared<State>();
-  // A rank that never was has failed, and then ended.
-  const auto failed = [](const CoordinatorActor& coordinator, RankId rank, Error error) {
-    tell(coordinator, graph::Deployment::Failed{rank, std::move(error)});
-    tell(coordinator, graph::Deployment::Exited{rank, "never started"});
+  const auto runs = std::make_shared<Runs>();
+  const auto failed = [](const CoordinatorActor& coordinator, const ProcessRun& of, Error error) {
+    tell(coordinator, Deployment::NotStarted{of.process, std::move(error)}, of);
   };
   return {
       [=](std::shared_ptr<SpawnRank>& command, const CoordinatorActor& coordinator) {
+        const ProcessRun of = command->of;
+        runs->begin(of);
         if (!state->host) {
-          auto host = make_host([coordinator](RankId rank, std::string how) {
-            tell(coordinator, graph::Deployment::Exited{rank, std::move(how)});
+          auto host = make_host([coordinator, runs](RankId number, std::string how) {
+            const ProcessId process(number.value);
+            tell(coordinator, Deployment::Exited{process, std::move(how)}, runs->of(process));
           });
-          if (!host.ok()) return failed(coordinator, command->rank, std::move(host).error());
+          if (!host.ok()) return failed(coordinator, of, std::move(host).error());
           state->host = std::move(host).value();
         }
-        Result<std::shared_ptr<RankPort>> port = state->host->spawn(command->rank);
-        if (!port.ok()) return failed(coordinator, command->rank, std::move(port).error());
-        self->send(coordinator, std::make_shared<RankSpawned>(RankSpawned{command->rank, *port}));
+        Result<std::shared_ptr<RankPort>> port = state->host->spawn(RankId(of.process.value));
+        if (!port.ok()) return failed(coordinator, of, std::move(port).error());
+        self->send(coordinator, std::make_shared<RankSpawned>(RankSpawned{of, *port}));
       },
       [=](std::shared_ptr<KillRank>& command) {
-        if (state->host) state->host->kill(command->rank);
+        if (state->host) state->host->kill(RankId(command->process.value));
       },
   };
 }

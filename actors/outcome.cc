@@ -1,6 +1,5 @@
 #include "actors/outcome.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "actors/lanes.h"
@@ -8,39 +7,57 @@
 namespace chainpump::actors {
 namespace {
 
-// A stage notices its neighbour's death before the coordinator can say whose death it was; so a
-// request that lost its connection waits this long for the better reason.
+// A lost connection is noticed before the coordinator can say what died; so whoever asked waits
+// this long for the better reason.
 constexpr Duration kVerdictWait = std::chrono::milliseconds(850);
 
 }  // namespace
 
 void Outcome::set_serving(std::shared_ptr<Lanes> lanes,
                           std::vector<std::shared_ptr<RankPort>> ports, std::string numerics_id) {
+  bool dropped = false;
   update([&] {
-    lanes_ = std::move(lanes);
+    served_ = true;
+    dropped = dropped_;
+    if (dropped) return;
+    lanes_ = lanes;
     ports_ = std::move(ports);
     numerics_id_ = std::move(numerics_id);
-    served_ = true;
   });
+  if (dropped) lanes->close();
+}
+
+void Outcome::set_ports(std::vector<std::shared_ptr<RankPort>> ports) {
+  update([&] { ports_.swap(ports); });  // the others' end is not for those who hold the lock
 }
 
 void Outcome::set_failed(Error error) {
   update([&] {
     if (!failure_) failure_ = std::move(error);
   });
+  tell_lanes_of_end();
 }
 
 void Outcome::set_stopped() {
   update([&] { stopped_ = true; });
+  tell_lanes_of_end();
+}
+
+void Outcome::tell_lanes_of_end() {
+  std::shared_ptr<Lanes> lanes;
+  {
+    const std::lock_guard lock(mutex_);
+    lanes = lanes_;
+  }
+  if (lanes) lanes->deployment_ended();
 }
 
 Status Outcome::wait_ready(Duration timeout) {
   std::unique_lock lock(mutex_);
   const bool known =
       changed_.wait_for(lock, timeout, [&] { return served_ || failure_ || stopped_; });
-  if (failure_) return *failure_;
   if (!known) return make_error(ErrorCode::deadline_exceeded, "the stages were not ready in time");
-  if (stopped_) return make_error(ErrorCode::cancelled, "the deployment was stopped");
+  if (std::optional<Error> why = reason()) return *std::move(why);
   return ok_status();
 }
 
@@ -49,31 +66,39 @@ bool Outcome::wait_stopped(Duration timeout) {
   return changed_.wait_for(lock, timeout, [&] { return stopped_; });
 }
 
-Error Outcome::why_not_serving() {
-  const std::lock_guard lock(mutex_);
-  if (failure_) return *failure_;
+std::optional<Error> Outcome::reason() const {
+  if (failure_) return failure_;
   if (stopped_) return make_error(ErrorCode::cancelled, "the deployment was stopped");
+  return std::nullopt;
+}
+
+std::optional<Error> Outcome::why_ended() {
+  const std::lock_guard lock(mutex_);
+  return reason();
+}
+
+Error Outcome::why_not_serving() {
+  if (std::optional<Error> why = why_ended()) return *std::move(why);
   return make_error(ErrorCode::overloaded, "the stages are not ready yet");
 }
 
 Result<Ok> Outcome::with_reason(Result<Ok> end) {
   if (end.ok()) return end;
-  std::unique_lock lock(mutex_);
-  if (end.error().code == ErrorCode::disconnected) {
-    // One wait for all the requests that the same death has ended.
-    const TimePoint now = steady_clock().now();
-    if (!verdict_due_) verdict_due_ = now + kVerdictWait;
-    changed_.wait_for(lock, std::max(Duration(0), *verdict_due_ - now),
-                      [&] { return failure_ || stopped_; });
-  }
-  if (failure_) return *failure_;
-  if (stopped_) return make_error(ErrorCode::cancelled, "the deployment was stopped");
+  if (std::optional<Error> why = why_ended()) return *std::move(why);
   return end;
+}
+
+Error Outcome::with_verdict(Error error) {
+  std::unique_lock lock(mutex_);
+  if (error.code == ErrorCode::disconnected)
+    changed_.wait_for(lock, kVerdictWait, [&] { return failure_ || stopped_; });
+  if (std::optional<Error> why = reason()) return *std::move(why);
+  return error;
 }
 
 std::shared_ptr<Lanes> Outcome::lanes() {
   const std::lock_guard lock(mutex_);
-  return failure_ || stopped_ ? nullptr : lanes_;
+  return reason() ? nullptr : lanes_;
 }
 
 std::string Outcome::numerics_id() {
@@ -83,13 +108,14 @@ std::string Outcome::numerics_id() {
 
 std::vector<std::shared_ptr<RankPort>> Outcome::ports() {
   const std::lock_guard lock(mutex_);
-  return failure_ || stopped_ ? std::vector<std::shared_ptr<RankPort>>{} : ports_;
+  return reason() ? std::vector<std::shared_ptr<RankPort>>{} : ports_;
 }
 
 void Outcome::drop_ports() {
   std::shared_ptr<Lanes> lanes;  // their end is not for those who hold the lock
   std::vector<std::shared_ptr<RankPort>> ports;
   update([&] {
+    dropped_ = true;
     lanes.swap(lanes_);
     ports.swap(ports_);
   });

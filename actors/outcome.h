@@ -21,7 +21,7 @@ class Outcome {
  public:
   void set_serving(std::shared_ptr<Lanes> lanes, std::vector<std::shared_ptr<RankPort>> ports,
                    std::string numerics_id);
-  /// The first reason counts.
+  /// The first reason counts. What waits in a lane that is away ends of it, as of set_stopped().
   void set_failed(Error error);
   void set_stopped();
 
@@ -29,13 +29,21 @@ class Outcome {
   Status wait_ready(Duration timeout);
   bool wait_stopped(Duration timeout);
   Error why_not_serving();
+  /// Why it does not serve any more, if it does not.
+  std::optional<Error> why_ended();
   /// A request's end; where it ended because the deployment did, with the deployment's reason.
   Result<Ok> with_reason(Result<Ok> end);
+  /// What a call to a rank failed with; if that was a lost connection, waits for a moment to hear
+  /// whether the deployment ends of it, and why.
+  Error with_verdict(Error why);
   /// Null unless serving.
   std::shared_ptr<Lanes> lanes();
   /// Of every rank, in the plan's order; empty unless serving.
   std::vector<std::shared_ptr<RankPort>> ports();
+  /// Some of them are others now.
+  void set_ports(std::vector<std::shared_ptr<RankPort>> ports);
   std::string numerics_id();
+  /// Closes the lanes; what is set later is dropped at once. Not in a callback.
   void drop_ports();
 
  private:
@@ -45,6 +53,9 @@ class Outcome {
     change();
     changed_.notify_all();
   }
+  /// With the reason, or null. Under the lock.
+  std::optional<Error> reason() const;
+  void tell_lanes_of_end();
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -52,9 +63,9 @@ class Outcome {
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::string numerics_id_;
   std::optional<Error> failure_;
-  std::optional<TimePoint> verdict_due_;  // since a connection was lost
   bool served_ = false;
   bool stopped_ = false;
+  bool dropped_ = false;  // nothing is kept any more
 };
 
 }  // namespace chainpump::actors

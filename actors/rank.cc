@@ -58,7 +58,17 @@ class Handler final : public rpc::RankHandler {
   void on_shutdown(rpc::Reply<Ok> reply) override {
     stage_.tell(ShutdownCommand{std::move(reply)});
   }
-  void on_watch(rpc::Reply<Ok> reply) override { stage_.tell(WatchCommand{std::move(reply)}); }
+  void on_watch(bool of_links, rpc::Reply<Ok> reply) override {
+    stage_.tell(WatchCommand{of_links, std::move(reply)});
+  }
+  void on_fence(uint8_t lane, uint32_t epoch, rpc::Reply<rpc::StageHoldings> reply) override {
+    stage_.tell(FenceCommand{graph::LaneId(lane), PlanEpoch(epoch), std::move(reply)});
+  }
+  void on_resume(uint8_t lane, uint32_t epoch, std::vector<rpc::StageHoldings> stages,
+                 rpc::Reply<Ok> reply) override {
+    stage_.tell(
+        ResumeCommand{graph::LaneId(lane), PlanEpoch(epoch), std::move(stages), std::move(reply)});
+  }
 
  private:
   StageHandle stage_;

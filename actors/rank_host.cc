@@ -40,7 +40,7 @@ class LocalHost final : public RankHost {
         ->attach_functor([on_exit = on_exit_, rank](const caf::error& reason) {
           on_exit(rank, reason ? "its actor failed" : "its actor ended");
         });
-    stages_.emplace(rank, handle);
+    stages_.insert_or_assign(rank, handle);
     return make_local_port(std::move(handle));
   }
 

@@ -1,5 +1,7 @@
 // Where ranks come from: a process each, or actors in this process. Used by the node agent, in its
-// thread, which lives as long as the ranks may.
+// thread, which lives as long as the ranks may. Here, in actors/rank_processes.h and for the
+// agent's sockets a RankId is the number of a process (ProcessId), whatever place it takes in the
+// plan.
 #pragma once
 
 #include <functional>
@@ -8,6 +10,7 @@
 #include <vector>
 
 #include "actors/rank_port.h"
+#include "actors/stage_actor.h"
 #include "base/ids.h"
 #include "base/result.h"
 
@@ -15,7 +18,8 @@ namespace chainpump::actors {
 
 class RankHost {
  public:
-  /// Called once per rank that ended, with how ("killed by SIGKILL"); on any thread.
+  /// Called once per rank that ended, with how ("killed by SIGKILL"); on any thread. Its number may
+  /// be used again from then on.
   using OnExit = std::function<void(RankId rank, std::string how)>;
 
   virtual ~RankHost() = default;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "actors/convert.h"
 #include "actors/sequencer_options.h"
 #include "base/check.h"
 
@@ -36,101 +37,253 @@ const Target* find_edge(const std::vector<Target>& targets, EdgeId edge) {
 
 RankLanes::RankLanes(const graph::Plan& plan, RankId rank, std::shared_ptr<LoopbackHub> hub,
                      std::shared_ptr<transport::Waiter> waiter, std::shared_ptr<StepTrace> trace,
-                     const Clock& clock)
+                     models::StageExecutor& executor, const Clock& clock)
     : plan_(plan),
       stage_(place_of(plan, rank).stage),
       waiter_(std::move(waiter)),
       trace_(std::move(trace)),
       clock_(clock),
-      links_(std::move(hub)) {
+      links_(std::move(hub)),
+      step_clock_(clock) {
   const auto own = static_cast<size_t>(stage_.value);
   for (const graph::LaneId id : lanes_of(plan, rank)) {
     Lane& lane = lanes_.emplace_back();
     lane.id = id;
+    lane.epoch = plan.epoch;
     lane.input_edge = is_first() ? plan.edges.back() : plan.edges[own - 1];
     lane.output_edge = plan.edges[own];
     for (graph::EdgePlan* edge : {&lane.input_edge, &lane.output_edge})
       edge->id = link_of(plan, id, edge->id);
   }
+  std::vector<StageLoop*> loops;
+  for (Lane& lane : lanes_) {
+    make_loop(lane, executor);
+    loops.push_back(lane.loop.get());
+  }
+  turns_.emplace(std::move(loops), step_clock_, *waiter_);
 }
 
 RankLanes::~RankLanes() = default;
+
+void RankLanes::make_loop(Lane& lane, models::StageExecutor& executor) {
+  const KvBlockId first_block = first_kv_block(plan_, lane.id, stage_);
+  lane.executor =
+      std::make_unique<LaneExecutor>(executor, LaneShare{.first_kv_block = first_block,
+                                                         .num_kv_blocks = plan_.kv.num_blocks,
+                                                         .max_sequences = plan_.max_sequences});
+  StageLoopOptions options;
+  options.work = {.lane = lane.id.value,
+                  .stage = stage_,
+                  .is_first = is_first(),
+                  .is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size(),
+                  .first_kv_block = first_block.value,
+                  .replay_log_bytes = plan_.replay_log_bytes / lanes_per_rank(plan_, stage_)};
+  options.trace = trace_;
+  if (is_first())
+    options.sequencer = sequencer_options(plan_, lane.id, executor.limits().vocabulary_size);
+  lane.loop = std::make_unique<StageLoop>(
+      options, *lane.executor,
+      [&lane](const graph::Deliveries& deliveries) { lane.server->deliver(deliveries); }, *waiter_,
+      step_clock_);
+  if (is_first()) lane.server = std::make_unique<LaneServer>(plan_, lane.loop->sequencer(), clock_);
+}
 
 Result<std::pair<std::string, uint16_t>> RankLanes::listen(const std::string& address) {
   // The lanes' edges differ in nothing but their ids.
   return links_.listen(lanes_.front().input_edge, lanes_.front().output_edge, address);
 }
 
-Status RankLanes::open(const rpc::ConnectParams& params) {
-  for (const Lane& lane : lanes_)
-    if (params.links.size() != lanes_.size() || params.accept.size() != lanes_.size() ||
-        !find_edge(params.links, lane.output_edge.id) ||
-        !find_edge(params.accept, lane.input_edge.id))
-      return make_error(ErrorCode::invalid_argument,
-                        "a stage of a chain has one link in and one out for each of its lanes: "
-                        "lane {} has {} in and {} out",
-                        lane.id, lane.input_edge.id, lane.output_edge.id);
+RankLanes::Lane* RankLanes::find(graph::LaneId id) {
+  const auto found =
+      std::find_if(lanes_.begin(), lanes_.end(), [&](const Lane& lane) { return lane.id == id; });
+  return found == lanes_.end() ? nullptr : &*found;
+}
+
+/// Those whose links are to be opened, each with both.
+Result<std::vector<RankLanes::Lane*>> RankLanes::lanes_named(const rpc::ConnectParams& params) {
+  std::vector<Lane*> named;
   for (Lane& lane : lanes_) {
-    ASSIGN_OR_RETURN(lane.input, links_.accept(lane.input_edge, plan_.epoch,
-                                               *find_edge(params.accept, lane.input_edge.id)));
-    ASSIGN_OR_RETURN(lane.output, links_.connect(lane.output_edge, plan_.epoch,
-                                                 *find_edge(params.links, lane.output_edge.id)));
+    const bool out = find_edge(params.links, lane.output_edge.id) != nullptr;
+    const bool in = find_edge(params.accept, lane.input_edge.id) != nullptr;
+    if (out && in) named.push_back(&lane);
+    if (out == in) continue;
+    return make_error(ErrorCode::invalid_argument,
+                      "a stage of a chain has one link in and one out for each of its lanes: "
+                      "lane {} has {} in and {} out",
+                      lane.id, lane.input_edge.id, lane.output_edge.id);
   }
+  if (named.empty() || named.size() != params.links.size() || named.size() != params.accept.size())
+    return make_error(ErrorCode::invalid_argument,
+                      "{} links out and {} in were named, of which {} lanes of this rank have one "
+                      "each",
+                      params.links.size(), params.accept.size(), named.size());
+  return named;
+}
+
+Status RankLanes::check_connect(const Lane& lane, const rpc::ConnectParams& params) const {
+  if (params.epoch < lane.epoch.value)
+    return make_error(ErrorCode::invalid_argument, "lane {}: epoch {} is over, it is {}", lane.id,
+                      params.epoch, lane.epoch);
+  if (!lane.loop->is_cut() || lane.input)
+    return make_error(ErrorCode::invalid_argument, "lane {}: has links already", lane.id);
   return ok_status();
 }
 
-Result<bool> RankLanes::progress_opening() {
-  bool all_open = true;
-  for (Lane& lane : lanes_) {
-    lane.input->progress();
-    lane.output->progress();
-    const auto check = [&](const auto& link, const char* which) -> Status {
-      all_open &= link.state() == transport::LinkState::open;
-      if (link.state() != transport::LinkState::failed) return ok_status();
-      const Error& why = link.error();
-      return named(lane, make_error(why.code, "{} link: {}", which, why.message));
-    };
-    RETURN_IF_ERROR(check(*lane.input, "input"));
-    RETURN_IF_ERROR(check(*lane.output, "output"));
+Status RankLanes::open(Lane& lane, const rpc::ConnectParams& params) {
+  const bool is_new = lane.epoch == plan_.epoch && params.epoch > plan_.epoch.value;
+  lane.epoch = PlanEpoch(params.epoch);
+  if (is_first() && is_new) {
+    lane.awaited = true;
+    lane.loop->hold();
   }
+  ASSIGN_OR_RETURN(lane.input, links_.accept(lane.input_edge, lane.epoch,
+                                             *find_edge(params.accept, lane.input_edge.id)));
+  ASSIGN_OR_RETURN(lane.output, links_.connect(lane.output_edge, lane.epoch,
+                                               *find_edge(params.links, lane.output_edge.id)));
+  return ok_status();
+}
+
+void RankLanes::connect(ConnectCommand command) {
+  Result<std::vector<Lane*>> named = lanes_named(command.params);
+  if (!named.ok()) return command.reply(named.error());
+  for (const Lane* lane : *named)
+    if (const Status may = check_connect(*lane, command.params); !may.ok())
+      return command.reply(may.error());
+  for (Lane* lane : *named) {
+    const Status opened = open(*lane, command.params);
+    if (opened.ok()) continue;
+    for (Lane* begun : *named) begun->input.reset(), begun->output.reset();
+    return command.reply(opened.error());
+  }
+  openings_.push_back({std::move(*named), std::move(command.reply)});
+}
+
+Result<bool> RankLanes::is_open(Lane& lane) const {
+  lane.input->progress();
+  lane.output->progress();
+  bool all_open = true;
+  const auto check = [&](const auto& link, const char* which) -> Status {
+    all_open &= link.state() == transport::LinkState::open;
+    if (link.state() != transport::LinkState::failed) return ok_status();
+    const Error& why = link.error();
+    return named(lane, make_error(why.code, "{} link: {}", which, why.message));
+  };
+  RETURN_IF_ERROR(check(*lane.input, "input"));
+  RETURN_IF_ERROR(check(*lane.output, "output"));
   return all_open;
 }
 
-void RankLanes::start(models::StageExecutor& executor) {
-  step_clock_.emplace(clock_);
-  std::vector<StageLoop*> loops;
-  for (Lane& lane : lanes_) {
-    start(lane, executor);
-    loops.push_back(lane.loop.get());
+bool RankLanes::progress_openings() {
+  bool moved = false;
+  for (size_t i = 0; i < openings_.size();) {
+    Result<bool> all_open = true;
+    for (Lane* lane : openings_[i].lanes) {
+      const Result<bool> open = is_open(*lane);
+      if (!open.ok() || !*open) all_open = open;
+      if (!open.ok()) break;
+    }
+    if (all_open.ok() && !*all_open) {
+      ++i;
+      continue;
+    }
+    moved = true;
+    if (!all_open.ok()) {
+      abandon(*openings_[i].lanes.front(), all_open.error());
+      continue;
+    }
+    Opening opened = std::move(openings_[i]);
+    openings_.erase(openings_.begin() + static_cast<ptrdiff_t>(i));
+    for (Lane* lane : opened.lanes) {
+      lane->told_broken = false;
+      lane->loop->link(std::move(lane->input), std::move(lane->output));
+    }
+    if (!std::exchange(begun_, true)) step_clock_.restart();
+    opened.reply(Ok{});
   }
-  turns_.emplace(std::move(loops), *step_clock_, *waiter_);
+  return moved;
 }
 
-void RankLanes::start(Lane& lane, models::StageExecutor& executor) {
-  lane.executor = std::make_unique<LaneExecutor>(
-      executor, LaneShare{.first_kv_block = first_kv_block(plan_, lane.id, stage_),
-                          .num_kv_blocks = plan_.kv.num_blocks,
-                          .max_sequences = plan_.max_sequences});
-  StageLoopOptions options;
-  options.lane = lane.id.value;
-  options.stage = stage_;
-  options.trace = trace_;
-  options.is_first = is_first();
-  options.is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size();
-  if (is_first())
-    options.sequencer = sequencer_options(plan_, lane.id, executor.limits().vocabulary_size);
-  // Lanes stay where they are from here on.
-  lane.loop = std::make_unique<StageLoop>(
-      options, *lane.executor, std::move(lane.input), std::move(lane.output),
-      [&lane](const graph::Deliveries& deliveries) { lane.server->deliver(deliveries); }, *waiter_,
-      *step_clock_);
-  if (is_first()) lane.server = std::make_unique<LaneServer>(plan_, lane.loop->sequencer(), clock_);
+/// The links that are being opened with this lane's.
+void RankLanes::abandon(Lane& lane, const Error& why) {
+  const auto found = std::find_if(openings_.begin(), openings_.end(), [&](const Opening& opening) {
+    return std::find(opening.lanes.begin(), opening.lanes.end(), &lane) != opening.lanes.end();
+  });
+  if (found == openings_.end()) return;
+  Opening abandoned = std::move(*found);
+  openings_.erase(found);
+  for (Lane* each : abandoned.lanes) each->input.reset(), each->output.reset();
+  abandoned.reply(why);
+}
+
+void RankLanes::fence(FenceCommand command) {
+  Lane* const lane = find(command.lane);
+  if (lane == nullptr)
+    return command.reply(
+        make_error(ErrorCode::invalid_argument, "this rank does not serve lane {}", command.lane));
+  if (command.epoch <= lane->epoch)
+    return command.reply(make_error(ErrorCode::invalid_argument,
+                                    "lane {}: epoch {} is over, it is {}", command.lane,
+                                    command.epoch, lane->epoch));
+  lane->epoch = command.epoch;
+  const Error over =
+      make_error(ErrorCode::cancelled, "lane {}: epoch {} began", lane->id, lane->epoch);
+  abandon(*lane, over);
+  if (!lane->fenced.answered()) lane->fenced(over);
+  lane->fenced = std::move(command.reply);
+  lane->loop->fence();
+  answer_fences();
+}
+
+bool RankLanes::answer_fences() {
+  bool any = false;
+  for (Lane& lane : lanes_) {
+    if (lane.fenced.answered() || !lane.loop->is_cut()) continue;
+    any = true;
+    lane.fenced(to_wire(lane.loop->holdings()));
+  }
+  return any;
+}
+
+void RankLanes::resume(ResumeCommand command) {
+  Lane* const lane = find(command.lane);
+  if (lane == nullptr || !lane->server)
+    return command.reply(make_error(ErrorCode::invalid_argument,
+                                    "this rank is not the first of lane {}", command.lane));
+  if (command.epoch != lane->epoch || !lane->loop->at_work() || !lane->loop->is_held())
+    return command.reply(make_error(ErrorCode::invalid_argument,
+                                    "lane {}: has no open links of epoch {}, or was resumed",
+                                    command.lane, command.epoch));
+  std::vector<graph::StageHoldings> stages;
+  for (const rpc::StageHoldings& stage : command.stages) {
+    Result<graph::StageHoldings> holdings = from_wire(stage, plan_);
+    if (!holdings.ok()) return command.reply(holdings.error());
+    stages.push_back(std::move(*holdings));
+  }
+  lane->awaited = false;
+  lane->loop->resume(stages);
+  command.reply(Ok{});
+}
+
+std::optional<Error> RankLanes::take_broken() {
+  for (Lane& lane : lanes_) {
+    if (!lane.loop->broken_by() || std::exchange(lane.told_broken, true)) continue;
+    return named(lane, *lane.loop->broken_by());
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> RankLanes::broken() const {
+  for (const Lane& lane : lanes_)
+    if (lane.loop->broken_by()) return named(lane, *lane.loop->broken_by());
+  return std::nullopt;
 }
 
 Result<bool> RankLanes::step() {
+  const bool opened = progress_openings();
   Result<bool> moved = turns_->step();
   if (!moved.ok()) return named(lanes_[turns_->last()], moved.error());
-  return moved;
+  const bool answered = answer_fences();
+  return *moved || opened || answered;
 }
 
 Error RankLanes::named(const Lane& lane, const Error& error) const {
@@ -139,9 +292,8 @@ Error RankLanes::named(const Lane& lane, const Error& error) const {
 }
 
 LaneServer* RankLanes::door(graph::LaneId lane) {
-  for (Lane& each : lanes_)
-    if (each.id == lane) return each.server.get();
-  return nullptr;
+  Lane* const found = find(lane);
+  return found == nullptr || found->awaited ? nullptr : found->server.get();
 }
 
 LaneServer* RankLanes::door_of(uint64_t client) {
@@ -151,8 +303,11 @@ LaneServer* RankLanes::door_of(uint64_t client) {
 }
 
 void RankLanes::end_all(const Error& why) {
-  for (Lane& lane : lanes_)
+  for (Lane& lane : lanes_) {
     if (lane.server) lane.server->end_all(why);
+    abandon(lane, why);
+    if (!lane.fenced.answered()) lane.fenced(why);
+  }
 }
 
 void RankLanes::close() {
@@ -170,14 +325,13 @@ bool RankLanes::closed() const {
 
 void RankLanes::report(rpc::RankStats& out) const {
   for (const Lane& lane : lanes_) out.stage.lanes.push_back(lane.id.value);
-  if (!turns_) return;
-  const auto spent = [&](StepPart part) { return step_clock_->spent(part).count(); };
+  const auto spent = [&](StepPart part) { return step_clock_.spent(part).count(); };
   out.stage.busy_ns = spent(StepPart::compute);
   out.stage.transfer_ns = spent(StepPart::transfer);
   out.stage.bubble_input_ns = spent(StepPart::wait_input);
   out.stage.bubble_credit_ns = spent(StepPart::wait_credit);
   out.stage.bubble_other_ns = spent(StepPart::idle);
-  out.stage.wall_ns = step_clock_->total().count();
+  out.stage.wall_ns = step_clock_.total().count();
   const auto num_stages = static_cast<uint32_t>(plan_.stages.size());
   const auto own = static_cast<uint32_t>(stage_.value);
   for (const Lane& lane : lanes_) {

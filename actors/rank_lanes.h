@@ -4,8 +4,15 @@
 // listener. A rank in one lane is the same with one of each. What breaks in one lane breaks the
 // rank, and with it its other lanes: the process is the unit of failure.
 //
-//   made -> listen() -> open() -> progress_opening() until it says open -> start() -> running
-//   running -> close(), then drain() until closed()
+//   a lane    connect           links open   fence           a link ended   cut        resume
+//   cut       -> opening        -            answered        -              -          refused
+//   opening   refused           -> work      -> cut          answered       -          refused
+//   work      refused           -            -> draining     -> draining    -          first: goes
+//   on draining  refused           -            answered later  -              -> cut     refused
+// Each fence has a newer epoch than all that the lane has seen before; links are opened with the
+// epoch of the last fence, or a newer one. The first rank of a lane that begins after the plan's
+// own epoch takes no client and begins nothing until it is resumed: others may hold what it has to
+// know of first.
 //
 // Thread rule: one thread, the rank's; the waiter may be woken from any.
 #pragma once
@@ -16,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "actors/commands.h"
 #include "actors/lane_executor.h"
 #include "actors/lane_server.h"
 #include "actors/rank_links.h"
@@ -30,32 +38,38 @@ namespace chainpump::actors {
 
 class RankLanes {
  public:
-  /// `rank` is one of the plan's. The plan and the clock outlive this.
+  /// `rank` is one of the plan's. The plan, the executor, which is divided among the lanes, and the
+  /// clock outlive this.
   RankLanes(const graph::Plan& plan, RankId rank, std::shared_ptr<LoopbackHub> hub,
             std::shared_ptr<transport::Waiter> waiter, std::shared_ptr<StepTrace> trace,
-            const Clock& clock);
+            models::StageExecutor& executor, const Clock& clock);
   ~RankLanes();
   RankLanes(const RankLanes&) = delete;
   RankLanes& operator=(const RankLanes&) = delete;
 
   /// Where senders of all lanes connect to; as RankLinks::listen().
   Result<std::pair<std::string, uint16_t>> listen(const std::string& address);
-  /// Begins to open every lane's links. invalid_argument if they are not those of the plan.
-  Status open(const rpc::ConnectParams& params);
-  /// Whether all links are open; the error of one that failed.
-  Result<bool> progress_opening();
-  /// Divides the executor, which outlives this, among the lanes.
-  void start(models::StageExecutor& executor);
+  void connect(ConnectCommand command);
+  void fence(FenceCommand command);
+  void resume(ResumeCommand command);
+  /// Why a link of a lane at work has ended, once for each.
+  std::optional<Error> take_broken();
+  /// The same, as long as it has not been linked again.
+  std::optional<Error> broken() const;
+  /// Whether links are being opened, which nothing may announce.
+  bool opening() const { return !openings_.empty(); }
 
-  /// One turn of one lane; true if anything happened. The rank cannot go on with an error.
+  /// Opens links, or one turn of one lane; true if anything happened. The rank cannot go on with an
+  /// error.
   Result<bool> step();
   void wait_until(TimePoint deadline) { turns_->wait_until(deadline); }
 
-  /// The lane's door, or null: this rank does not serve it, or not as its first stage.
+  /// The lane's door, or null: this rank does not serve it, or not as its first stage, or others
+  /// have to be heard first.
   LaneServer* door(graph::LaneId lane);
   /// The door to which the client is attached, or null.
   LaneServer* door_of(uint64_t client);
-  /// Ends every request of every lane.
+  /// Ends every request of every lane, and answers what is under way.
   void end_all(const Error& why);
 
   void close();
@@ -70,14 +84,30 @@ class RankLanes {
     graph::LaneId id;
     graph::EdgePlan input_edge;  // with the ids of this lane's links
     graph::EdgePlan output_edge;
+    PlanEpoch epoch;       // the newest seen
+    bool awaited = false;  // at the first stage: no client before it was resumed
     std::unique_ptr<transport::ReceiveLink> input;  // while opening
     std::unique_ptr<transport::SendLink> output;    // while opening
+    rpc::Reply<rpc::StageHoldings> fenced;          // while draining
+    bool told_broken = false;
     std::unique_ptr<LaneExecutor> executor;
     std::unique_ptr<StageLoop> loop;
     std::unique_ptr<LaneServer> server;  // on the first stage
   };
+  struct Opening {
+    std::vector<Lane*> lanes;
+    rpc::Reply<Ok> reply;
+  };
   bool is_first() const { return stage_.value == 0; }
-  void start(Lane& lane, models::StageExecutor& executor);
+  void make_loop(Lane& lane, models::StageExecutor& executor);
+  Lane* find(graph::LaneId id);
+  Result<std::vector<Lane*>> lanes_named(const rpc::ConnectParams& params);
+  Status check_connect(const Lane& lane, const rpc::ConnectParams& params) const;
+  Status open(Lane& lane, const rpc::ConnectParams& params);
+  Result<bool> is_open(Lane& lane) const;
+  bool progress_openings();
+  void abandon(Lane& lane, const Error& why);
+  bool answer_fences();
   /// Where there are several lanes an error says whose it is.
   Error named(const Lane& lane, const Error& error) const;
 
@@ -87,8 +117,10 @@ class RankLanes {
   const std::shared_ptr<StepTrace> trace_;
   const Clock& clock_;
   RankLinks links_;
-  std::optional<StepClock> step_clock_;  // since start()
-  std::vector<Lane> lanes_;
+  StepClock step_clock_;
+  bool begun_ = false;       // links were open once
+  std::vector<Lane> lanes_;  // stay where they are
+  std::vector<Opening> openings_;
   std::optional<StageTurns> turns_;
 };
 

@@ -32,13 +32,16 @@ Result<std::pair<std::string, uint16_t>> split_port(const std::string& address) 
 }  // namespace
 
 transport::LinkPair& LoopbackHub::pair_for(const transport::LinkOptions& options) {
-  const auto found = waiting_.find(options.edge);
+  const auto key = std::pair(options.edge, options.incarnation);
+  const auto found = waiting_.find(key);
   if (found != waiting_.end()) return found->second;
-  return waiting_.emplace(options.edge, transport::make_loopback_pair(options)).first->second;
+  waiting_.erase(waiting_.lower_bound(std::pair(options.edge, LinkIncarnation(0))),
+                 waiting_.lower_bound(key));
+  return waiting_.emplace(key, transport::make_loopback_pair(options)).first->second;
 }
 
-void LoopbackHub::forget_if_taken(EdgeId edge) {
-  const auto found = waiting_.find(edge);
+void LoopbackHub::forget_if_taken(const transport::LinkOptions& options) {
+  const auto found = waiting_.find({options.edge, options.incarnation});
   if (!found->second.first && !found->second.second) waiting_.erase(found);
 }
 
@@ -46,7 +49,7 @@ std::unique_ptr<transport::SendLink> LoopbackHub::take_sender(
     const transport::LinkOptions& options) {
   const std::lock_guard lock(mutex_);
   std::unique_ptr<transport::SendLink> link = std::move(pair_for(options).first);
-  forget_if_taken(options.edge);
+  forget_if_taken(options);
   return link;
 }
 
@@ -54,7 +57,7 @@ std::unique_ptr<transport::ReceiveLink> LoopbackHub::take_receiver(
     const transport::LinkOptions& options) {
   const std::lock_guard lock(mutex_);
   std::unique_ptr<transport::ReceiveLink> link = std::move(pair_for(options).second);
-  forget_if_taken(options.edge);
+  forget_if_taken(options);
   return link;
 }
 

@@ -18,7 +18,8 @@
 
 namespace chainpump::actors {
 
-/// Where the ends of loopback links meet, by edge: whoever comes first makes the pair. Any thread.
+/// Where the ends of loopback links meet, by edge and incarnation: whoever comes first makes the
+/// pair, and what is left of older ones goes. Any thread.
 class LoopbackHub {
  public:
   std::unique_ptr<transport::SendLink> take_sender(const transport::LinkOptions& options);
@@ -26,10 +27,10 @@ class LoopbackHub {
 
  private:
   transport::LinkPair& pair_for(const transport::LinkOptions& options);
-  void forget_if_taken(EdgeId edge);
+  void forget_if_taken(const transport::LinkOptions& options);
 
   std::mutex mutex_;
-  std::map<EdgeId, transport::LinkPair> waiting_;
+  std::map<std::pair<EdgeId, LinkIncarnation>, transport::LinkPair> waiting_;
 };
 
 /// A plan's edge as a link's options; `checksum: auto` is on where bytes leave the machine's

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "actors/stage_actor.h"
+
 namespace chainpump::actors {
 namespace {
 
@@ -42,7 +44,17 @@ class RpcPort final : public RankPort {
   void shutdown(Duration deadline, rpc::Callback<Ok> callback) override {
     client_.shutdown(deadline, std::move(callback));
   }
-  void watch(rpc::Callback<Ok> callback) override { client_.watch(std::move(callback)); }
+  void watch(bool of_links, rpc::Callback<Ok> callback) override {
+    client_.watch(of_links, std::move(callback));
+  }
+  void fence(graph::LaneId lane, PlanEpoch epoch, Duration deadline,
+             rpc::Callback<rpc::StageHoldings> callback) override {
+    client_.fence(lane.value, epoch.value, deadline, std::move(callback));
+  }
+  void resume(graph::LaneId lane, PlanEpoch epoch, std::vector<rpc::StageHoldings> stages,
+              Duration deadline, rpc::Callback<Ok> callback) override {
+    client_.resume(lane.value, epoch.value, std::move(stages), deadline, std::move(callback));
+  }
 
  private:
   rpc::RankClient client_;
@@ -98,8 +110,21 @@ class LocalPort final : public RankPort {
   void shutdown(Duration, rpc::Callback<Ok> callback) override {
     stage_.tell(ShutdownCommand{.reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void watch(rpc::Callback<Ok> callback) override {
-    stage_.tell(WatchCommand{.reply = rpc::Reply<Ok>(std::move(callback))});
+  void watch(bool of_links, rpc::Callback<Ok> callback) override {
+    stage_.tell(WatchCommand{.of_links = of_links, .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void fence(graph::LaneId lane, PlanEpoch epoch, Duration,
+             rpc::Callback<rpc::StageHoldings> callback) override {
+    stage_.tell(FenceCommand{.lane = lane,
+                             .epoch = epoch,
+                             .reply = rpc::Reply<rpc::StageHoldings>(std::move(callback))});
+  }
+  void resume(graph::LaneId lane, PlanEpoch epoch, std::vector<rpc::StageHoldings> stages, Duration,
+              rpc::Callback<Ok> callback) override {
+    stage_.tell(ResumeCommand{.lane = lane,
+                              .epoch = epoch,
+                              .stages = std::move(stages),
+                              .reply = rpc::Reply<Ok>(std::move(callback))});
   }
 
  private:

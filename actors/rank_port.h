@@ -3,13 +3,19 @@
 // port's, and must be short.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <vector>
 
-#include "actors/stage_actor.h"
 #include "base/clock.h"
+#include "base/ids.h"
+#include "graph/plan.h"
 #include "transport/rpc/rank_client.h"
 
 namespace chainpump::actors {
+
+namespace rpc = transport::rpc;
+class StageHandle;
 
 class RankPort {
  public:
@@ -29,7 +35,11 @@ class RankPort {
   virtual void stats(Duration deadline, rpc::Callback<rpc::RankStats> callback) = 0;
   virtual void trace(uint64_t since, Duration deadline, rpc::Callback<StepEvents> callback) = 0;
   virtual void shutdown(Duration deadline, rpc::Callback<Ok> callback) = 0;
-  virtual void watch(rpc::Callback<Ok> callback) = 0;
+  virtual void watch(bool of_links, rpc::Callback<Ok> callback) = 0;
+  virtual void fence(graph::LaneId lane, PlanEpoch epoch, Duration deadline,
+                     rpc::Callback<rpc::StageHoldings> callback) = 0;
+  virtual void resume(graph::LaneId lane, PlanEpoch epoch, std::vector<rpc::StageHoldings> stages,
+                      Duration deadline, rpc::Callback<Ok> callback) = 0;
 };
 
 std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, UniqueFd socket);

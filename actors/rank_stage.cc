@@ -66,7 +66,7 @@ RankStage::~RankStage() = default;
 void RankStage::load(LoadCommand command) {
   if (state_ != State::empty) return command.reply(out_of_order("load"));
   Result<rpc::LoadReport> report = load_stage(command.params, command.progress);
-  if (report.ok()) state_ = State::loaded;
+  if (report.ok()) state_ = State::ready;
   command.reply(std::move(report));
 }
 
@@ -79,7 +79,7 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
   place_ = place_of(plan_, rank);
   ASSIGN_OR_RETURN(
       executor_, models::load_stage(plan_.model_path, stage_spec(plan_, place_, params), progress));
-  lanes_ = std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, clock_);
+  lanes_ = std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, *executor_, clock_);
   ASSIGN_OR_RETURN(const auto address, lanes_->listen(params.listen_address));
   waiter_->set_options(waiter_options(plan_.edges.front().spin));
   const models::ExecutorStats stats = executor_->stats();
@@ -95,45 +95,41 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
                          .hidden_size = executor_->hidden_size()};
 }
 
-void RankStage::connect(ConnectCommand command) {
-  if (state_ != State::loaded) return command.reply(out_of_order("connect"));
-  if (const Status opening = lanes_->open(command.params); !opening.ok())
-    return command.reply(opening.error());
-  opened_ = std::move(command.reply);
-  state_ = State::opening;
-}
-
-void RankStage::check_opened() {
-  const Result<bool> open = lanes_->progress_opening();
-  if (!open.ok()) {
-    break_down(open.error());
-    return opened_(broken_by_);
-  }
-  if (*open) return start_running();
-  waiter_->wait_until(clock_.now() + kOpeningPoll);
-}
-
-void RankStage::start_running() {
-  lanes_->start(*executor_);
-  state_ = State::running;
-  opened_(Ok{});
-}
-
-std::optional<Error> RankStage::why_not_running(const char* call) const {
+std::optional<Error> RankStage::why_not_ready(const char* call) const {
   if (state_ == State::broken) return broken_by_;
   if (state_ == State::leaving) return leaving();
-  if (state_ != State::running) return out_of_order(call);
-  if (place_.stage.value != 0)
-    return make_error(ErrorCode::invalid_argument,
-                      "only the first stage takes requests, this is stage {}", place_.stage);
+  if (state_ != State::ready) return out_of_order(call);
   return std::nullopt;
 }
 
+void RankStage::connect(ConnectCommand command) {
+  if (std::optional<Error> why = why_not_ready("connect")) return command.reply(std::move(*why));
+  lanes_->connect(std::move(command));
+}
+
+void RankStage::fence(FenceCommand command) {
+  if (std::optional<Error> why = why_not_ready("fence")) return command.reply(std::move(*why));
+  lanes_->fence(std::move(command));
+}
+
+void RankStage::resume(ResumeCommand command) {
+  if (std::optional<Error> why = why_not_ready("resume")) return command.reply(std::move(*why));
+  lanes_->resume(std::move(command));
+}
+
+std::optional<Error> RankStage::why_no_door(const char* call) const {
+  std::optional<Error> why = why_not_ready(call);
+  if (!why && place_.stage.value != 0)
+    why = make_error(ErrorCode::invalid_argument,
+                     "only the first stage takes requests, this is stage {}", place_.stage);
+  return why;
+}
+
 void RankStage::attach(AttachCommand command) {
-  if (std::optional<Error> why = why_not_running("attach")) return command.reply(std::move(*why));
+  if (std::optional<Error> why = why_no_door("attach")) return command.reply(std::move(*why));
   if (LaneServer* const door = lanes_->door(command.lane)) return door->attach(std::move(command));
-  command.reply(
-      make_error(ErrorCode::invalid_argument, "this rank does not serve lane {}", command.lane));
+  command.reply(make_error(ErrorCode::invalid_argument,
+                           "this rank does not serve lane {}, or not yet", command.lane));
 }
 
 void RankStage::detach(const DetachCommand& command) {
@@ -142,7 +138,7 @@ void RankStage::detach(const DetachCommand& command) {
 }
 
 void RankStage::submit(SubmitCommand command) {
-  if (std::optional<Error> why = why_not_running("submit")) return command.reply(std::move(*why));
+  if (std::optional<Error> why = why_no_door("submit")) return command.reply(std::move(*why));
   if (LaneServer* const door = lanes_->door_of(command.client))
     return door->submit(std::move(command));
   command.reply(make_error(ErrorCode::invalid_argument, "not attached to a lane"));
@@ -164,13 +160,24 @@ void RankStage::break_down(const Error& error) {
 
 void RankStage::watch(WatchCommand command) {
   if (state_ == State::empty) return command.reply(out_of_order("watch"));
-  watchers_.push_back(std::move(command.reply));
-  if (state_ == State::broken) answer_watchers(broken_by_);
+  const bool of_links = command.of_links;
+  watchers_.push_back(std::move(command));
+  if (state_ == State::broken) return answer_watchers(broken_by_);
+  if (const auto broken = of_links ? lanes_->broken() : std::nullopt)
+    answer_watchers(*broken, true);
 }
 
-void RankStage::answer_watchers(const Error& why) {
-  for (rpc::Reply<Ok>& watcher : watchers_) watcher(why);
-  watchers_.clear();
+void RankStage::answer_watchers(const Error& why, bool of_links_only) {
+  std::vector<WatchCommand> answered;
+  for (size_t i = 0; i < watchers_.size();) {
+    if (of_links_only && !watchers_[i].of_links) {
+      ++i;
+      continue;
+    }
+    answered.push_back(std::move(watchers_[i]));
+    watchers_.erase(watchers_.begin() + static_cast<ptrdiff_t>(i));
+  }
+  for (WatchCommand& watcher : answered) watcher.reply(why);
 }
 
 void RankStage::stats(StatsCommand command) {
@@ -195,11 +202,11 @@ rpc::RankStats RankStage::report() const {
 }
 
 void RankStage::shutdown(ShutdownCommand command) {
-  if (lanes_) lanes_->end_all(leaving());
-  if (!opened_.answered()) opened_(leaving());
+  // Not cancelled: whoever asked did not ask for this, and is told elsewhere why it is done.
+  if (lanes_) lanes_->end_all(make_error(ErrorCode::disconnected, "the rank is shutting down"));
   answer_watchers(leaving());
   if (state_ == State::leaving) return command.reply(out_of_order("shutdown"));
-  if (state_ != State::running) {
+  if (state_ != State::ready || lanes_->closed()) {
     state_ = State::gone;
     return command.reply(Ok{});
   }
@@ -209,32 +216,21 @@ void RankStage::shutdown(ShutdownCommand command) {
   lanes_->close();
 }
 
-bool RankStage::ticking() const {
-  return state_ == State::opening || state_ == State::running || state_ == State::leaving;
-}
+bool RankStage::ticking() const { return state_ == State::ready || state_ == State::leaving; }
 
 void RankStage::tick() {
-  switch (state_) {
-    case State::opening:
-      return check_opened();
-    case State::running: {
-      const Result<bool> moved = lanes_->step();
-      if (!moved.ok()) return break_down(moved.error());
-      if (!*moved) lanes_->wait_until(clock_.now() + kTickWaitMax);
-      return;
-    }
-    case State::leaving:
-      lanes_->drain();
-      lanes_->wait_until(clock_.now() + kOpeningPoll);
-      if (!lanes_->closed() && clock_.now() < leave_deadline_) return;
-      state_ = State::gone;
-      return left_(Ok{});
-    case State::empty:
-    case State::loaded:
-    case State::broken:
-    case State::gone:
-      return;
+  if (state_ == State::leaving) {
+    lanes_->drain();
+    lanes_->wait_until(clock_.now() + kOpeningPoll);
+    if (!lanes_->closed() && clock_.now() < leave_deadline_) return;
+    state_ = State::gone;
+    return left_(Ok{});
   }
+  if (state_ != State::ready) return;
+  const Result<bool> moved = lanes_->step();
+  if (!moved.ok()) return break_down(moved.error());
+  if (const std::optional<Error> broken = lanes_->take_broken()) answer_watchers(*broken, true);
+  if (!*moved) lanes_->wait_until(clock_.now() + (lanes_->opening() ? kOpeningPoll : kTickWaitMax));
 }
 
 }  // namespace chainpump::actors

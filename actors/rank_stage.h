@@ -1,18 +1,17 @@
-// One rank's life, without CAF: load the stage, open its links, run it, answer questions, leave. It
-// serves one lane or several (actors/rank_lanes.h), alike in all states.
+// One rank's life, without CAF: load the stage, serve its lanes, answer questions, leave. It serves
+// one lane or several; actors/rank_lanes.h says what becomes of each, with their links.
 //
-//   state      load        connect      links open   a step fails   shutdown
-//   empty      -> loaded   refused      -            -              -> gone
-//   loaded     refused     -> opening   -            -              -> gone
-//   opening    refused     refused      -> running   -> broken      -> gone
-//   running    refused     refused      -            -> broken      -> leaving
-//   broken     refused     refused      -            -              -> gone
-//   leaving    refused     refused      -            -              refused
+//   state      load        connect, fence, resume   a step fails   shutdown
+//   empty      -> ready    refused                  -              -> gone
+//   ready      refused     the lanes'               -> broken      -> leaving
+//   broken     refused     refused                  -              -> gone
+//   leaving    refused     refused                  -              refused
 //   leaving -> gone when all links have closed or a second has passed
 //
 // A broken stage has answered every request and every watch with the reason and does nothing more:
 // whoever watches ends it. It is not its own judge. Its links stay open, so that its neighbours do
-// not break too and hide whose fault it was.
+// not break too and hide whose fault it was. A lane whose link has ended is no broken stage: it is
+// told to those who watch links, and waits to be fenced and connected again.
 //
 // Thread rule: one thread, that of its actor, which calls tick() whenever it has nothing else to do
 // while ticking() is true; the waiter may be woken from any thread.
@@ -47,6 +46,8 @@ class RankStage {
   void stats(StatsCommand command);
   void shutdown(ShutdownCommand command);
   void watch(WatchCommand command);
+  void fence(FenceCommand command);
+  void resume(ResumeCommand command);
 
   /// Whether tick() has anything to do or to wait for.
   bool ticking() const;
@@ -57,14 +58,13 @@ class RankStage {
   void wake() { waiter_->wake(); }
 
  private:
-  enum class State : uint8_t { empty, loaded, opening, running, broken, leaving, gone };
+  enum class State : uint8_t { empty, ready, broken, leaving, gone };
   Result<rpc::LoadReport> load_stage(const rpc::LoadParams& params,
                                      const rpc::ProgressReport& progress);
-  void check_opened();
-  void start_running();
-  std::optional<Error> why_not_running(const char* call) const;
+  std::optional<Error> why_not_ready(const char* call) const;
+  std::optional<Error> why_no_door(const char* call) const;
   void break_down(const Error& error);
-  void answer_watchers(const Error& why);
+  void answer_watchers(const Error& why, bool of_links_only = false);
   rpc::RankStats report() const;
   const graph::StagePlan& stage_plan() const {
     return plan_.stages[static_cast<size_t>(place_.stage.value)];
@@ -79,9 +79,8 @@ class RankStage {
   graph::RankPlace place_;
   std::unique_ptr<models::StageExecutor> executor_;
   std::unique_ptr<RankLanes> lanes_;  // since it is loaded
-  rpc::Reply<Ok> opened_;
   Error broken_by_;
-  std::vector<rpc::Reply<Ok>> watchers_;
+  std::vector<WatchCommand> watchers_;
   TimePoint leave_deadline_;
   rpc::Reply<Ok> left_;
 };

@@ -22,6 +22,10 @@ class Exits {
     const std::lock_guard lock(mutex_);
     running_.insert(rank);
   }
+  void never_started(RankId rank) {  // as spawn() says itself
+    const std::lock_guard lock(mutex_);
+    running_.erase(rank);
+  }
   void exited(RankId rank, std::string how) {
     {
       const std::lock_guard lock(mutex_);
@@ -68,7 +72,7 @@ class RemoteHost final : public RankHost {
         [&](auto callback) { agent_.spawn(rank.value, kAgentDeadline, std::move(callback)); });
     Result<UniqueFd> socket = path.ok() ? rpc::connect_unix(*path) : path.error();
     if (!socket.ok()) {
-      exits_->exited(rank, "never started");
+      exits_->never_started(rank);
       return std::move(socket).error();
     }
     return make_rpc_port(rpc_, std::move(*socket));

@@ -134,7 +134,7 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   Answer<std::vector<rpc::RankStats>> stats;
   impl_->backend->stats(timeout, stats.reply());
   const Result<std::vector<rpc::RankStats>> answers = stats.wait(timeout);
-  if (!answers.ok()) return impl_->outcome->with_reason(answers.error()).error();
+  if (!answers.ok()) return impl_->outcome->with_verdict(answers.error());
   RuntimeReport report;
   report.numerics_id = impl_->outcome->numerics_id();
   std::map<std::pair<uint8_t, uint32_t>, LinkReport> links;

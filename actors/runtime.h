@@ -3,9 +3,9 @@
 // Needs neither CAF nor RPC headers.
 //
 // Thread rule: every method from any thread; callbacks on a thread of the runtime (or, for a submit
-// that cannot be, in the caller's), one at a time per request, and they must be short. A callback
-// may call submit(), cancel() and stop(), and nothing else; none comes after stop() has returned
-// outside a callback.
+// that cannot be and for what stop() ends, in the caller's), one at a time per request, and they
+// must be short. A callback may call submit(), cancel() and stop(), and nothing else; none comes
+// after stop() has returned outside a callback.
 #pragma once
 
 #include <functional>
@@ -121,7 +121,8 @@ class Runtime {
   Status wait_ready(Duration timeout);
 
   /// Runs a request, with callbacks for each of its sequences. What cannot run is told so by
-  /// on_end; a deployment that has died says why it died.
+  /// on_end; a deployment that has died says why it died. A rank that dies and is replaced makes a
+  /// pause, no more; who comes in it waits.
   RequestId submit(SequenceRequest request, Duration timeout,
                    std::vector<SequenceCallbacks> callbacks);
   RequestId submit(SequenceRequest request, Duration timeout, SequenceCallbacks callbacks);

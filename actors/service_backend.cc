@@ -40,8 +40,8 @@ class ServiceBackend final : public Backend {
       if (on_progress) on_progress(RankId(rank), done, total);
     };
     callbacks.on_serving = [this](const std::string& numerics_id,
-                                  const std::vector<std::string>& sockets) {
-      serve(numerics_id, sockets);
+                                  const std::vector<rpc::LaneAddress>& lanes) {
+      serve(numerics_id, lanes);
     };
     callbacks.on_ended = [o = outcome_](Error why) {
       if (why.code == ErrorCode::cancelled) return o->set_stopped();
@@ -61,35 +61,63 @@ class ServiceBackend final : public Backend {
     if (!port.ok()) return reply(port.error());
     auto shared = std::make_shared<rpc::Reply<StepEvents>>(std::move(reply));
     (*port)->trace(since, timeout,
-                   [shared](Result<StepEvents> events) { (*shared)(std::move(events)); });
+                   [this, rank, raw = port->get(), shared](Result<StepEvents> events) {
+                     if (!events.ok() && events.error().code == ErrorCode::disconnected)
+                       drop_tracer(rank, raw);
+                     (*shared)(std::move(events));
+                   });
   }
   /// The service goes on without us.
   void request_stop() override { outcome_->set_stopped(); }
   void end() override {
     client_.reset();
-    const std::lock_guard lock(mutex_);
-    tracers_.clear();
+    std::map<RankId, std::shared_ptr<RankPort>> tracers;  // their calls may want the lock
+    {
+      const std::lock_guard lock(mutex_);
+      tracers.swap(tracers_);
+    }
   }
 
  private:
-  void serve(const std::string& numerics_id, const std::vector<std::string>& sockets) {
-    if (sockets.size() != static_cast<size_t>(num_lanes(plan_)))
+  /// Once it serves, and whenever a lane's first rank is another.
+  void serve(const std::string& numerics_id, const std::vector<rpc::LaneAddress>& addresses) {
+    if (addresses.size() != static_cast<size_t>(num_lanes(plan_)))
       return outcome_->set_failed(make_error(ErrorCode::internal,
                                              "a service of {} lanes, with a plan of {}",
-                                             sockets.size(), num_lanes(plan_)));
-    std::vector<std::shared_ptr<RankPort>> firsts;
-    for (const std::string& path : sockets) {
-      Result<UniqueFd> socket = rpc::connect_unix(path);
-      if (!socket.ok()) return outcome_->set_failed(socket.error());
-      firsts.push_back(make_rpc_port(lanes_, std::move(*socket)));
-      firsts.back()->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
-        if (!reply.ok() && reply.error().code != ErrorCode::disconnected)
-          o->set_failed(reply.error());
-      });
+                                             addresses.size(), num_lanes(plan_)));
+    const bool is_first = epochs_.empty();
+    std::shared_ptr<Lanes> lanes = outcome_->lanes();
+    if (is_first) {
+      Result<std::shared_ptr<Lanes>> made = Lanes::create(plan_, outcome_);
+      if (!made.ok()) return outcome_->set_failed(made.error());
+      lanes = *std::move(made);
     }
-    const auto lanes = std::make_shared<Lanes>(plan_, firsts, outcome_);
-    lanes->open();
-    outcome_->set_serving(lanes, {}, numerics_id);
+    if (!lanes) return;  // it has ended
+    for (size_t i = 0; i < addresses.size(); ++i)
+      connect(*lanes, graph::LaneId(static_cast<uint8_t>(i)), addresses[i]);
+    {
+      const std::lock_guard lock(mutex_);
+      addresses_ = addresses;
+    }
+    if (is_first) outcome_->set_serving(lanes, {}, numerics_id);
+  }
+
+  /// A rank that has died meanwhile is replaced, and this told again.
+  void connect(Lanes& lanes, graph::LaneId lane, const rpc::LaneAddress& address) {
+    uint32_t& epoch = epochs_[lane];
+    if (address.epoch <= epoch) return;
+    Result<UniqueFd> socket = rpc::connect_unix(address.socket);
+    if (!socket.ok()) {
+      if (socket.error().code != ErrorCode::not_found) outcome_->set_failed(socket.error());
+      return;
+    }
+    epoch = address.epoch;
+    std::shared_ptr<RankPort> first = make_rpc_port(lanes_, *std::move(socket));
+    first->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
+      if (!reply.ok() && reply.error().code == ErrorCode::invalid_argument)
+        o->set_failed(reply.error());
+    });
+    lanes.reopen(lane, std::move(first), PlanEpoch(epoch));
   }
 
   /// A connection to a rank that is asked for nothing but its trace.
@@ -99,11 +127,29 @@ class ServiceBackend final : public Backend {
     const std::lock_guard lock(mutex_);
     std::shared_ptr<RankPort>& port = tracers_[rank];
     if (!port) {
-      ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(rank_socket(folder_, rank)));
+      ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(socket_of(rank)));
       port = make_rpc_port(control_, std::move(socket));
       port->hello(timeout, [](const Result<rpc::HelloReply>&) {});
     }
     return port;
+  }
+
+  /// Of a first rank, as was told last: another process may be it by now.
+  std::string socket_of(RankId rank) const {
+    for (size_t i = 0; i < addresses_.size(); ++i)
+      if (rank_at(plan_, graph::LaneId(static_cast<uint8_t>(i)), StageIndex(0)) == rank)
+        return addresses_[i].socket;
+    return rank_socket(folder_, rank);
+  }
+
+  /// It broke: the rank may be another process when it is asked the next time.
+  void drop_tracer(RankId rank, const RankPort* broken) {
+    std::shared_ptr<RankPort> port;  // its end is not for those who hold the lock
+    const std::lock_guard lock(mutex_);
+    const auto found = tracers_.find(rank);
+    if (found == tracers_.end() || found->second.get() != broken) return;
+    port = std::move(found->second);
+    tracers_.erase(found);
   }
 
   const std::string folder_;
@@ -113,7 +159,9 @@ class ServiceBackend final : public Backend {
   rpc::RpcThread lanes_;
   rpc::RpcThread control_;
   std::optional<rpc::CoordinatorClient> client_;
+  std::map<graph::LaneId, uint32_t> epochs_;  // of the lanes' connections; on the control thread
   std::mutex mutex_;
+  std::vector<rpc::LaneAddress> addresses_;              // of the lanes, as told last
   std::map<RankId, std::shared_ptr<RankPort>> tracers_;  // as they are first asked for
 };
 

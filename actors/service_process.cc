@@ -112,34 +112,50 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   static constexpr Duration kStatsDeadline = std::chrono::seconds(5);
 
   DeploymentObserver observer() {
-    return {.on_progress = [this](RankId rank, int64_t done,
-                                  int64_t total) { server_.set_progress(rank.value, done, total); },
-            .on_serving =
-                [this](auto ports, const auto& reports) {
-                  {
-                    const std::lock_guard lock(mutex_);
-                    ports_ = std::move(ports);
-                  }
-                  std::vector<std::string> lanes;
-                  for (int32_t lane = 0; lane < num_lanes(plan_); ++lane)
-                    lanes.push_back(rank_socket(
-                        folder_,
-                        rank_at(plan_, graph::LaneId(static_cast<uint8_t>(lane)), StageIndex(0))));
-                  server_.set_serving(reports.front().numerics_id, std::move(lanes));
-                },
-            .on_failed =
-                [this](Error error) {
-                  {
-                    const std::lock_guard lock(mutex_);
-                    failure_ = error;
-                  }
-                  server_.set_failed(std::move(error));
-                },
-            .on_stopped = [this] { server_.set_stopped(); }};
+    return {
+        .on_progress = [this](RankId rank, int64_t done,
+                              int64_t total) { server_.set_progress(rank.value, done, total); },
+        .on_serving =
+            [this](auto ports, const auto& reports) {
+              set_ports(std::move(ports));
+              numerics_id_ = reports.front().numerics_id;
+              for (int32_t i = 0; i < num_lanes(plan_); ++i) {
+                const graph::LaneId lane(static_cast<uint8_t>(i));
+                lanes_.push_back(
+                    {.socket = rank_socket(folder_, rank_at(plan_, lane, StageIndex(0))),
+                     .epoch = 1});
+              }
+              server_.set_serving(numerics_id_, lanes_);
+            },
+        .on_repaired =
+            [this](auto ports, graph::LaneId lane, PlanEpoch first_since, RankId first_process) {
+              set_ports(std::move(ports));
+              lanes_[lane.value] = {.socket = rank_socket(folder_, first_process),
+                                    .epoch = first_since.value};
+              server_.set_serving(numerics_id_, lanes_);
+            },
+        .on_failed =
+            [this](Error error) {
+              {
+                const std::lock_guard lock(mutex_);
+                failure_ = error;
+              }
+              server_.set_failed(std::move(error));
+            },
+        .on_stopped = [this] { server_.set_stopped(); }};
+  }
+
+  void set_ports(std::vector<std::shared_ptr<RankPort>> ports) {
+    const std::lock_guard lock(mutex_);
+    ports_.swap(ports);  // the others' end is not for those who hold the lock
   }
 
   const std::string folder_;
   graph::Plan plan_;  // before the actors
+  // In the coordinator's thread only:
+  std::string numerics_id_;
+  std::vector<rpc::LaneAddress> lanes_;
+
   rpc::CoordinatorServer server_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<RankPort>> ports_;

@@ -31,6 +31,8 @@ StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_p
       [=](std::shared_ptr<StatsCommand>& c) { stage->stats(std::move(*c)), settle(); },
       [=](std::shared_ptr<ShutdownCommand>& c) { stage->shutdown(std::move(*c)), settle(); },
       [=](std::shared_ptr<WatchCommand>& c) { stage->watch(std::move(*c)), settle(); },
+      [=](std::shared_ptr<FenceCommand>& c) { stage->fence(std::move(*c)), settle(); },
+      [=](std::shared_ptr<ResumeCommand>& c) { stage->resume(std::move(*c)), settle(); },
       [=](TickAtom) {
         *ticking = false;
         stage->tick();

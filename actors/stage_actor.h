@@ -25,7 +25,8 @@ using StageActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<AttachCommand>>, caf::reacts_to<std::shared_ptr<DetachCommand>>,
     caf::reacts_to<std::shared_ptr<SubmitCommand>>, caf::reacts_to<std::shared_ptr<CancelCommand>>,
     caf::reacts_to<std::shared_ptr<StatsCommand>>, caf::reacts_to<std::shared_ptr<ShutdownCommand>>,
-    caf::reacts_to<std::shared_ptr<WatchCommand>>, caf::reacts_to<TickAtom>>;
+    caf::reacts_to<std::shared_ptr<WatchCommand>>, caf::reacts_to<std::shared_ptr<FenceCommand>>,
+    caf::reacts_to<std::shared_ptr<ResumeCommand>>, caf::reacts_to<TickAtom>>;
 
 /// How others talk to a stage actor: a message, and a nudge if it sleeps on its links. Any thread.
 /// A command that the actor no longer takes answers by its Reply's end.
@@ -70,3 +71,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CancelCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::StatsCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ShutdownCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::FenceCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ResumeCommand>)

@@ -30,25 +30,19 @@ std::span<const float> as_floats(std::span<const std::byte> bytes) {
 }  // namespace
 
 StageLoop::StageLoop(const StageLoopOptions& options, models::StageExecutor& executor,
-                     std::unique_ptr<transport::ReceiveLink> input,
-                     std::unique_ptr<transport::SendLink> output, OnDeliveries on_deliveries,
-                     transport::Waiter& waiter, StepClock& clock)
+                     OnDeliveries on_deliveries, transport::Waiter& waiter, StepClock& clock)
     : options_(options),
       executor_(executor),
-      input_(std::move(input)),
-      output_(std::move(output)),
+      work_(options.work, executor),
       on_deliveries_(std::move(on_deliveries)),
       waiter_(waiter),
       clock_(clock) {
-  CHECK_EQ(options.is_first, options.sequencer.has_value());
+  CHECK_EQ(options.work.is_first, options.sequencer.has_value());
   if (options.sequencer) sequencer_.emplace(*options.sequencer);
-  watch(waiter_, *input_);
-  watch(waiter_, *output_);
 }
 
 StageLoop::~StageLoop() {
-  waiter_.remove(input_->event_fd());
-  waiter_.remove(output_->event_fd());
+  if (!is_cut()) cut();
 }
 
 graph::Sequencer& StageLoop::sequencer() {
@@ -56,34 +50,109 @@ graph::Sequencer& StageLoop::sequencer() {
   return *sequencer_;
 }
 
-Status StageLoop::check_links() const {
-  if (input_->state() == transport::LinkState::failed)
-    return make_error(input_->error().code, "input link: {}", input_->error().message);
-  if (output_->state() == transport::LinkState::failed)
-    return make_error(output_->error().code, "output link: {}", output_->error().message);
-  return ok_status();
+void StageLoop::link(std::unique_ptr<transport::ReceiveLink> input,
+                     std::unique_ptr<transport::SendLink> output) {
+  CHECK(is_cut());
+  input_ = std::move(input);
+  output_ = std::move(output);
+  draining_ = false;
+  broken_by_.reset();
+  watch(waiter_, *input_);
+  watch(waiter_, *output_);
+}
+
+void StageLoop::fence() {
+  held_ = options_.work.is_first;
+  if (at_work()) begin_draining();
+}
+
+void StageLoop::resume(std::span<const graph::StageHoldings> stages) {
+  CHECK(held_);
+  held_ = false;
+  sequencer().repair(stages);
+}
+
+void StageLoop::cut() {
+  waiter_.remove(input_->event_fd());
+  waiter_.remove(output_->event_fd());
+  frame_.reset();
+  taken_.reset();
+  slot_.reset();
+  credit_from_.reset();
+  credit_until_.reset();
+  input_.reset();
+  output_.reset();
+  draining_ = false;
+}
+
+/// A link that has ended, or is about to, though nobody here asked for that.
+void StageLoop::look_at_links() {
+  if (draining_) return;
+  const auto ended = [&](const auto& link, const char* which) {
+    if (link.state() == transport::LinkState::open) return false;
+    if (broken_by_) return true;
+    if (link.state() == transport::LinkState::failed)
+      broken_by_ = make_error(link.error().code, "{} link: {}", which, link.error().message);
+    else
+      broken_by_ = make_error(ErrorCode::disconnected, "{} link: the other end closed it", which);
+    return true;
+  };
+  const bool input_ended = ended(*input_, "input");
+  const bool output_ended = ended(*output_, "output");
+  if (input_ended || output_ended) begin_draining();
+}
+
+void StageLoop::begin_draining() {
+  draining_ = true;
+  held_ = options_.work.is_first;
+  if (!options_.work.is_first) return;
+  slot_.reset();
+  output_->close();
+}
+
+/// Whether what is made here still gets anywhere.
+bool StageLoop::leads_on() const { return output_->state() == transport::LinkState::open; }
+
+bool StageLoop::end_draining() {
+  const auto over = [](transport::LinkState state) {
+    return state == transport::LinkState::closed || state == transport::LinkState::failed;
+  };
+  if (frame_ || taken_ || !over(input_->state())) return false;
+  if (leads_on()) {
+    slot_.reset();
+    output_->close();
+  }
+  if (!over(output_->state())) return false;
+  cut();
+  return true;
 }
 
 Result<bool> StageLoop::step() {
+  if (is_cut()) return end_overdue();
   bool moved = input_->progress();
   moved |= output_->progress();
-  RETURN_IF_ERROR(check_links());
-  if (options_.is_first) {
+  look_at_links();
+  if (options_.work.is_first) {
     ASSIGN_OR_RETURN(const bool took, take_result());
     moved |= end_overdue();
-    ASSIGN_OR_RETURN(const bool ran, run_scheduled());
-    moved |= took || ran;
+    if (!held_) {
+      ASSIGN_OR_RETURN(const bool ran, run_scheduled());
+      moved |= ran;
+    }
+    moved |= took;
     taken_.reset();
   } else {
     ASSIGN_OR_RETURN(const bool ran, run_received());
     moved |= ran;
   }
+  if (draining_ && !moved) moved = end_draining();
   clock_.charge(StepPart::transfer);
   return moved;
 }
 
 /// Whether a step may start; with input there, waiting for a slot is noted for the step's event.
 bool StageLoop::has_slot(bool has_input) {
+  if (draining_ && !leads_on()) return true;
   if (!slot_) {
     slot_ = output_->try_acquire();
     if (slot_ && credit_from_) credit_until_ = clock_.now();
@@ -107,6 +176,7 @@ Result<bool> StageLoop::take_result() {
 }
 
 bool StageLoop::end_overdue() {
+  if (!sequencer_) return false;
   const std::optional<TimePoint> due = sequencer_->next_deadline();
   if (!due) return false;
   const TimePoint now = clock_.now();
@@ -138,14 +208,23 @@ Result<bool> StageLoop::run_received() {
   ASSIGN_OR_RETURN(
       const graph::Microbatch microbatch,
       from_peer(graph::decode_microbatch(frame->metadata(), executor_.limits()), "previous"));
-  const std::span<const float> input = as_floats(frame->payload());
-  const int64_t num_floats = int64_t{microbatch.num_tokens()} * executor_.hidden_size();
-  if (static_cast<int64_t>(frame->payload().size()) != num_floats * int64_t{sizeof(float)})
-    return make_error(ErrorCode::internal, "a frame of {} tokens carried {} payload bytes, not {}",
-                      microbatch.num_tokens(), frame->payload().size(),
-                      num_floats * int64_t{sizeof(float)});
-  RETURN_IF_ERROR(run(microbatch, input, frame->metadata(), frame->received_at()));
+  RETURN_IF_ERROR(
+      run(microbatch, as_floats(frame->payload()), frame->metadata(), frame->received_at()));
   return true;
+}
+
+/// Where the rows of the microbatch are written.
+std::span<float> StageLoop::room_for(const graph::Microbatch& microbatch) {
+  if (options_.work.is_last) return {};
+  const auto num_floats =
+      static_cast<size_t>(microbatch.num_tokens()) * static_cast<size_t>(executor_.hidden_size());
+  if (!slot_) {
+    nowhere_.resize(std::max(nowhere_.size(), num_floats));
+    return nowhere_;
+  }
+  const std::span<std::byte> payload = slot_->payload();
+  CHECK_LE(num_floats * sizeof(float), payload.size());
+  return {reinterpret_cast<float*>(payload.data()), num_floats};
 }
 
 Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float> input,
@@ -155,17 +234,9 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
   result_.slowest_stage = microbatch.slowest_stage;
   result_.tokens.clear();
   result_.scores.clear();
-  std::span<float> output;
-  if (!options_.is_last) {
-    const auto num_floats =
-        static_cast<size_t>(microbatch.num_tokens()) * static_cast<size_t>(executor_.hidden_size());
-    const std::span<std::byte> payload = slot_->payload();
-    CHECK_LE(num_floats * sizeof(float), payload.size());
-    output = {reinterpret_cast<float*>(payload.data()), num_floats};
-  }
   clock_.charge(StepPart::transfer);
   StepEvent event{.microbatch = microbatch.id,
-                  .lane = options_.lane,
+                  .lane = options_.work.lane,
                   .num_tokens = microbatch.num_tokens(),
                   .received = received,
                   .compute_from = clock_.last()};
@@ -174,10 +245,11 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
   const bool waited = credit_until && *credit_until > received;
   event.credit_from = waited ? std::max(*credit_from, received) : event.compute_from;
   event.credit_until = waited ? *credit_until : event.compute_from;
-  RETURN_IF_ERROR(executor_.run(microbatch, input, output, result_));
+  ASSIGN_OR_RETURN(const int64_t num_floats,
+                   work_.run(microbatch, input, room_for(microbatch), result_));
   const Duration spent = clock_.charge(StepPart::compute);
   event.compute_until = clock_.last();
-  RETURN_IF_ERROR(send(microbatch.id, metadata, output, spent));
+  RETURN_IF_ERROR(send(microbatch.id, metadata, num_floats, spent));
   clock_.charge(StepPart::transfer);
   event.sent = clock_.last();
   if (options_.trace) options_.trace->record(event);
@@ -186,23 +258,29 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
   return ok_status();
 }
 
-/// To the stage after, or what the last stage made to the first.
-Status StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata,
-                       std::span<const float> output, Duration spent) {
-  if (!options_.is_last) {
-    graph::note_step_time(metadata, spent, options_.stage);
-    return output_->send(std::move(slot_), transport::FrameKind::activation, microbatch, metadata,
-                         static_cast<int64_t>(output.size_bytes()));
+/// To the stage after, or what the last stage made to the first. What no link takes is void: a link
+/// that fails between two looks at it says so with the next.
+Status StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata, int64_t num_floats,
+                       Duration spent) {
+  if (!slot_) return ok_status();
+  transport::FrameKind kind = transport::FrameKind::activation;
+  if (options_.work.is_last) {
+    metadata_.clear();
+    encode(result_, metadata_);
+    metadata = metadata_;
+    kind = transport::FrameKind::result;
   }
-  metadata_.clear();
-  encode(result_, metadata_);
-  graph::note_step_time(metadata_, spent, options_.stage);
-  return output_->send(std::move(slot_), transport::FrameKind::result, microbatch, metadata_, 0);
+  graph::note_step_time(metadata, spent, options_.work.stage);
+  const Status sent = output_->send(std::move(slot_), kind, microbatch, metadata,
+                                    num_floats * int64_t{sizeof(float)});
+  if (!sent.ok() && output_->state() != transport::LinkState::failed) return sent;
+  return ok_status();
 }
 
 StepPart StageLoop::waiting_for() const {
-  const bool is_idle = sequencer_ ? sequencer_->idle() : !frame_ && !executor_.holds_sequences();
-  if (is_idle) return StepPart::idle;
+  const bool is_idle =
+      sequencer_ ? sequencer_->idle() : !frame_ && executor_.sequences().num_sequences() == 0;
+  if (is_idle || is_cut()) return StepPart::idle;
   const bool could_run = sequencer_ ? !slot_ : frame_ != nullptr;
   return could_run ? StepPart::wait_credit : StepPart::wait_input;
 }
@@ -212,6 +290,7 @@ std::optional<TimePoint> StageLoop::next_deadline() const {
 }
 
 void StageLoop::close() {
+  if (is_cut()) return;
   frame_.reset();
   taken_.reset();
   slot_.reset();
@@ -220,14 +299,22 @@ void StageLoop::close() {
 }
 
 void StageLoop::drain() {
-  while (input_->try_receive()) continue;
+  while (input_ && input_->try_receive()) continue;
 }
 
 bool StageLoop::closed() const {
   const auto done = [](transport::LinkState state) {
     return state == transport::LinkState::closed || state == transport::LinkState::failed;
   };
-  return done(input_->state()) && done(output_->state());
+  return is_cut() || (done(input_->state()) && done(output_->state()));
+}
+
+transport::LinkStats StageLoop::input_stats() const {
+  return input_ ? input_->stats() : transport::LinkStats{};
+}
+
+transport::LinkStats StageLoop::output_stats() const {
+  return output_ ? output_->stats() : transport::LinkStats{};
 }
 
 }  // namespace chainpump::actors

@@ -8,6 +8,14 @@
 // straight into the slot, and a frame's metadata is forwarded as it came, but for the time of the
 // slowest stage so far, which is patched in place.
 //
+//   state      link()     fence()       a link ended      input at its end, output ended
+//   cut        -> work    cut           -                 -
+//   work       a bug      -> draining   -> draining       -
+//   draining   a bug      draining      draining          -> cut
+// Draining, a stage runs what has come to it, though its output may lead nowhere any more; the
+// first begins nothing. It ends its output when its input has ended, so that one stage after the
+// other does. After that the first stage begins nothing until resume(), however often it is linked.
+//
 // A rank in several lanes has a loop for each, over one executor (actors/lane_executor.h), in turns
 // (actors/stage_turns.h); the clock that counts where its time goes is the rank's.
 //
@@ -19,6 +27,7 @@
 #include <optional>
 #include <vector>
 
+#include "actors/stage_work.h"
 #include "actors/step_clock.h"
 #include "base/clock.h"
 #include "base/result.h"
@@ -31,12 +40,9 @@
 namespace chainpump::actors {
 
 struct StageLoopOptions {
-  uint8_t lane = 0;
-  StageIndex stage;
-  std::shared_ptr<StepTrace> trace;  // where each step is recorded; may be null
-  bool is_first = false;
-  bool is_last = false;
-  std::optional<graph::SequencerOptions> sequencer;  // set iff is_first
+  StageWorkOptions work;
+  std::shared_ptr<StepTrace> trace;                  // where each step is recorded; may be null
+  std::optional<graph::SequencerOptions> sequencer;  // set iff it is the first stage
 };
 
 class StageLoop {
@@ -45,17 +51,31 @@ class StageLoop {
   /// time (first stage only).
   using OnDeliveries = std::function<void(const graph::Deliveries&)>;
 
-  /// The links wake the waiter.
+  /// Cut. The links wake the waiter.
   StageLoop(const StageLoopOptions& options, models::StageExecutor& executor,
-            std::unique_ptr<transport::ReceiveLink> input,
-            std::unique_ptr<transport::SendLink> output, OnDeliveries on_deliveries,
-            transport::Waiter& waiter, StepClock& clock);
+            OnDeliveries on_deliveries, transport::Waiter& waiter, StepClock& clock);
   ~StageLoop();
   StageLoop(const StageLoop&) = delete;
   StageLoop& operator=(const StageLoop&) = delete;
 
+  /// Both open, when it is cut.
+  void link(std::unique_ptr<transport::ReceiveLink> input,
+            std::unique_ptr<transport::SendLink> output);
+  void fence();
+  /// The first stage goes on; `stages` as in Sequencer::repair().
+  void resume(std::span<const graph::StageHoldings> stages);
+  bool is_cut() const { return !input_; }
+  bool at_work() const { return input_ && !draining_; }
+  /// Only at the first stage: whether resume() has to come.
+  bool is_held() const { return held_; }
+  void hold() { held_ = true; }
+  /// Why a link ended at which work was going on, since it was linked.
+  const std::optional<Error>& broken_by() const { return broken_by_; }
+  /// When it is cut.
+  graph::StageHoldings holdings() const { return work_.holdings(); }
+
   /// Moves the links along and runs what can be run; true if anything happened. An error means that
-  /// this stage cannot go on (a link broke, a frame made no sense): it names the cause.
+  /// this stage cannot go on (a frame made no sense, the executor failed): it names the cause.
   Result<bool> step();
 
   /// What there is to wait for when step() moved nothing.
@@ -74,8 +94,9 @@ class StageLoop {
 
   uint64_t num_steps() const { return steps_; }
   uint64_t num_tokens() const { return tokens_; }
-  transport::LinkStats input_stats() const { return input_->stats(); }
-  transport::LinkStats output_stats() const { return output_->stats(); }
+  /// Of the present links; all zero when it is cut.
+  transport::LinkStats input_stats() const;
+  transport::LinkStats output_stats() const;
 
  private:
   Result<bool> take_result();
@@ -84,15 +105,24 @@ class StageLoop {
   Result<bool> run_received();
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<std::byte> metadata, TimePoint received);
-  Status send(MicrobatchId microbatch, std::span<std::byte> metadata, std::span<const float> output,
+  Status send(MicrobatchId microbatch, std::span<std::byte> metadata, int64_t num_floats,
               Duration spent);
-  Status check_links() const;
+  void look_at_links();
+  void begin_draining();
+  bool end_draining();
+  void cut();
+  bool leads_on() const;
   bool has_slot(bool has_input);
+  std::span<float> room_for(const graph::Microbatch& microbatch);
 
   StageLoopOptions options_;
   models::StageExecutor& executor_;
-  std::unique_ptr<transport::ReceiveLink> input_;
+  StageWork work_;
+  std::unique_ptr<transport::ReceiveLink> input_;  // null when it is cut, as is the other
   std::unique_ptr<transport::SendLink> output_;
+  bool draining_ = false;
+  bool held_ = false;
+  std::optional<Error> broken_by_;
   std::optional<graph::Sequencer> sequencer_;
   OnDeliveries on_deliveries_;
   transport::Waiter& waiter_;
@@ -106,6 +136,7 @@ class StageLoop {
   graph::StepResult result_;
   graph::Deliveries deliveries_;
   std::vector<std::byte> metadata_;
+  std::vector<float> nowhere_;  // where rows go that no link takes any more
   // Of the next step's event: its input has come and found no slot free, since when, until when.
   std::optional<TimePoint> credit_from_;
   std::optional<TimePoint> credit_until_;

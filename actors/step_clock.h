@@ -29,6 +29,11 @@ class StepClock {
     last_ = now;
     return passed;
   }
+  /// Counts from now on.
+  void restart() {
+    spent_ = {};
+    last_ = clock_.now();
+  }
   TimePoint now() const { return clock_.now(); }
   /// When charge() was called last.
   TimePoint last() const { return last_; }

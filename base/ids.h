@@ -18,11 +18,12 @@ struct Id {
   constexpr auto operator<=>(const Id&) const = default;
 };
 
-using StageIndex = Id<struct StageTag, int32_t>;       // position in the chain, from 0
-using RankId = Id<struct RankTag, uint32_t>;           // one process; never reused in a deployment
-using EdgeId = Id<struct EdgeTag, uint32_t>;           // index of an edge in the plan
-using PlanEpoch = Id<struct PlanEpochTag, uint32_t>;   // generation of the plan
-using LinkIncarnation = Id<struct LinkTag, uint32_t>;  // generation of one link
+using StageIndex = Id<struct StageTag, int32_t>;      // position in the chain, from 0
+using RankId = Id<struct RankTag, uint32_t>;          // a place in the plan: one replica of a stage
+using ProcessId = Id<struct ProcessTag, uint32_t>;    // who fills one; reused after its exit
+using EdgeId = Id<struct EdgeTag, uint32_t>;          // index of an edge in the plan
+using PlanEpoch = Id<struct PlanEpochTag, uint32_t>;  // generation of the plan
+using LinkIncarnation = Id<struct LinkTag, uint32_t>;     // generation of one link
 using MicrobatchId = Id<struct MicrobatchTag, uint64_t>;  // sequencer's counter, from 1
 using SequenceId = Id<struct SequenceTag, uint64_t>;      // sequencer's counter, from 1
 using RequestId = Id<struct RequestTag, uint64_t>;        // gateway's counter, from 1

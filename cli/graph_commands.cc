@@ -53,6 +53,7 @@ Json to_json(const graph::StagePlan& stage) {
           {"device", stage.devices.front().kind},
           {"cores", stage.devices.front().cores},
           {"replicas", stage.devices.size()},
+          {"standbys", stage.standbys},
           {"threads", stage.num_threads},
           {"weight_bytes", stage.weight_bytes},
           {"kv_bytes", stage.kv_bytes},
@@ -82,6 +83,10 @@ Json plan_tree(const std::string& name, const graph::PlanReport& report) {
                 {{"type", info(plan.kv.type).name},
                  {"block_tokens", plan.kv.block_tokens},
                  {"num_blocks", plan.kv.num_blocks}}},
+               {"failover",
+                {{"restarts", plan.failover_restarts},
+                 {"window_s", std::chrono::duration<double>(plan.failover_window).count()},
+                 {"replay_log_bytes", plan.replay_log_bytes}}},
                {"lanes", Json::array()},
                {"stages", Json::array()},
                {"edges", Json::array()}};
@@ -118,6 +123,20 @@ std::string cores_text(const std::vector<graph::DevicePlan>& devices) {
 
 double megabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
+std::string failover_text(const graph::Plan& plan) {
+  std::vector<std::string> standbys;
+  for (const graph::StagePlan& s : plan.stages)
+    if (s.standbys > 0) standbys.push_back(fmt::format("{} of {}", s.standbys, s.name));
+  std::string out;
+  if (!standbys.empty())
+    out += fmt::format("\nstandbys, each with weights and KV of its own: {}\n",
+                       fmt::join(standbys, ", "));
+  if (plan.replay_log_bytes > 0)
+    out += fmt::format("{}replay log of each rank: up to {:.1f} MB\n", out.empty() ? "\n" : "",
+                       megabytes(plan.replay_log_bytes));
+  return out;
+}
+
 std::string plan_table(const graph::PlanReport& report) {
   const graph::Plan& plan = report.plan;
   std::string out =
@@ -147,6 +166,7 @@ std::string plan_table(const graph::PlanReport& report) {
                          of_each.size() == 1 ? "" : "s", fmt::join(of_each, "; "));
     }
   }
+  out += failover_text(plan);
   const graph::Verdict& verdict = report.verdict;
   return out + fmt::format("\n{}: {:.1f} of {:.1f} MB; context {} tokens, {}\n",
                            verdict.fits ? "fits" : "does not fit", megabytes(verdict.needed_bytes),

@@ -42,7 +42,8 @@ Status Sequencer::check_size(const Request& request) const {
 }
 
 Status Sequencer::check_room(const Request& request) const {
-  if (num_waiting_ + request.num_choices <= options_.max_queued) return ok_status();
+  const int32_t most = options_.max_queued + (request.readmitted ? options_.max_sequences : 0);
+  if (num_waiting_ + request.num_choices <= most) return ok_status();
   const StageRoom& smallest = options_.stages[smallest_stage_];
   const auto slowest = static_cast<size_t>(slowest_stage_.value);
   const StageRoom& stage =
@@ -115,10 +116,8 @@ bool Sequencer::admit_next(Draft& draft) {
   sequence.last_microbatch = {};
   sequence.running_at = running_.size();
   running_.push_back(&sequence);
-  const auto lower = [](const Sequence* a, const Sequence* b) { return ranks_higher(*a, *b); };
-  const auto place = std::upper_bound(prefill_.begin(), prefill_.end(), &sequence, lower);
-  draft.next_prefill = std::min(draft.next_prefill, static_cast<size_t>(place - prefill_.begin()));
-  prefill_.insert(place, &sequence);
+  const size_t place = insert_by_rank(prefill_, sequence);
+  draft.next_prefill = std::min(draft.next_prefill, place);
   return true;
 }
 
@@ -129,7 +128,7 @@ bool Sequencer::make_room(Sequence& sequence, Draft& draft) {
   const int32_t num_free = cache_.num_free();
   if (refused_ == sequence.id && num_free - num_running() < refused_blocks_ && !running_.empty())
     return false;
-  const std::optional<KvBlockId> partial = share_prefix(sequence);
+  const std::optional<KvBlockId> partial = share_prefix(sequence, draft);
   const auto num_shared = static_cast<int32_t>(sequence.table.size());
   const int32_t num_blocks = blocks_for(sequence.num_needed);
   const int32_t spare = num_blocks < sequence.request->num_blocks_max ? 1 : 0;
@@ -153,10 +152,10 @@ bool Sequencer::make_room(Sequence& sequence, Draft& draft) {
 
 /// Begins the table with blocks that hold what the sequence would compute, all but its last known
 /// position, or all before what is scored. Returns a block to copy after them, if there is one.
-std::optional<KvBlockId> Sequencer::share_prefix(Sequence& sequence) {
+std::optional<KvBlockId> Sequencer::share_prefix(Sequence& sequence, const Draft& draft) {
   const RequestRecord& request = *sequence.request;
   const Sequence* leader = store_.find(request.leader);
-  if (may_fork(sequence, leader)) return fork(sequence, *leader);
+  if (may_fork(sequence, leader, draft)) return fork(sequence, *leader);
   const int32_t num_known = sequence.tokens.size();
   const int32_t last = request.scoring() ? request.what.score.first_position : num_known - 1;
   const ContentId content = cache_.match(request.what.cache_salt, sequence.tokens.all(),
@@ -167,9 +166,19 @@ std::optional<KvBlockId> Sequencer::share_prefix(Sequence& sequence) {
   return std::nullopt;
 }
 
-bool Sequencer::may_fork(const Sequence& sequence, const Sequence* leader) const {
-  return leader != nullptr && leader != &sequence && leader->state == Sequence::State::running &&
-         sequence.request->prompt_sent && sequence.tokens.size() == sequence.request->num_prompt;
+/// A leader that is being repaired may have to compute its prompt again, in this microbatch or
+/// later.
+bool Sequencer::may_fork(const Sequence& sequence, const Sequence* leader,
+                         const Draft& draft) const {
+  const RequestRecord& request = *sequence.request;
+  if (leader == nullptr || leader == &sequence || leader->state != Sequence::State::running ||
+      !request.prompt_sent || sequence.tokens.size() != request.num_prompt)
+    return false;
+  if (leader->num_sent < request.num_prompt - 1) return false;
+  if (leader->last_microbatch != draft.microbatch.id) return true;
+  const auto slice = std::find_if(draft.microbatch.slices.begin(), draft.microbatch.slices.end(),
+                                  [&](const SequenceSlice& s) { return s.id == leader->id; });
+  return slice->first_position >= request.num_prompt - 1;
 }
 
 /// Shares the whole blocks of the prompt but its last position. What the leader has sent of the

@@ -35,4 +35,10 @@ double weights_seconds(const WeightBytes& weights, const MachineProfile& machine
   return std::max(static_cast<double>(weights.total) / std::max(read_rate, 1.0), multiply_s);
 }
 
+double embedding_seconds(const ModelProfile& model, const MachineProfile& machine, int num_tokens) {
+  const double row = static_cast<double>(model.embedding.total) / model.vocabulary_size;
+  const double rate = machine.read_bytes_per_s.empty() ? 1e9 : machine.read_bytes_per_s[0];
+  return row * num_tokens / std::max(rate, 1.0);
+}
+
 }  // namespace chainpump::graph

@@ -28,4 +28,7 @@ MachineProfile nominal_machine(int num_cores, int64_t memory_bytes);
 double weights_seconds(const WeightBytes& weights, const MachineProfile& machine, int threads,
                        int num_tokens, bool exact);
 
+/// Seconds to look up so many tokens: one row of the table for each.
+double embedding_seconds(const ModelProfile& model, const MachineProfile& machine, int num_tokens);
+
 }  // namespace chainpump::graph

@@ -1,169 +1,240 @@
 #include "graph/deployment.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
 namespace chainpump::graph {
-namespace {
-template <typename... Fs>
-struct Overloaded : Fs... {
-  using Fs::operator()...;
-};
-template <typename... Fs>
-Overloaded(Fs...) -> Overloaded<Fs...>;
-}  // namespace
-
-Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits) : limits_(limits) {
+Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits)
+    : limits_(limits),
+      max_restarts_(static_cast<size_t>(std::max(0, plan.failover_restarts))),
+      restart_window_(plan.failover_window),
+      epoch_(plan.epoch) {
   CHECK_GT(num_ranks(plan), 0);
-  for (int32_t i = 0; i < num_ranks(plan); ++i) {
-    ranks_.emplace_back();
-    ranks_.back().name = rank_name(plan, RankId(static_cast<uint32_t>(i)));
+  const auto num_places = static_cast<uint32_t>(num_ranks(plan));
+  for (uint32_t i = 0; i < num_places; ++i) {
+    const RankId rank(i);
+    places_.push_back({.name = rank_name(plan, rank),
+                       .stage = graph::place_of(plan, rank).stage,
+                       .lanes = lanes_of(plan, rank),
+                       .process = ProcessId(i)});
+    processes_.push_back({.place = rank});
+  }
+  for (const StagePlan& stage : plan.stages)
+    for (int32_t i = 0; i < stage.standbys; ++i)
+      processes_.push_back({.place = rank_at(plan, LaneId(0), stage.index), .is_standby = true});
+  for (int32_t l = 0; l < num_lanes(plan); ++l) {
+    lanes_.emplace_back(static_cast<int32_t>(plan.stages.size()), plan.epoch, limits.repair);
+    std::vector<RankId>& ranks = ranks_.emplace_back();
+    for (const StagePlan& stage : plan.stages)
+      ranks.push_back(rank_at(plan, LaneId(static_cast<uint8_t>(l)), stage.index));
   }
 }
 
-Deployment::Rank& Deployment::at(RankId rank) {
-  CHECK_LT(static_cast<size_t>(rank.value), ranks_.size());
-  return ranks_[rank.value];
+// -------------------------------------------------------------------------------- who is who
+
+Deployment::Process& Deployment::at(ProcessId process) {
+  CHECK_LT(static_cast<size_t>(process.value), processes_.size());
+  return processes_[process.value];
 }
 
-bool Deployment::all_in(RankState state) const {
-  return std::all_of(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.state == state; });
+Deployment::Process& Deployment::in(LaneId lane, StageIndex stage) {
+  const RankId rank = ranks_[lane.value][static_cast<size_t>(stage.value)];
+  return at(places_[rank.value].process);
 }
 
-std::vector<Deployment::Action> Deployment::start(TimePoint now) {
-  std::vector<Action> actions;
-  for (size_t i = 0; i < ranks_.size(); ++i) {
-    ranks_[i].deadline = now + limits_.greet_max;
-    actions.push_back({ActionKind::spawn, RankId(static_cast<uint32_t>(i))});
-  }
+ProcessId Deployment::id_of(const Process& process) const {
+  return ProcessId(static_cast<uint32_t>(&process - processes_.data()));
+}
+
+std::string Deployment::name_of(const Process& process) const {
+  const std::string& name = places_[process.place.value].name;
+  return process.is_standby ? "the standby of " + name : name;
+}
+
+bool Deployment::is_up(const Process& process) const {
+  return process.state == State::starting || process.state == State::loading ||
+         process.state == State::loaded;
+}
+
+bool Deployment::all_in(State state) const {
+  return std::all_of(processes_.begin(), processes_.end(),
+                     [&](const Process& p) { return p.state == state; });
+}
+
+std::optional<StageIndex> Deployment::stage_in(LaneId lane, ProcessId process) const {
+  const Place& place = places_[processes_[process.value].place.value];
+  const bool serves = std::find(place.lanes.begin(), place.lanes.end(), lane) != place.lanes.end();
+  if (!serves || place.process != process) return std::nullopt;
+  return place.stage;
+}
+
+// -------------------------------------------------------------------------------- the shell's
+
+Deployment::Actions Deployment::start(TimePoint now) {
+  Actions actions;
+  for (Process& process : processes_) spawn(process, now, actions);
   return actions;
 }
 
-std::vector<Deployment::Action> Deployment::step(const Event& event, TimePoint now) {
-  std::vector<Action> actions;
-  std::visit(Overloaded{
-                 [&](const Greeted& e) {
-                   Rank& r = at(e.rank);
-                   if (r.state != RankState::starting) return;
-                   r.state = RankState::loading;
-                   r.deadline = now + limits_.load_silence_max;
-                   actions.push_back({ActionKind::load, e.rank});
-                 },
-                 [&](const LoadProgressed& e) {
-                   Rank& r = at(e.rank);
-                   if (r.state == RankState::loading) r.deadline = now + limits_.load_silence_max;
-                 },
-                 [&](const Loaded& e) { on_loaded(e, now, actions); },
-                 [&](const Connected& e) { on_connected(e, actions); },
-                 [&](const Failed& e) {
-                   Error error = e.error;
-                   error.message = fmt::format("{}: {}", at(e.rank).name, error.message);
-                   fail(std::move(error), now, actions);
-                 },
-                 [&](const Exited& e) { on_exited(e, now, actions); },
-                 [&](const StopRequested&) { stop(now, actions); },
-             },
-             event);
+Deployment::Actions Deployment::step(const Event& event, TimePoint now) {
+  Actions actions;
+  std::visit([&](const auto& e) { on(e, now, actions); }, event);
+  pass_on_asks(actions);
   return actions;
 }
 
-void Deployment::on_loaded(const Loaded& event, TimePoint now, std::vector<Action>& actions) {
-  Rank& loaded = at(event.rank);
-  if (loaded.state != RankState::loading) return;
-  loaded.state = RankState::loaded;
-  loaded.deadline.reset();
-  loaded.numerics_id = event.numerics_id;
-  if (!all_in(RankState::loaded)) return;
-  for (const Rank& r : ranks_) {
-    if (r.numerics_id == ranks_.front().numerics_id) continue;
-    return fail(
-        make_error(ErrorCode::internal, "{} computes as {}, {} as {}: a deployment needs one way",
-                   ranks_.front().name, ranks_.front().numerics_id, r.name, r.numerics_id),
-        now, actions);
-  }
-  for (size_t i = 0; i < ranks_.size(); ++i) {
-    ranks_[i].state = RankState::connecting;
-    ranks_[i].deadline = now + limits_.connect_max;
-    actions.push_back({ActionKind::connect, RankId(static_cast<uint32_t>(i))});
-  }
-}
-
-void Deployment::on_connected(const Connected& event, std::vector<Action>& actions) {
-  Rank& connected = at(event.rank);
-  if (connected.state != RankState::connecting) return;
-  connected.state = RankState::serving;
-  connected.deadline.reset();
-  if (!all_in(RankState::serving)) return;
-  phase_ = Phase::serving;
-  actions.push_back({ActionKind::serve});
-}
-
-void Deployment::on_exited(const Exited& event, TimePoint now, std::vector<Action>& actions) {
-  Rank& gone = at(event.rank);
-  if (gone.state == RankState::gone) return;
-  const bool expected = gone.state == RankState::leaving;
-  gone.state = RankState::gone;
-  gone.deadline.reset();
-  if (!expected)
-    fail(make_error(ErrorCode::disconnected, "{} died: {}", gone.name, event.how), now, actions);
-  if (phase_ == Phase::stopping && all_in(RankState::gone)) {
-    phase_ = Phase::stopped;
-    actions.push_back({ActionKind::stopped});
-  }
-}
-
-void Deployment::fail(Error error, TimePoint now, std::vector<Action>& actions) {
-  if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
-  actions.push_back({.kind = ActionKind::fail, .error = std::move(error)});
-  stop(now, actions);
-}
-
-void Deployment::stop(TimePoint now, std::vector<Action>& actions) {
-  if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
-  phase_ = Phase::stopping;
-  for (size_t i = 0; i < ranks_.size(); ++i) {
-    if (ranks_[i].state == RankState::gone) continue;
-    ranks_[i].state = RankState::leaving;
-    ranks_[i].deadline = now + limits_.leave_max;
-    actions.push_back({ActionKind::shutdown, RankId(static_cast<uint32_t>(i))});
-  }
-  if (all_in(RankState::gone)) {
-    phase_ = Phase::stopped;
-    actions.push_back({ActionKind::stopped});
-  }
-}
-
-std::vector<Deployment::Action> Deployment::on_time(TimePoint now) {
-  std::vector<Action> actions;
-  for (size_t i = 0; i < ranks_.size(); ++i) {
-    Rank& late = ranks_[i];
-    if (!late.deadline || now < *late.deadline) continue;
-    const RankId rank(static_cast<uint32_t>(i));
-    const Duration late_by = now - *late.deadline;
-    late.deadline.reset();
-    if (late.state == RankState::leaving) {
-      actions.push_back({ActionKind::kill, rank});
-      continue;
-    }
-    if (late_by > limits_.late_look_max) {
-      late.deadline = now + limits_.late_look_max;
-      continue;
-    }
-    const char* doing = late.state == RankState::starting  ? "say hello"
-                        : late.state == RankState::loading ? "load its weights"
-                                                           : "open its links";
-    fail(make_error(ErrorCode::deadline_exceeded, "{} did not {} in time", late.name, doing), now,
-         actions);
-  }
+Deployment::Actions Deployment::on_time(TimePoint now) {
+  Actions actions;
+  for (Process& process : processes_) look_at(process, now, actions);
+  for (size_t i = 0; i < lanes_.size(); ++i) look_at(LaneId(static_cast<uint8_t>(i)), now, actions);
+  pass_on_asks(actions);
   return actions;
 }
 
 std::optional<TimePoint> Deployment::next_deadline() const {
   std::optional<TimePoint> next;
-  for (const Rank& r : ranks_)
-    if (r.deadline && (!next || *r.deadline < *next)) next = r.deadline;
+  const auto consider = [&](const std::optional<TimePoint>& deadline) {
+    if (deadline && (!next || *deadline < *next)) next = deadline;
+  };
+  for (const Process& process : processes_) {
+    consider(process.deadline);
+    if (process.suspicion) consider(process.suspicion->deadline);
+  }
+  if (phase_ == Phase::starting || phase_ == Phase::serving)
+    for (const LaneRepair& lane : lanes_) consider(lane.next_deadline());
   return next;
+}
+
+// -------------------------------------------------------------------------------- a process comes
+
+void Deployment::spawn(Process& process, TimePoint now, Actions& actions) {
+  process = {.place = process.place,
+             .is_standby = process.is_standby,
+             .deadline = now + limits_.greet_max};
+  actions.push_back({.kind = ActionKind::spawn, .process = id_of(process)});
+}
+
+void Deployment::on(const Greeted& event, TimePoint now, Actions& actions) {
+  Process& process = at(event.process);
+  if (process.state != State::starting) return;
+  process.state = State::loading;
+  process.deadline = now + limits_.load_silence_max;
+  actions.push_back({.kind = ActionKind::load, .process = event.process, .place = process.place});
+}
+
+void Deployment::on(const LoadProgressed& event, TimePoint now, Actions&) {
+  Process& process = at(event.process);
+  if (process.state == State::loading) process.deadline = now + limits_.load_silence_max;
+}
+
+void Deployment::on(const Loaded& event, TimePoint now, Actions& actions) {
+  Process& process = at(event.process);
+  if (process.state != State::loading) return;
+  process.state = State::loaded;
+  process.deadline.reset();
+  process.numerics_id = event.numerics_id;
+  if (phase_ == Phase::starting) {
+    if (all_in(State::loaded)) start_lanes(now, actions);
+    return;
+  }
+  // What all others compute as; they were all loaded when the deployment began to serve.
+  if (numerics_id_ != process.numerics_id)
+    return end_process(process,
+                       make_error(ErrorCode::internal, "{} computes as {}, all others as {}",
+                                  name_of(process), process.numerics_id, numerics_id_),
+                       now, actions);
+  if (process.is_standby) return;
+  take_place(process);
+  for (const LaneId lane : place_of(process).lanes) at(lane).advance(now);
+}
+
+void Deployment::start_lanes(TimePoint now, Actions& actions) {
+  numerics_id_ = processes_.front().numerics_id;
+  for (const Process& process : processes_) {
+    if (process.numerics_id == numerics_id_) continue;
+    return fail(
+        make_error(ErrorCode::internal, "{} computes as {}, {} as {}: a deployment needs one way",
+                   name_of(processes_.front()), numerics_id_, name_of(process),
+                   process.numerics_id),
+        now, actions);
+  }
+  for (Process& process : processes_)
+    if (!process.is_standby) take_place(process);
+  for (LaneRepair& lane : lanes_) lane.start(now + limits_.connect_max);
+}
+
+void Deployment::take_place(Process& process) {
+  const Place& place = place_of(process);
+  for (const LaneId lane : place.lanes) at(lane).take(place.stage);
+}
+
+// -------------------------------------------------------------------------------- time
+
+bool Deployment::is_over(std::optional<TimePoint>& deadline, TimePoint now) const {
+  if (!deadline || now < *deadline) return false;
+  const bool late = now - *deadline > limits_.repair.late_look_max;
+  deadline.reset();
+  if (late) deadline = now + limits_.repair.late_look_max;
+  return !late;
+}
+
+void Deployment::look_at(Process& process, TimePoint now, Actions& actions) {
+  if (process.suspicion) {
+    std::optional<TimePoint> deadline = process.suspicion->deadline;
+    if (is_over(deadline, now))
+      on_unexplained(process, *std::exchange(process.suspicion, std::nullopt), now, actions);
+    else
+      process.suspicion->deadline = *deadline;
+  }
+  if (process.state == State::leaving && process.deadline && now >= *process.deadline) {
+    process.deadline.reset();
+    actions.push_back({.kind = ActionKind::kill, .process = id_of(process)});
+  } else if (is_over(process.deadline, now)) {
+    on_overdue(process, now, actions);
+  }
+}
+
+void Deployment::on_overdue(Process& process, TimePoint now, Actions& actions) {
+  if (process.state == State::ending)
+    return fail(make_error(ErrorCode::deadline_exceeded, "{}; it does not end, although killed",
+                           process.killed_because->message),
+                now, actions);
+  const char* doing = process.state == State::starting ? "say hello" : "load its weights";
+  Error why =
+      make_error(ErrorCode::deadline_exceeded, "{} did not {} in time", name_of(process), doing);
+  if (phase_ == Phase::starting) return fail(std::move(why), now, actions);
+  end_process(process, std::move(why), now, actions);
+}
+
+// -------------------------------------------------------------------------------- the end
+
+void Deployment::on(const StopRequested&, TimePoint now, Actions& actions) { stop(now, actions); }
+
+void Deployment::fail(Error error, TimePoint now, Actions& actions) {
+  if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
+  actions.push_back({.kind = ActionKind::fail, .error = std::move(error)});
+  stop(now, actions);
+}
+
+void Deployment::stop(TimePoint now, Actions& actions) {
+  if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
+  phase_ = Phase::stopping;
+  for (Process& process : processes_) {
+    if (process.state == State::gone) continue;
+    process.suspicion.reset();
+    process.deadline = now + limits_.leave_max;
+    const bool killed = std::exchange(process.state, State::leaving) == State::ending;
+    if (!killed) actions.push_back({.kind = ActionKind::shutdown, .process = id_of(process)});
+  }
+  check_stopped(actions);
+}
+
+void Deployment::check_stopped(Actions& actions) {
+  if (!all_in(State::gone)) return;
+  phase_ = Phase::stopped;
+  actions.push_back({.kind = ActionKind::stopped});
 }
 
 }  // namespace chainpump::graph

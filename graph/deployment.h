@@ -1,21 +1,39 @@
-// The coordinator's decisions, as a pure core: it brings a plan's ranks up, declares deaths, and
-// takes everything down. It is not on the token path. The shell (actors/coordinator) carries out
-// the actions and reports what happened as events; time is handed in.
+// The coordinator's decisions, as a pure core: it brings a plan's ranks up, keeps their places
+// filled, has lanes repaired when a rank has gone, and takes everything down. It is not on the
+// token path. The shell (actors/coordinator) carries out the actions and reports what happened as
+// events; time is handed in.
 //
-//   rank state   event that ends it     what is done then
-//   starting     greeted                Load
-//   loading      loaded                 when all ranks are loaded: Connect to every rank
-//   connecting   connected              when all ranks are connected: Serve
-//   serving      -
-//   leaving      exited                 when all ranks have left: Stopped
-//   any but leaving, gone:  failed, exited, or its deadline passed -> Fail, then as for stop
-//   stop requested: Shutdown to every rank that can hear it, Kill at the deadline
+// A place is a rank of the plan; a process, with a number of its own, is what the agent runs. At
+// first place i is that of process i; standbys have the numbers after those. When a process has
+// ended, one of its number is started again. A standby has loaded what its stage's only rank loads,
+// and waits; it takes the place of one that ends at once, and who is started then is the standby.
 //
-// A dead rank ends the whole deployment, all its lanes, with its reason; repair is not part of this
-// core.
+//   process   event that ends it     what is done then
+//   starting  greeted                load
+//   loading   loaded                 at the start, when all are: the lanes connect; later: a place
+//   is
+//                                    taken, if it is no standby
+//   loaded    -
+//   ending    exited                 as below (it was killed, because it failed, hung or was late)
+//   leaving   exited                 when all have left: stopped
+//
+//   phase     event                                     what is done
+//   starting  failed, exited, or a deadline has passed  fail
+//             every lane is connected                   serve
+//   serving   failed, or a deadline has passed          kill
+//             exited                                    spawn again, the place's lanes begin a
+//             repair
+//                                                       (graph/lane_repair.h), with a new epoch
+//             a link broke, and no death explains it    the lanes of that place begin a repair
+//             a process cannot be started                fail
+//             the plan's failover_restarts such ends within its failover_window, and one more: fail
+//   any       stop requested, fail                      shutdown, and kill at the deadline
+//
+// Lanes that the place does not serve see nothing of this.
 // Pure; one thread.
 #pragma once
 
+#include <deque>
 #include <optional>
 #include <string>
 #include <variant>
@@ -24,6 +42,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "graph/lane_repair.h"
 #include "graph/plan.h"
 
 namespace chainpump::graph {
@@ -31,88 +50,196 @@ namespace chainpump::graph {
 struct DeploymentLimits {
   Duration greet_max = std::chrono::seconds(10);
   Duration load_silence_max = std::chrono::seconds(30);  // without progress
-  Duration connect_max = std::chrono::seconds(30);
+  Duration connect_max = std::chrono::seconds(30);       // at the start
   Duration leave_max = std::chrono::seconds(2);
-  Duration late_look_max = std::chrono::seconds(1);  // later than that, the looker was stopped too
+  Duration end_max = std::chrono::seconds(30);  // from the kill to the exit
+  LaneRepairLimits repair;
 };
 
 class Deployment {
  public:
-  // Events.
+  // Events. Those of a process are of the one that has the number now.
   struct Greeted {
-    RankId rank;
+    ProcessId process;
   };
   struct LoadProgressed {
-    RankId rank;
+    ProcessId process;
   };
   struct Loaded {
-    RankId rank;
+    ProcessId process;
     std::string numerics_id;
   };
-  struct Connected {
-    RankId rank;
+  struct Fenced {
+    ProcessId process;
+    LaneId lane;
+    PlanEpoch epoch;
   };
+  struct Connected {
+    ProcessId process;
+    LaneId lane;
+    PlanEpoch epoch;
+  };
+  struct Resumed {
+    LaneId lane;
+    PlanEpoch epoch;
+  };
+  struct CallFailed {
+    ProcessId process;
+    LaneId lane;
+    PlanEpoch epoch;
+    Error error;
+  };  // a connect or a resume, which is nobody's fault yet
+  struct LinkBroken {
+    ProcessId process;
+    Error error;
+  };  // of a lane at work; whose fault is not known, and told again while it is so
+  struct Unreachable {
+    ProcessId process;
+    Error error;
+  };  // a call was lost with its connection: most likely it has died
   struct Failed {
-    RankId rank;
+    ProcessId process;
     Error error;
   };  // it said so itself
   struct Exited {
-    RankId rank;
+    ProcessId process;
     std::string how;
   };  // "killed by signal 9"
+  struct NotStarted {
+    ProcessId process;
+    Error error;
+  };  // there never was one, and no other can be: its agent is gone, or has no room
   struct StopRequested {};
   using Event =
-      std::variant<Greeted, LoadProgressed, Loaded, Connected, Failed, Exited, StopRequested>;
+      std::variant<Greeted, LoadProgressed, Loaded, Fenced, Connected, Resumed, CallFailed,
+                   LinkBroken, Unreachable, Failed, Exited, NotStarted, StopRequested>;
 
   enum class ActionKind : uint8_t {
     spawn,
     load,
+    fence,
     connect,
-    serve,  // for the whole deployment: every rank is connected
-    fail,   // for the whole deployment: tell whoever waits why; at most once
+    resume,
+    serve,         // for the whole deployment: every lane is connected; once
+    lane_serving,  // a lane serves again
+    fail,          // for the whole deployment: tell whoever waits why; at most once
     shutdown,
     kill,
-    stopped,  // for the whole deployment: every rank has left; nothing follows
+    stopped,  // for the whole deployment: every process has left; nothing follows
   };
   struct Action {
     ActionKind kind;
-    RankId rank{};
-    Error error{};  // with fail
+    ProcessId process{};      // with lane_serving the lane's first
+    RankId place{};           // with load what it is to be; where, with those of a lane
+    LaneId lane{};            // with fence, connect, resume, lane_serving
+    PlanEpoch epoch{};        // likewise
+    PlanEpoch first_since{};  // with lane_serving: since when this process is the lane's first
+    Error error{};            // with fail
   };
 
   enum class Phase : uint8_t { starting, serving, stopping, stopped };
 
   Deployment(const Plan& plan, const DeploymentLimits& limits);
 
-  /// Spawns every rank. Called once, first.
+  /// Spawns every process. Called once, first.
   std::vector<Action> start(TimePoint now);
   std::vector<Action> step(const Event& event, TimePoint now);
   /// To be called when next_deadline() has come. If it is called much later, its caller was stopped
   /// or starved, and the news that it waits for has waited, too: it gets another moment to come.
   std::vector<Action> on_time(TimePoint now);
   std::optional<TimePoint> next_deadline() const;
+
   Phase phase() const { return phase_; }
+  /// Who has the place, or is to have it once it has loaded.
+  ProcessId process_in(RankId place) const { return places_[place.value].process; }
+  PlanEpoch epoch(LaneId lane) const { return lanes_[lane.value].epoch(); }
+  LaneRepair::State state(LaneId lane) const { return lanes_[lane.value].state(); }
 
  private:
-  enum class RankState : uint8_t { starting, loading, loaded, connecting, serving, leaving, gone };
-  struct Rank {
-    std::string name;  // "stage 'front'"
-    RankState state = RankState::starting;
-    std::optional<TimePoint> deadline;
-    std::string numerics_id;
+  enum class State : uint8_t { starting, loading, loaded, ending, leaving, gone };
+  /// News that waits for a death that would explain it.
+  struct Suspicion {
+    TimePoint deadline;
+    Error error;
+    bool of_link = false;
   };
+  struct Process {
+    RankId place;
+    bool is_standby = false;
+    State state = State::starting;
+    std::optional<TimePoint> deadline = {};
+    std::optional<Suspicion> suspicion = {};
+    std::string numerics_id = {};
+    std::optional<Error> killed_because = {};
+    std::string end_before = {};  // of the one that had the number; empty: it is the first
+  };
+  struct Place {
+    std::string name;  // "stage 'front'"
+    StageIndex stage;
+    std::vector<LaneId> lanes;
+    ProcessId process;
+  };
+  using Actions = std::vector<Action>;
 
-  Rank& at(RankId rank);
-  bool all_in(RankState state) const;
-  void on_loaded(const Loaded& event, TimePoint now, std::vector<Action>& actions);
-  void on_connected(const Connected& event, std::vector<Action>& actions);
-  void on_exited(const Exited& event, TimePoint now, std::vector<Action>& actions);
-  void fail(Error error, TimePoint now, std::vector<Action>& actions);
-  void stop(TimePoint now, std::vector<Action>& actions);
+  Process& at(ProcessId process);
+  Place& place_of(const Process& process) { return places_[process.place.value]; }
+  ProcessId id_of(const Process& process) const;
+  bool is_up(const Process& process) const;  // nobody has told it to end
+  std::string name_of(const Process& process) const;
+  bool all_in(State state) const;
+  LaneRepair& at(LaneId lane) { return lanes_[lane.value]; }
+  Process& in(LaneId lane, StageIndex stage);
+  /// The stage that the process serves in the lane now; nothing if it does not.
+  std::optional<StageIndex> stage_in(LaneId lane, ProcessId process) const;
+
+  void on(const Greeted& event, TimePoint now, Actions& actions);
+  void on(const LoadProgressed& event, TimePoint now, Actions& actions);
+  void on(const Loaded& event, TimePoint now, Actions& actions);
+  void on(const Fenced& event, TimePoint now, Actions& actions);
+  void on(const Connected& event, TimePoint now, Actions& actions);
+  void on(const Resumed& event, TimePoint now, Actions& actions);
+  void on(const CallFailed& event, TimePoint now, Actions& actions);
+  void on(const LinkBroken& event, TimePoint now, Actions& actions);
+  void on(const Unreachable& event, TimePoint now, Actions& actions);
+  void on(const Failed& event, TimePoint now, Actions& actions);
+  void on(const Exited& event, TimePoint now, Actions& actions);
+  void on(const NotStarted& event, TimePoint now, Actions& actions);
+  void on(const StopRequested& event, TimePoint now, Actions& actions);
+
+  void look_at(Process& process, TimePoint now, Actions& actions);
+  void look_at(LaneId lane, TimePoint now, Actions& actions);
+  void on_unexplained(const Process& process, const Suspicion& news, TimePoint now,
+                      Actions& actions);
+  void on_overdue(Process& process, TimePoint now, Actions& actions);
+
+  void spawn(Process& process, TimePoint now, Actions& actions);
+  void start_lanes(TimePoint now, Actions& actions);
+  void take_place(Process& process);
+  void replace(Process& gone, const Error& why, TimePoint now, Actions& actions);
+  /// `why` says so of the process, its name included.
+  void end_process(Process& process, Error why, TimePoint now, Actions& actions);
+  void begin_repair(const std::vector<LaneId>& lanes, TimePoint now);
+  /// Whether repair may go on after this end of `what`; otherwise the deployment has failed.
+  bool may_repair(const Error& why, const char* what, TimePoint now, Actions& actions);
+  /// Passed, in time to be believed; otherwise the news gets another moment.
+  bool is_over(std::optional<TimePoint>& deadline, TimePoint now) const;
+  /// What the lanes have asked for meanwhile.
+  void pass_on_asks(Actions& actions);
+  void fail(Error error, TimePoint now, Actions& actions);
+  void stop(TimePoint now, Actions& actions);
+  void check_stopped(Actions& actions);
 
   DeploymentLimits limits_;
+  size_t max_restarts_;
+  Duration restart_window_;
   Phase phase_ = Phase::starting;
-  std::vector<Rank> ranks_;
+  PlanEpoch epoch_;                 // the highest that any lane has
+  std::string numerics_id_;         // of all processes, since they connect
+  std::vector<Process> processes_;  // by number
+  std::vector<Place> places_;       // by rank
+  std::vector<LaneRepair> lanes_;
+  std::vector<std::vector<RankId>> ranks_;  // by lane and stage
+  std::deque<TimePoint> ends_;              // within the window, of ranks and links
 };
 
 }  // namespace chainpump::graph

@@ -40,6 +40,11 @@ Graph graph_from(const Values& values) {
   graph.wire = static_cast<WireType>(values.number("links.wire", 0));
   graph.credits = int32("links.credits", graph.credits);
   graph.memory_bytes = values.number("limits.memory", 0);
+  graph.failover_restarts = int32("failover.restarts", graph.failover_restarts);
+  graph.failover_window_ms = int32("failover.window", graph.failover_window_ms);
+  // 0 has a meaning of its own here.
+  if (const auto* log = values.find("replay_log"); log != nullptr && log->text != "auto")
+    graph.replay_log_bytes = log->number;
   return graph;
 }
 

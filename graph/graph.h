@@ -83,6 +83,9 @@ struct Graph {
   WireType wire = WireType::f32;
   int32_t credits = 4;
   int64_t memory_bytes = 0;
+  int32_t failover_restarts = 0;
+  int32_t failover_window_ms = 60000;
+  std::optional<int64_t> replay_log_bytes;  // none: auto
 };
 
 /// A chain of `count` decoder stages, as `stages: COUNT` gives.

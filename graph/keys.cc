@@ -52,7 +52,9 @@ constexpr KeySpec kKeys[] = {
      "are for all lanes together, other limits for each.",
      1, 64},
     {"stages[].standbys", KeyType::integer, "0",
-     "Ranks that hold the weights in reserve. More than 0 is refused when planned.", 0, 64},
+     "Ranks that have loaded the stage, too, with weights and KV blocks of their own, and take the "
+     "place of its rank at once when that dies. Only for a stage with one replica in this release.",
+     0, 64},
     {"stages[].module", KeyType::text, "none",
      "Module of a torch stage. Running one runs its code."},
     {"stages[].trusted", KeyType::boolean, "false", "A torch stage is accepted only with true."},
@@ -102,7 +104,8 @@ constexpr KeySpec kKeys[] = {
      "Element type of the cache; int8: with a scale per position and head.", 0, 0, false,
      "f32|bf16|f16|int8", "--kv-type"},
     {"kv.budget", KeyType::bytes, "auto",
-     "Memory for the cache, of all stages together. auto: what eight of the longest sequences "
+     "Memory for the cache, of all stages and standbys together. auto: what eight of the longest "
+     "sequences "
      "take, at most a quarter of the memory.",
      1, kBytesMax, true},
     {"kv.blocks", KeyType::integer, "auto",
@@ -133,6 +136,19 @@ constexpr KeySpec kKeys[] = {
      "Element type on the wire. bf16 and int8 change results with the cut, and are refused when "
      "planned.",
      0, 0, false, "f32|bf16|int8"},
+    {"failover", KeyType::section, "", "What happens when a rank has died."},
+    {"failover.restarts", KeyType::integer, "0",
+     "Ends of ranks, and of links, that are repaired within the window: another process takes the "
+     "rank's place and requests go on. One more ends the deployment, which says why. 0: any does.",
+     0, 1000},
+    {"failover.window", KeyType::duration, "60s", "The time in which they are counted.", 1,
+     86400000},
+    {"replay_log", KeyType::bytes, "auto",
+     "Memory in which each rank but the last of a lane keeps what it has sent on, so that a stage "
+     "after it that has lost its KV blocks is filled again without the ones before. 0: none. auto: "
+     "what all positions of the rank's KV blocks take, at most 256MiB; none if nothing is "
+     "repaired.",
+     0, kBytesMax, true},
     {"limits", KeyType::section, "", "What the deployment may use."},
     {"limits.memory", KeyType::bytes, "what the machine has",
      "Memory for weights, cache and slots together.", 1, kBytesMax, true},

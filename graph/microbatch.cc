@@ -4,6 +4,7 @@
 // against the limits before anything is allocated, and nothing may follow the last field.
 //
 //   Microbatch          u64 id | i64 slowest_ns | i32 slowest_stage
+//                       i32 stages.first | i32 stages.last | u8 keep_log
 //                       list(u64) released
 //                       list(i32 from, i32 to) copies
 //                       list(SequenceDescriptor)
@@ -281,6 +282,9 @@ ScoreResult Decoder::score_result() {
 Result<Microbatch> Decoder::microbatch() {
   Microbatch m;
   head(m);
+  m.stages.first = within<int32_t>("stages.first", 0, StageSpan::kEnd);
+  m.stages.last = within<int32_t>("stages.last", m.stages.first, StageSpan::kEnd);
+  m.keep_log = flag("keep_log");
   m.released.resize(count("released", limits_.max_sequences, 8));
   for (SequenceId& id : m.released) id = SequenceId(number<uint64_t>());
   m.copies.resize(count("copies", limits_.max_sequences, 2 * sizeof(int32_t)));
@@ -337,6 +341,8 @@ std::string_view to_string(FinishReason reason) {
 void encode(const Microbatch& microbatch, std::vector<std::byte>& out) {
   Encoder encoder(out);
   encoder.head(microbatch);
+  encoder.numbers(microbatch.stages.first, microbatch.stages.last);
+  encoder.flag(microbatch.keep_log);
   encoder.count(microbatch.released.size());
   for (const SequenceId id : microbatch.released) encoder.numbers(id.value);
   encoder.count(microbatch.copies.size());

@@ -12,6 +12,7 @@
 #include <boost/container/small_vector.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,7 +67,8 @@ class SliceTokens : public boost::container::small_vector<TokenId, 1> {
 /// `table_offset`, which is at most what the stage holds, then `new_blocks` are appended: so a copy
 /// takes the place of a block that others share. Positions before a sequence's first slice lie in
 /// shared blocks (a prefix hit, n > 1) and must have been written; a slice writes only into blocks
-/// that stand in its own table alone.
+/// that stand in its own table alone. Positions that the stage holds already are computed again,
+/// for the stages after it, but not written.
 struct SequenceSlice {
   SequenceId id;
   int32_t first_position = 0;
@@ -77,12 +79,27 @@ struct SequenceSlice {
   bool operator==(const SequenceSlice&) const = default;
 };
 
+/// Stages of a chain, both ends among them.
+struct StageSpan {
+  static constexpr int32_t kEnd = std::numeric_limits<int32_t>::max();  // to the end of the chain
+  int32_t first = 0;
+  int32_t last = kEnd;
+  bool contains(StageIndex stage) const { return stage.value >= first && stage.value <= last; }
+  bool operator==(const StageSpan&) const = default;
+};
+
 struct Microbatch {
   MicrobatchId id;
   /// The longest that a stage computed for this microbatch so far, and which stage that was; each
   /// stage notes its own before it sends the frame on (note_step_time).
   Duration slowest{0};
   StageIndex slowest_stage;
+  /// Who computes the slices: all, unless a stage has lost KV that others still hold. The one
+  /// before the first of them has logged what it sent them for these positions, and sends it again;
+  /// the others only pass the frame on, and forget and copy what it says.
+  StageSpan stages;
+  /// Nothing that is logged may be dropped: some of it will be asked for.
+  bool keep_log = false;
   std::vector<SequenceId> released;  // forgotten before anything else is done
   std::vector<BlockCopy> copies;     // done next, in this order
   std::vector<SequenceDescriptor> descriptors;

@@ -24,14 +24,25 @@ std::optional<Microbatch> Sequencer::next() {
   draft.tokens_left = options_.max_microbatch_tokens;
   if (options_.max_metadata_bytes > 0)
     draft.metadata_left = options_.max_metadata_bytes - frame_bytes_max();
-  fill_decodes(draft);
-  fill_prefill(draft);
+  const bool releases_only = releasing_.size() > static_cast<size_t>(options_.max_sequences);
+  if (!releases_only) fill(draft);
   if (draft.microbatch.slices.empty()) {
     CHECK(draft.microbatch.copies.empty());
     if (releasing_.empty()) return std::nullopt;
   }
   settle(draft);
   return std::move(draft.microbatch);
+}
+
+/// Those who lack what only some stages lost take turns with all others, if there are any.
+void Sequencer::fill(Draft& draft) {
+  const bool others_first = std::exchange(repaired_last_, false);
+  if (!others_first) fill_repair(draft);
+  repaired_last_ = !draft.microbatch.slices.empty();
+  if (repaired_last_) return;
+  fill_decodes(draft);
+  fill_prefill(draft);
+  if (others_first && draft.microbatch.slices.empty()) fill(draft);
 }
 
 /// The sequences that decode are spread evenly over the microbatches that fill the chain: each
@@ -154,7 +165,7 @@ int64_t Sequencer::slice_bytes(const Sequence& sequence, int32_t num_tokens) con
 
 /// How many tokens of it go in now; 0: none any more. The first takes at least one.
 int32_t Sequencer::chunk_of(const Sequence& sequence, const Draft& draft) const {
-  const int32_t most = std::min(sequence.num_pending(), draft.prefill_left);
+  const int32_t most = std::min(num_placed(sequence) - sequence.num_sent, draft.prefill_left);
   if (slice_bytes(sequence, most) > draft.metadata_left && draft.has_prefill) return 0;
   if (options_.prefill_chunk_tokens > 0) return most;
   const int32_t fitting = cost_.tokens_within(draft.work, sequence.num_sent, draft.step_s, most);
@@ -168,9 +179,9 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   if (!sequence.described) describe(sequence, draft.microbatch);
   const int32_t first = sequence.num_sent;
   const int32_t num_blocks = blocks_for(first + num_tokens);
-  // What is written must be the sequence's alone. A block that it has begun to fill stays so:
-  // others share whole ones.
-  if (!sequence.decoding || first % options_.block_tokens == 0)
+  // What is written must be the sequence's alone, unless it is rebuilt for all. A block that it has
+  // begun to fill stays so: others share whole ones.
+  if (!repair_ && (!sequence.decoding || first % options_.block_tokens == 0))
     CHECK_EQ(
         cache_.num_references(sequence.table[static_cast<size_t>(first / options_.block_tokens)]),
         1);
@@ -192,12 +203,15 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   sequence.last_microbatch = draft.microbatch.id;
   ++sequence.num_in_flight;
   slice.sample = !sequence.scoring && sequence.num_pending() == 0;
+  if (repair_) note_filled(sequence, first, sequence.num_sent, draft);
   if (!sequence.decoding) {
     draft.prefilled.push_back(&sequence);
-    if (sequence.num_pending() == 0) {
-      prefill_.erase(std::find(prefill_.begin(), prefill_.end(), &sequence));
+    if (sequence.num_sent == num_placed(sequence)) {
+      for (auto* list : {&prefill_, &repairing_})
+        list->erase(std::remove(list->begin(), list->end(), &sequence), list->end());
       sequence.decoding = !sequence.scoring;
       if (sequence.decoding) ++num_decoding_;
+      if (sequence.num_pending() > 0) ready_.push_back(sequence.id);
     }
   }
   if (options_.prefix_cache &&
@@ -205,7 +219,11 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
     draft.filled.push_back(&sequence);
   draft.work.add(num_tokens, first);
   draft.tokens_left -= num_tokens;
-  charge(sequence.tenant, num_tokens);
+  if (!sequence.repairing) charge(sequence.tenant, num_tokens);
+  set_repairing(sequence, sequence.repairing && draft.microbatch.stages != StageSpan{});
+  // Whoever passes it on only, knows nothing of it.
+  sequence.described = !sequence.repairing;
+  if (sequence.repairing) sequence.num_blocks_told = 0;
 }
 
 void Sequencer::describe(Sequence& sequence, Microbatch& microbatch) const {
@@ -235,7 +253,10 @@ void Sequencer::charge(TenantId tenant, int64_t num_tokens) {
 /// The microbatch is as it will be sent: what it fills may be shared by later ones.
 void Sequencer::settle(Draft& draft) {
   last_microbatch_ = draft.microbatch.id.value;
-  draft.microbatch.released = std::exchange(releasing_, {});
+  release(draft.microbatch);
+  draft.microbatch.keep_log = !repairing_.empty();
+  if (repairing_.empty()) repair_.reset();
+  if (repaired_last_) draft.work = {};  // says nothing of what a step costs
   InFlight in_flight{draft.microbatch.id, draft.work, {}, draft.num_decodes};
   num_decodes_in_flight_ += draft.num_decodes;
   if (draft.num_decodes > 0) ++num_decode_microbatches_;
@@ -253,6 +274,16 @@ void Sequencer::settle(Draft& draft) {
   in_flight_.push_back(std::move(in_flight));
   for (const auto& [tenant, num_tokens] : charges_) queue_.charge(tenant, num_tokens);
   charges_.clear();
+}
+
+/// No more than a stage holds; more are there to be forgotten only after a repair.
+void Sequencer::release(Microbatch& microbatch) {
+  microbatch.released = std::exchange(releasing_, {});
+  const auto most = static_cast<size_t>(options_.max_sequences);
+  if (microbatch.released.size() <= most) return;
+  releasing_.assign(microbatch.released.begin() + static_cast<ptrdiff_t>(most),
+                    microbatch.released.end());
+  microbatch.released.resize(most);
 }
 
 void Sequencer::publish_filled(Sequence& sequence) {

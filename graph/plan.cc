@@ -30,6 +30,12 @@ int32_t num_ranks(const Plan& plan) {
   return static_cast<int32_t>(sum);
 }
 
+int32_t num_processes(const Plan& plan) {
+  int32_t sum = num_ranks(plan);
+  for (const StagePlan& stage : plan.stages) sum += stage.standbys;
+  return sum;
+}
+
 int32_t num_replicas(const Plan& plan, StageIndex stage) {
   return static_cast<int32_t>(replicas_of(stage_at(plan, stage)));
 }

@@ -41,6 +41,7 @@ struct StagePlan {
   bool has_embedding = false;
   bool has_head = false;
   std::vector<DevicePlan> devices = {DevicePlan{}};  // of its ranks, by replica
+  int32_t standbys = 0;  // processes beside them that have loaded the same; with one replica only
   // Of each rank:
   int32_t num_threads = 1;
   int64_t weight_bytes = 0;        // in the file; what it may touch
@@ -82,6 +83,10 @@ struct Plan {
   // What prefill may add to the time between two tokens, where the scheduler sizes chunks.
   Duration decode_delay_max = std::chrono::milliseconds(100);
   bool prefix_cache = true;
+  int64_t replay_log_bytes = 0;  // that each rank may keep of what it sent on, for repairs
+  // Ends of ranks that are repaired within the window; one more ends the deployment. 0: any does.
+  int32_t failover_restarts = 5;
+  Duration failover_window = std::chrono::seconds(60);
   bool exact_activations = false;  // `activations: f32`
   KvPlan kv;
   std::vector<StagePlan> stages;  // in chain order
@@ -90,6 +95,8 @@ struct Plan {
 
 int32_t num_lanes(const Plan& plan);
 int32_t num_ranks(const Plan& plan);
+/// Those of all ranks, and then the standbys, stage by stage.
+int32_t num_processes(const Plan& plan);
 /// Of the stage of this index.
 int32_t num_replicas(const Plan& plan, StageIndex stage);
 /// How many lanes each rank of the stage serves.

@@ -19,6 +19,7 @@ constexpr int32_t kDescribedAtOnce = 8;
 constexpr double kPromptTokensPerGenerated =
     4;  // a chat's usual mix, in the middle of a wide range
 constexpr int64_t kRankOverheadBytes = int64_t{16} << 20;
+constexpr int64_t kAutoReplayLogMax = int64_t{256} << 20;
 constexpr int64_t kMetadataMax = int64_t{64} << 20;
 constexpr int64_t kDescriptorMetadata = 96 << 10;  // biases, stop strings, ids at their limits
 constexpr int64_t kSliceMetadata = 256;            // of one that is known, and its end
@@ -47,6 +48,8 @@ class Planner {
     plan.max_queued = graph_.max_queued;
     plan.decode_delay_max = std::chrono::milliseconds(graph_.decode_delay_ms);
     plan.prefix_cache = graph_.prefix_cache;
+    plan.failover_restarts = graph_.failover_restarts;
+    plan.failover_window = std::chrono::milliseconds(graph_.failover_window_ms);
     plan.max_microbatch_tokens = chunk_max() + graph_.max_sequences;
     plan.max_microbatches =
         graph_.max_microbatches > 0 ? graph_.max_microbatches : static_cast<int32_t>(num_stages());
@@ -109,6 +112,7 @@ class Planner {
       StagePlan& stage = report_.plan.stages.emplace_back();
       stage.index = StageIndex{static_cast<int32_t>(i)};
       stage.name = from.name;
+      stage.standbys = from.standbys;
       stage.devices.resize(replicas);
       const std::vector<int>& claims = from.device.cores;
       const size_t own = claims.empty() ? 0 : std::max<size_t>(1, claims.size() / replicas);
@@ -145,12 +149,6 @@ class Planner {
   double seconds(const WeightBytes& weights, int32_t threads, int32_t tokens) const {
     return weights_seconds(weights, machine_, threads, tokens, graph_.exact_activations);
   }
-  /// One row of the table for each token.
-  double embedding_seconds(int32_t tokens) const {
-    const double row = static_cast<double>(model_.embedding.total) / model_.vocabulary_size;
-    const double rate = machine_.read_bytes_per_s.empty() ? 1e9 : machine_.read_bytes_per_s[0];
-    return row * tokens / std::max(rate, 1.0);
-  }
 
   /// Seconds of each part for one generated token and the prompt tokens that come with it: the
   /// stage with most of them sets the rate of the whole. Neither kind alone will do: decode reads
@@ -170,7 +168,8 @@ class Planner {
       for (const WeightBytes& layer : model_.layers)
         row.push_back(lanes * (seconds(layer, threads, batch) / batch +
                                kPromptTokensPerGenerated * seconds(layer, threads, chunk) / chunk));
-      double fixed = s == 0 ? embedding_seconds(1) * (1 + kPromptTokensPerGenerated) : 0;
+      double fixed =
+          s == 0 ? embedding_seconds(model_, machine_, 1) * (1 + kPromptTokensPerGenerated) : 0;
       if (s + 1 == num_stages()) fixed += seconds(model_.head, threads, batch) / batch;
       costs.fixed_s.push_back(lanes * fixed);
     }
@@ -211,8 +210,8 @@ class Planner {
         add(model_.layers[static_cast<size_t>(i)], chunk);
       if (stage.has_head) add(model_.head, 1);  // only a prompt's last token is sampled
       if (stage.has_embedding) {
-        stage.predicted_decode_s += embedding_seconds(1);
-        stage.predicted_prefill_s += embedding_seconds(chunk);
+        stage.predicted_decode_s += embedding_seconds(model_, machine_, 1);
+        stage.predicted_prefill_s += embedding_seconds(model_, machine_, chunk);
         // A tied table stands in the head too: one rank maps it once.
         if (!(stage.has_head && model_.tied_head)) stage.weight_bytes += model_.embedding.total;
       }
@@ -222,9 +221,12 @@ class Planner {
   int64_t block_bytes() const {
     return kv_block_bytes(graph_.kv_type, model_.num_kv_heads, model_.head_dim);
   }
-  /// So many for every lane on every stage.
+  /// So many for every lane on every stage, and on its standbys.
   int64_t all_blocks_bytes(int64_t blocks) const {
-    return blocks * block_bytes() * model_.num_layers * static_cast<int64_t>(num_lanes_);
+    int64_t layers = model_.num_layers;
+    for (const StagePlan& stage : report_.plan.stages)
+      layers += stage.standbys * (stage.layer_end - stage.layer_begin);
+    return blocks * block_bytes() * layers * static_cast<int64_t>(num_lanes_);
   }
   int64_t available() const {
     return graph_.memory_bytes > 0 ? graph_.memory_bytes : machine_.memory_bytes;
@@ -266,11 +268,28 @@ class Planner {
     }
   }
 
+  /// What a rank in so many lanes sends on for all positions that it has blocks for.
+  int64_t activation_bytes(size_t lanes) const {
+    return int64_t{report_.plan.kv.num_blocks} * kKvBlockTokens * model_.hidden_size * 4 *
+           static_cast<int64_t>(lanes);
+  }
+  /// The bound for each rank.
+  int64_t replay_log_bytes() const {
+    const bool is_used = graph_.failover_restarts > 0 && num_stages() > 1;
+    const int64_t most = graph_.replay_log_bytes.value_or(is_used ? kAutoReplayLogMax : 0);
+    return std::min(most, activation_bytes(static_cast<size_t>(lanes_per_rank_max(report_.plan))));
+  }
+
+  /// The last stage logs nothing, and a standby has neither slots nor a log until it takes a place.
   int64_t bytes_beside_kv() const {
     int64_t bytes = 0;
-    for (const StagePlan& stage : report_.plan.stages)
+    for (const StagePlan& stage : report_.plan.stages) {
+      const int64_t sent = stage.has_head ? 0 : activation_bytes(num_lanes_ / stage.devices.size());
+      const int64_t log = std::min(report_.plan.replay_log_bytes, sent);
       bytes += static_cast<int64_t>(stage.devices.size()) *
-               (stage.weight_bytes + stage.slot_bytes + kRankOverheadBytes);
+               (stage.weight_bytes + stage.slot_bytes + log + kRankOverheadBytes);
+      bytes += stage.standbys * (stage.weight_bytes + kRankOverheadBytes);
+    }
     return bytes;
   }
 
@@ -291,6 +310,7 @@ class Planner {
     for (StagePlan& stage : plan.stages)
       stage.kv_bytes = blocks * block_bytes() * (stage.layer_end - stage.layer_begin) *
                        static_cast<int64_t>(num_lanes_ / stage.devices.size());
+    plan.replay_log_bytes = replay_log_bytes();
     make_edges();
   }
 

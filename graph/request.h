@@ -29,6 +29,8 @@ struct Request {
   ScoreParams score;  // scoring has one choice
   std::vector<TokenId> prompt;
   std::vector<TokenId> generated;  // before this incarnation; only with one choice
+  // A sequencer that is no more had taken it in: it may wait beyond max_queued, for as many as run.
+  bool readmitted = false;
 };
 
 /// Which sequence of which request.

@@ -40,7 +40,8 @@ Status check_runnable(const Graph& graph) {
     if (stage.op != Op::decoder) return refuse(stage, fmt::format("op {}", to_string(stage.op)));
     if (stage.device.kind == DeviceRequest::Kind::cuda)
       return refuse(stage, fmt::format("device cuda:{}", stage.device.cuda_index));
-    if (stage.standbys > 0) return refuse(stage, fmt::format("standbys: {}", stage.standbys));
+    if (stage.standbys > 0 && stage.replicas > 1)
+      return refuse(stage, fmt::format("standbys of a stage with replicas: {}", stage.replicas));
     const bool follows =
         i == 0 ? stage.inputs.empty()
                : stage.inputs.size() == 1 && stage.inputs[0] == static_cast<int32_t>(i) - 1;

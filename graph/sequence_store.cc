@@ -1,5 +1,7 @@
 #include "graph/sequence_store.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace chainpump::graph {
@@ -14,6 +16,12 @@ SequenceId SequenceStore::next_id(size_t slot) {
   ++last_;
   CHECK_LT(last_, uint64_t{1} << (kLaneShift - kCounterShift));
   return SequenceId(uint64_t{lane_} << kLaneShift | last_ << kCounterShift | slot);
+}
+
+void SequenceStore::skip(SequenceId id) {
+  if (id.value >> kLaneShift != lane_) return;
+  const uint64_t counter = (id.value & ((uint64_t{1} << kLaneShift) - 1)) >> kCounterShift;
+  last_ = std::max(last_, counter);
 }
 
 Sequence& SequenceStore::add() {
@@ -32,6 +40,13 @@ Sequence& SequenceStore::add() {
 void SequenceStore::remove(Sequence& sequence) {
   free_slots_.push_back(sequence.id.value & (kMaxSlots - 1));
   sequence = Sequence{};
+}
+
+std::vector<Sequence*> SequenceStore::in_state(Sequence::State state) const {
+  std::vector<Sequence*> found;
+  for (const auto& slot : slots_)
+    if (slot->id.value != 0 && slot->state == state) found.push_back(slot.get());
+  return found;
 }
 
 void SequenceStore::renew_id(Sequence& sequence) {

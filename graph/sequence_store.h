@@ -44,7 +44,8 @@ struct alignas(64) Sequence {
   bool scoring = false;
   bool preempted = false;
   bool described = false;
-  bool decoding = false;  // its known tokens were all sent once
+  bool decoding = false;   // its known tokens were all sent once
+  bool repairing = false;  // since some of it was lost, not every stage was told of it
 
   TokenLog tokens;  // prompt, then generated
 
@@ -85,6 +86,9 @@ class SequenceStore {
     return sequence->id == id && id.value != 0 ? sequence : nullptr;
   }
 
+  /// Ids made from now on are greater than this one of the lane, whoever made it.
+  void skip(SequenceId id);
+
   /// Has the memory fetched what the next microbatch or result of a sequence will look at:
   /// thousands do not fit into the nearer caches. First the sequence itself, a while later its last
   /// token.
@@ -104,6 +108,7 @@ class SequenceStore {
     return found == requests_.end() ? nullptr : &found->second;
   }
   void remove_request(RequestId id) { requests_.erase(id); }
+  std::vector<Sequence*> in_state(Sequence::State state) const;
   size_t num_requests() const { return requests_.size(); }
 
   static constexpr size_t kMaxSlots = size_t{1} << 20;

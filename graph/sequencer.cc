@@ -47,6 +47,13 @@ bool Sequencer::ranks_higher(const Sequence& a, const Sequence& b) {
   return a_priority != b_priority ? a_priority > b_priority : a.age < b.age;
 }
 
+/// Returns where it stands.
+size_t Sequencer::insert_by_rank(std::vector<Sequence*>& list, Sequence& sequence) {
+  const auto lower = [](const Sequence* a, const Sequence* b) { return ranks_higher(*a, *b); };
+  const auto place = std::upper_bound(list.begin(), list.end(), &sequence, lower);
+  return static_cast<size_t>(list.insert(place, &sequence) - list.begin());
+}
+
 Status Sequencer::check(const Request& request) const {
   const auto refuse = [](std::string what) {
     return Error{.code = ErrorCode::invalid_argument, .message = std::move(what)};
@@ -66,7 +73,8 @@ Status Sequencer::check(const Request& request) const {
                                 tokens == &request.prompt ? "prompt" : "generated", *found,
                                 options_.vocabulary_size));
   }
-  if (num_prompt + num_generated + (scoring ? 0 : 1) > options_.context_tokens)
+  if (num_prompt + (scoring ? 0 : 1) > options_.context_tokens ||
+      num_prompt + num_generated > options_.context_tokens)
     return refuse(
         fmt::format("the prompt has {} tokens, but this deployment serves {} in all "
                     "(raise kv.context or --context, or shorten the prompt)",
@@ -190,12 +198,13 @@ void Sequencer::stop_running(Sequence& sequence) {
   sequence.table.clear();
   sequence.contents.clear();
   sequence.num_blocks_told = 0;
-  if (sequence.described) releasing_.push_back(sequence.id);
+  if (sequence.described || sequence.repairing) releasing_.push_back(sequence.id);
   sequence.described = false;
+  set_repairing(sequence, false);
   if (sequence.decoding) --num_decoding_;
-  if (!sequence.decoding && sequence.num_pending() > 0)
-    prefill_.erase(std::find(prefill_.begin(), prefill_.end(), &sequence));
   sequence.decoding = false;
+  for (auto* list : {&prefill_, &repairing_})
+    list->erase(std::remove(list->begin(), list->end(), &sequence), list->end());
   running_.back()->running_at = sequence.running_at;
   running_[sequence.running_at] = running_.back();
   running_.pop_back();
@@ -225,11 +234,19 @@ bool Sequencer::idle() const {
   return store_.num_requests() == 0 && releasing_.empty() && in_flight_.empty();
 }
 
+std::vector<SequenceId> Sequencer::running() const {
+  std::vector<SequenceId> ids;
+  for (const Sequence* sequence : running_) ids.push_back(sequence->id);
+  return ids;
+}
+
 SequencerStats Sequencer::stats() const {
   SequencerStats stats = counters_;
   stats.num_running = num_running();
   stats.num_waiting = num_waiting_;
   stats.num_preempted_now = num_preempted_;
+  const auto num_left = static_cast<int32_t>(releasing_.size()) - options_.max_sequences;
+  stats.num_repairing = num_repairing_ + std::max(0, num_left);
   stats.num_in_flight = num_in_flight();
   stats.waiting_tokens = waiting_.tokens;
   stats.num_free_blocks = cache_.num_free();

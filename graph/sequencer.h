@@ -33,6 +33,7 @@
 #include <deque>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,6 +43,7 @@
 #include "base/result.h"
 #include "graph/fair_queue.h"
 #include "graph/kv_cache.h"
+#include "graph/lane_fill.h"
 #include "graph/microbatch.h"
 #include "graph/request.h"
 #include "graph/sequence_store.h"
@@ -77,15 +79,19 @@ struct SequencerStats {
   int32_t num_running = 0;
   int32_t num_waiting = 0;        // in any state but running
   int32_t num_preempted_now = 0;  // of those waiting
-  int32_t num_in_flight = 0;      // microbatches
-  int32_t num_free_blocks = 0;    // cached ones among them
+  // Since some was lost: of those running, not told to all stages; and those to be forgotten for
+  // whom the next microbatch has no room.
+  int32_t num_repairing = 0;
+  int32_t num_in_flight = 0;    // microbatches
+  int32_t num_free_blocks = 0;  // cached ones among them
   int32_t num_cached_blocks = 0;
   int32_t num_blocks = 0;
   uint64_t prompt_tokens_sent = 0;  // known tokens: of prompts, and again after a preemption
   uint64_t prompt_tokens_hit = 0;   // that did not need to be sent, as their blocks were shared
   uint64_t tokens_generated = 0;
   uint64_t preemptions = 0;
-  int64_t waiting_tokens = 0;  // known tokens of those in the queue
+  uint64_t positions_rebuilt = 0;  // computed again by some stages only
+  int64_t waiting_tokens = 0;      // known tokens of those in the queue
 };
 
 class Sequencer {
@@ -116,6 +122,12 @@ class Sequencer {
   /// it is not its result.
   Status on_result(const StepResult& result, TimePoint now, Deliveries& out);
 
+  /// Some stages have lost what they held; they are there again, empty, and nothing of what was in
+  /// flight will come to a result. `stages`: what the others hold; who is not named holds nothing.
+  /// What is missing of each sequence that runs is computed again (graph/lane_fill.h says by whom),
+  /// the highest first, and each goes on as soon as it is whole. What is cached is forgotten.
+  void repair(std::span<const StageHoldings> stages);
+
   /// Ends what is past its deadline.
   void on_time(TimePoint now, Deliveries& out);
   /// When on_time() is due next.
@@ -125,6 +137,8 @@ class Sequencer {
   bool idle() const;
   int32_t num_in_flight() const { return static_cast<int32_t>(in_flight_.size()); }
   SequencerStats stats() const;
+  /// Who has KV blocks; in no order.
+  std::vector<SequenceId> running() const;
   /// What steps cost, as learned so far.
   const StepCost& step_cost() const { return cost_; }
 
@@ -156,14 +170,15 @@ class Sequencer {
   void count_out(const Sequence& sequence);
   bool admit_next(Draft& draft);
   bool make_room(Sequence& sequence, Draft& draft);
-  std::optional<KvBlockId> share_prefix(Sequence& sequence);
-  bool may_fork(const Sequence& sequence, const Sequence* leader) const;
+  std::optional<KvBlockId> share_prefix(Sequence& sequence, const Draft& draft);
+  bool may_fork(const Sequence& sequence, const Sequence* leader, const Draft& draft) const;
   std::optional<KvBlockId> fork(Sequence& sequence, const Sequence& leader);
   bool extend_table(Sequence& sequence, Draft& draft);
   Sequence* victim_for(const Sequence& sequence, MicrobatchId forming) const;
   void preempt(Sequence& victim);
 
   // Forming (microbatch_builder.cc).
+  void fill(Draft& draft);
   void fill_decodes(Draft& draft);
   void add_decode(SequenceId id, Draft& draft);
   void limit_prefill(Draft& draft);
@@ -174,9 +189,33 @@ class Sequencer {
   void add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft);
   void describe(Sequence& sequence, Microbatch& microbatch) const;
   void settle(Draft& draft);
+  void release(Microbatch& microbatch);
   void charge(TenantId tenant, int64_t num_tokens);
   void publish_filled(Sequence& sequence);
   void release_held(RequestRecord& request);
+
+  // What was lost (sequencer_repair.cc).
+  /// While some sequence is not whole.
+  struct Repair {
+    LaneFill fill;
+    // By block: who rebuilds it, as long as it runs; and the microbatch that last did some of it.
+    std::vector<SequenceId> owners;
+    std::vector<MicrobatchId> filled_in;
+  };
+  void begin_repair(Sequence& sequence);
+  void release_strangers(std::span<const StageHoldings> stages);
+  void set_repairing(Sequence& sequence, bool repairing);
+  void fill_repair(Draft& draft);
+  int32_t num_placed(const Sequence& sequence) const;
+  std::optional<LaneFill::Stretch> missing(const Sequence& sequence) const;
+  bool is_whole(const Sequence& sequence) const;
+  void go_on(Sequence& sequence);
+  std::optional<LaneFill::Stretch> next_stretch(Sequence& sequence, const Draft& draft);
+  void note_filled(const Sequence& sequence, int32_t begin, int32_t end, const Draft& draft);
+  size_t block_index(KvBlockId block) const {
+    return static_cast<size_t>(block.value - options_.first_kv_block);
+  }
+  static size_t insert_by_rank(std::vector<Sequence*>& list, Sequence& sequence);
 
   int32_t blocks_for(int64_t num_tokens) const {
     return static_cast<int32_t>((num_tokens + options_.block_tokens - 1) / options_.block_tokens);
@@ -192,10 +231,13 @@ class Sequencer {
   SequenceStore store_;
   std::set<std::pair<TimePoint, RequestId>> deadlines_;
 
-  std::vector<Sequence*> running_;   // in no order
-  std::vector<Sequence*> prefill_;   // of those running: with known tokens to send; by rank
-  std::deque<SequenceId> ready_;     // first come, first served; some may have gone meanwhile
-  std::vector<SequenceId> starved_;  // ready, but found no block
+  std::vector<Sequence*> running_;    // in no order
+  std::vector<Sequence*> prefill_;    // of those running: with known tokens to send; by rank
+  std::vector<Sequence*> repairing_;  // of those running: with positions that only some stages lack
+  std::optional<Repair> repair_;      // while there are any such
+  bool repaired_last_ = false;        // the last microbatch was for some stages only
+  std::deque<SequenceId> ready_;      // first come, first served; some may have gone meanwhile
+  std::vector<SequenceId> starved_;   // ready, but found no block
   std::vector<SequenceId> releasing_;
   std::deque<InFlight> in_flight_;
   std::vector<std::vector<SequenceId>> spare_members_;
@@ -208,6 +250,7 @@ class Sequencer {
   int32_t num_decode_microbatches_ = 0;  // in flight, with any
   int32_t num_waiting_ = 0;
   int32_t num_preempted_ = 0;
+  int32_t num_repairing_ = 0;
   StepWork waiting_;  // the whole prefill of those in the queue
   StepWork burst_;    // the most prefill that waited since there was none
   // The head of the queue that found no room, and how many blocks it lacks one of.

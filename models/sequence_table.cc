@@ -110,7 +110,9 @@ Status SequenceTable::check_slice(const graph::SequenceSlice& slice) {
   if (slice.tokens.empty()) return refuse("a slice without tokens");
   // Only a sequence's first slice may begin past what is held: at the end of shared blocks.
   const int32_t num_tokens = held != nullptr ? held->num_tokens : 0;
-  if (slice.first_position < 0 || (slice.first_position != num_tokens && num_tokens != 0))
+  const bool goes_on = held == nullptr || slice.first_position == held->next_position;
+  if (slice.first_position < 0 || (slice.first_position > num_tokens && num_tokens != 0) ||
+      (!goes_on && !has(described_, slice.id)))
     return refuse(
         fmt::format("positions from {} on, but {} are held", slice.first_position, num_tokens));
   const int64_t end = slice.first_position + static_cast<int64_t>(slice.tokens.size());
@@ -152,7 +154,8 @@ Status SequenceTable::draft_table(const graph::SequenceSlice& slice) {
 }
 
 /// What the slice reads and writes, when every table is as it will be. Of the blocks that stay it
-/// has read or written all positions before, and nobody else could write into them since.
+/// has read or written all positions before, and nobody else could write into them since. What is
+/// held already is read and not written.
 Status SequenceTable::draft_writes(const graph::SequenceSlice& slice) {
   const Sequence* held = find_kept(slice.id);
   const auto block_at = [&](int64_t index) {
@@ -162,15 +165,17 @@ Status SequenceTable::draft_writes(const graph::SequenceSlice& slice) {
   };
   const int64_t begin = slice.first_position;
   const int64_t end = begin + static_cast<int64_t>(slice.tokens.size());
-  for (int64_t i = slice.table_offset; i < blocks_for(begin); ++i) {
+  const int64_t kept = held != nullptr ? held->num_tokens : 0;
+  const int64_t write_from = std::clamp(kept, begin, end);
+  for (int64_t i = slice.table_offset; i < blocks_for(write_from); ++i) {
     const KvBlockId block = block_at(i);
-    const int64_t num_read = std::min<int64_t>(kKvBlockTokens, begin - i * kKvBlockTokens);
+    const int64_t num_read = std::min<int64_t>(kKvBlockTokens, write_from - i * kKvBlockTokens);
     if (draft(block).num_written < num_read)
       return make_error(ErrorCode::invalid_argument,
                         "sequence {}: reads {} positions of block {}, which holds {}", slice.id,
                         num_read, block, draft(block).num_written);
   }
-  for (int64_t i = begin / kKvBlockTokens; i < blocks_for(end); ++i) {
+  for (int64_t i = write_from / kKvBlockTokens; write_from < end && i < blocks_for(end); ++i) {
     const KvBlockId block = block_at(i);
     Block& written = draft(block);
     if (written.num_tables != 1)
@@ -219,11 +224,15 @@ void SequenceTable::apply(const graph::Microbatch& microbatch) {
     // All that it can ever need at once, so that decoding does not allocate.
     sequence.blocks.reserve(static_cast<size_t>(blocks_for(limits_.context_tokens)));
   }
+  write_from_.clear();
   for (const graph::SequenceSlice& slice : microbatch.slices) {
     Sequence& sequence = sequences_.at(slice.id);
+    const int32_t end = slice.first_position + static_cast<int32_t>(slice.tokens.size());
+    write_from_.push_back(std::clamp(sequence.num_tokens, slice.first_position, end));
     sequence.blocks.resize(static_cast<size_t>(slice.table_offset));
     sequence.blocks.insert(sequence.blocks.end(), slice.new_blocks.begin(), slice.new_blocks.end());
-    sequence.num_tokens = slice.first_position + static_cast<int32_t>(slice.tokens.size());
+    sequence.num_tokens = std::max(sequence.num_tokens, end);
+    sequence.next_position = end;
   }
 }
 
@@ -231,6 +240,12 @@ std::span<const KvBlockId> SequenceTable::block_table(SequenceId id) const {
   const auto it = sequences_.find(id);
   CHECK(it != sequences_.end());
   return it->second.blocks;
+}
+
+std::vector<SequenceId> SequenceTable::ids() const {
+  std::vector<SequenceId> ids;
+  for (const auto& [id, sequence] : sequences_) ids.push_back(id);
+  return ids;
 }
 
 int32_t SequenceTable::num_tokens(SequenceId id) const {

@@ -32,7 +32,8 @@ class SequenceTable {
   /// held, uses a block that is out of range or given twice, reads a position that is not written,
   /// writes into a block that stands in two tables, or copies from a block that holds nothing or to
   /// one that stands in a table. Releasing an unknown sequence is fine: it may have been cancelled
-  /// before its first frame came here.
+  /// before its first frame came here. Positions that are held may be
+  /// sliced again by who is described again.
   Status check(const graph::Microbatch& microbatch);
 
   /// Takes in the microbatch that was checked last: forgets, copies, learns, extends. After this a
@@ -40,10 +41,15 @@ class SequenceTable {
   /// move, before anything is computed.
   void apply(const graph::Microbatch& microbatch);
 
+  /// Of the microbatch that was applied last: the first position of each slice to be written; those
+  /// before it are held already.
+  std::span<const int32_t> write_from() const { return write_from_; }
+
   /// Blocks of a sequence in order of position; valid until the next apply().
   std::span<const KvBlockId> block_table(SequenceId id) const;
   bool contains(SequenceId id) const { return sequences_.contains(id); }
   int32_t num_tokens(SequenceId id) const;  // positions held; 0 if unknown
+  std::vector<SequenceId> ids() const;      // in no order
   size_t num_sequences() const { return sequences_.size(); }
   /// Blocks that stand in some table.
   int32_t num_blocks_held() const { return num_blocks_held_; }
@@ -52,6 +58,7 @@ class SequenceTable {
   struct Sequence {
     std::vector<KvBlockId> blocks;
     int32_t num_tokens = 0;
+    int32_t next_position = 0;  // of the slice that goes on where the last one ended
   };
   struct Block {
     int32_t num_tables = 0;
@@ -83,6 +90,7 @@ class SequenceTable {
   std::vector<SequenceId> released_;   // of the microbatch, sorted, each once
   std::vector<SequenceId> described_;  // likewise
   std::vector<SequenceId> sliced_;
+  std::vector<int32_t> write_from_;
 };
 
 }  // namespace chainpump::models

@@ -13,6 +13,7 @@
 #include "base/dtype.h"
 #include "base/result.h"
 #include "graph/microbatch.h"
+#include "models/sequence_table.h"
 
 namespace chainpump::models {
 
@@ -50,15 +51,16 @@ class StageExecutor {
   virtual int32_t hidden_size() const = 0;
   virtual graph::MicrobatchLimits limits() const = 0;
   virtual ExecutorStats stats() const = 0;
-  /// Whether any sequence lives here: was described, and not yet released.
-  virtual bool holds_sequences() const = 0;
+  /// What is held of whom: of all that were described and not yet released.
+  virtual const SequenceTable& sequences() const = 0;
 
   /// Runs one microbatch. input: [num_tokens, hidden] f32 from the stage before (empty at the
   /// first). output: [num_tokens, hidden] f32 for the stage after (empty at the last). result: what
   /// was sampled or scored (only the last stage fills it; how long it took is its caller's to
   /// note). invalid_argument if the microbatch contradicts what this stage holds (unknown sequence,
   /// gap in positions, unwritten or shared block); the stage's state is then as before for the
-  /// sequences concerned.
+  /// sequences concerned. Who computes is not its business: the microbatch's `stages` are not
+  /// looked at.
   virtual Status run(const graph::Microbatch& microbatch, std::span<const float> input,
                      std::span<float> output, graph::StepResult& result) = 0;
 };

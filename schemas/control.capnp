@@ -26,7 +26,7 @@ using Cxx = import "/capnp/c++.capnp";
 using Plan = import "plan.capnp".Plan;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 4;
+const protocolVersion :UInt32 = 5;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -56,8 +56,11 @@ interface Rank {
   # for incoming links. Once per rank. `progress` is called while it lasts and is the sign of life.
   # bad_file, no_room, unimplemented (architecture, weight type), invalid_argument.
 
-  connect @2 (links :List(LinkTarget), accept :List(LinkAccept)) -> ();
-  # Opens this rank's outgoing links and waits for its incoming ones; returns when all are open.
+  connect @2 (epoch :UInt32, links :List(LinkTarget), accept :List(LinkAccept)) -> ();
+  # Opens the links named, of some or all of this rank's lanes: of each lane the one out and the one
+  # in. Returns when all are open. A lane that had links before must have been fenced.
+  # invalid_argument: one of a lane's links is missing, or it is at work, or `epoch` is older than
+  # what the lane has seen.
 
   attach @3 (sink :LaneSink, laneId :UInt8) -> (lane :Lane);
   # Only on the rank of the lane's first stage, once it is connected, and once for each lane on a
@@ -69,16 +72,28 @@ interface Rank {
   # Counters since load. Any time after load.
 
   shutdown @5 () -> ();
-  # Cancels what runs, closes links cleanly, then returns; the rank exits after the reply is sent.
+  # Ends what runs with disconnected, closes links cleanly, then returns; the rank exits after the reply is sent.
 
-  watch @6 () -> ();
+  watch @6 (ofLinks :Bool) -> ();
   # Never returns normally: fails with the reason once the rank can no longer serve, at once if that
-  # is so already, and with cancelled when it shuts down. disconnected: a link broke, and the
-  # neighbour's death may be the cause. Any time after load.
+  # is so already, and with cancelled when it shuts down. With `ofLinks` also when a link of a lane
+  # at work has broken: disconnected. Any time after load.
 
   trace @7 (since :UInt64) -> (events :StepEvents);
   # What the stage did step by step, from event number `since` (0: the oldest that is there), at
   # most 4,096 events; ask again from `next`. Any time after hello; does not disturb the stage.
+
+  fence @8 (laneId :UInt8, epoch :UInt32) -> (holdings :StageHoldings);
+  # Takes a lane out of work, the first step of every repair: the first stage begins no microbatch
+  # until `resume`, every stage runs what has come to it until its input has ended, then ends its
+  # output. What finds no way on is void. Returns what the stage holds then. Again: the same.
+  # invalid_argument: `epoch` is not newer than any the lane has seen before, or unknown lane.
+
+  resume @9 (laneId :UInt8, epoch :UInt32, stages :List(StageHoldings)) -> ();
+  # Only on the rank of the lane's first stage, when the links of all its ranks are open again:
+  # requests go on, and what stages lack is computed again. `stages`: what those hold that were
+  # there before; who is not named holds nothing. invalid_argument: another epoch than that of its
+  # links, or it is at work.
 }
 
 interface ProgressSink {
@@ -160,11 +175,16 @@ interface Coordinator {
 
 interface DeploymentSink {
   progressed @0 (rank :UInt32, bytesDone :Int64, bytesTotal :Int64) -> stream;  # the latest counts
-  serving @1 (numericsId :Text, lanes :List(LaneAddress)) -> ();  # once, when it can be used
+  serving @1 (numericsId :Text, lanes :List(LaneAddress)) -> ();
+  # When it can be used, and again whenever a lane's address has changed.
   ended @2 (code :ErrorCode, message :Text) -> ();  # failed; cancelled: stopped. The last call
 }
 
-struct LaneAddress { socket @0 :Text; }  # path, of the first stage's rank; in the order of lanes
+struct LaneAddress {
+  # In the order of lanes.
+  socket @0 :Text;    # path, of the first stage's rank
+  epoch @1 :UInt32;   # since when this process is that rank; a client of an older one attaches anew
+}
 
 struct ServiceSpec {
   # What the coordinator of a service is to bring up: the file `plan` in the service's folder.
@@ -198,6 +218,15 @@ struct LoadReport {
 
 # -------------------------------------------------------------------------------------- connect
 
+struct StageHoldings {
+  # What one stage holds of a lane when nothing is on its way (graph/lane_fill.h).
+  stage @0 :Int32;
+  sequences @1 :List(UInt64);        # ids
+  heldPositions @2 :List(Int32);     # of each of them
+  blocks @3 :List(Int32);            # KV blocks, of the lane, whose rows it has logged
+  loggedPositions @4 :List(Int32);   # of each of them, from the block's first on
+}
+
 struct LinkTarget {
   # An outgoing link to open.
   edge @0 :UInt32;           # the link's: lane * edges + edge
@@ -228,6 +257,10 @@ struct GenerateRequest {
   tenant @7 :UInt32;         # whose share of the lane it takes; chosen by the client, 0: nobody's
   cacheSalt @8 :UInt64;      # requests share cached prefixes only if theirs are equal
   priority @9 :Int32;        # higher goes first
+  generated @10 :List(Int32);  # by an earlier incarnation of the lane, as if it went on; only with
+                               # one sequence
+  readmitted @11 :Bool;      # an earlier incarnation of the lane had taken it in: the bound of the
+                             # queue does not refuse it
 }
 
 struct SamplingParams {

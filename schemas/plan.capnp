@@ -20,6 +20,9 @@ struct Plan {
   maxQueued @11 :Int32;
   decodeDelayNs @12 :Int64;
   prefixCache @13 :Bool;
+  replayLogBytes @14 :Int64;   # of each rank
+  failoverRestarts @15 :Int32;
+  failoverWindowNs @16 :Int64;
 }
 
 struct KvPlan {
@@ -42,6 +45,7 @@ struct StagePlan {
   slotBytes @10 :Int64;
   predictedDecodeS @11 :Float64;
   predictedPrefillS @12 :Float64;
+  standbys @13 :Int32;
 }
 
 struct DevicePlan { kind @0 :Text; cores @1 :List(Int32); }  # "cpu"

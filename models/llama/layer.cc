@@ -153,7 +153,7 @@ void run_attention(TeamMember& member, const LayerInput& input, const LayerWeigh
                                              {&weights.q, &weights.k, &weights.v}, x, scratch);
   project_qkv(member, input, weights, normed, scratch);
   member.barrier();
-  append_kv(input.isa, member, kv, input.slices, k, v, stride);
+  append_kv(input.isa, member, kv, input.written, k, v, stride);
   member.barrier();
   const auto scale = static_cast<float>(
       1.0 / __builtin_sqrt(static_cast<double>(config.head_dim)));  // exactly rounded everywhere

@@ -82,6 +82,7 @@ struct LayerInput {
   kernels::cpu::Isa isa;
   const LlamaConfig* config;
   std::span<const kernels::cpu::AttentionSlice> slices;
+  std::span<const kernels::cpu::AttentionSlice> written;  // the same without positions held already
   int64_t num_tokens;
 };
 

@@ -78,6 +78,7 @@ Status LlamaStage::initialise(const LoadProgress& progress) {
   tokens_.reserve(static_cast<size_t>(spec_.max_microbatch_tokens));
   positions_.reserve(static_cast<size_t>(spec_.max_microbatch_tokens));
   slices_.reserve(static_cast<size_t>(spec_.max_sequences));
+  written_.reserve(static_cast<size_t>(spec_.max_sequences));
   return ok_status();
 }
 
@@ -133,10 +134,19 @@ void LlamaStage::lay_out(const graph::Microbatch& microbatch) {
   tokens_.clear();
   positions_.clear();
   slices_.clear();
+  written_.clear();
   for (const graph::SequenceSlice& slice : microbatch.slices) {
     const auto num_tokens = static_cast<int32_t>(slice.tokens.size());
-    slices_.push_back({static_cast<int64_t>(tokens_.size()), num_tokens, slice.first_position,
-                       sequences_->block_table(slice.id)});
+    const int32_t num_held = sequences_->write_from()[slices_.size()] - slice.first_position;
+    kernels::cpu::AttentionSlice part{static_cast<int64_t>(tokens_.size()), num_tokens,
+                                      slice.first_position, sequences_->block_table(slice.id)};
+    slices_.push_back(part);
+    if (num_held < num_tokens) {
+      part.first_row += num_held;
+      part.num_tokens -= num_held;
+      part.first_position += num_held;
+      written_.push_back(part);
+    }
     tokens_.insert(tokens_.end(), slice.tokens.begin(), slice.tokens.end());
     for (int32_t i = 0; i < num_tokens; ++i) positions_.push_back(slice.first_position + i);
   }
@@ -177,7 +187,8 @@ void LlamaStage::compute(TeamMember& member, std::span<const float> input, float
   }
   compute_turns(member, isa_, rope_, positions_, *scratch_);
   member.barrier();
-  const LayerInput layer_input{isa_, &config_, slices_, static_cast<int64_t>(positions_.size())};
+  const LayerInput layer_input{isa_, &config_, slices_, written_,
+                               static_cast<int64_t>(positions_.size())};
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
     run_layer(member, layer_input, weights_.layers[i], kv_->layer(static_cast<int32_t>(i)),
               *scratch_, x);

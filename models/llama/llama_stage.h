@@ -31,7 +31,7 @@ class LlamaStage final : public StageExecutor {
   int32_t hidden_size() const override { return config_.hidden_size; }
   graph::MicrobatchLimits limits() const override;
   ExecutorStats stats() const override;
-  bool holds_sequences() const override { return sequences_->num_sequences() > 0; }
+  const SequenceTable& sequences() const override { return *sequences_; }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override;
 
@@ -69,6 +69,7 @@ class LlamaStage final : public StageExecutor {
   std::vector<TokenId> tokens_;
   std::vector<int32_t> positions_;
   std::vector<kernels::cpu::AttentionSlice> slices_;
+  std::vector<kernels::cpu::AttentionSlice> written_;  // slices_ without positions held already
 };
 
 }  // namespace chainpump::models

@@ -32,7 +32,7 @@ class SleepStage final : public StageExecutor {
   int32_t hidden_size() const override { return kSleepHidden; }
   graph::MicrobatchLimits limits() const override { return limits_; }
   ExecutorStats stats() const override;
-  bool holds_sequences() const override { return table_.num_sequences() > 0; }
+  const SequenceTable& sequences() const override { return table_; }
   /// As every executor, and unimplemented for scoring.
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override;

@@ -174,6 +174,9 @@ struct Ranks {
   }
   Answer<Ok> shutdown(int32_t stage) { return tell(stage, &RankStage::shutdown); }
   Answer<Ok> watch(int32_t stage) { return tell(stage, &RankStage::watch); }
+  Answer<Ok> watch_links(int32_t stage) {
+    return tell(stage, &RankStage::watch, {.of_links = true, .reply = {}});
+  }
 
   void open() {
     for (int32_t i = 0; i < static_cast<int32_t>(stages.size()); ++i)

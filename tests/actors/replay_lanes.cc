@@ -37,7 +37,7 @@ class ReplayLanes::TimedExecutor final : public models::StageExecutor {
   int32_t hidden_size() const override { return executor_->hidden_size(); }
   graph::MicrobatchLimits limits() const override { return executor_->limits(); }
   models::ExecutorStats stats() const override { return executor_->stats(); }
-  bool holds_sequences() const override { return executor_->holds_sequences(); }
+  const models::SequenceTable& sequences() const override { return executor_->sequences(); }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override {
     note_(microbatch);
@@ -173,10 +173,11 @@ void ReplayLanes::make_lane(const ReplayModel& model, int lane) {
   }
   for (size_t i = 0; i < count; ++i) {
     StageLoopOptions options;
-    options.stage = StageIndex(static_cast<int32_t>(i));
-    options.is_first = i == 0;
-    options.is_last = i + 1 == count;
-    if (options.is_first) options.sequencer = sequencer_options(lane);
+    options.work.lane = static_cast<uint8_t>(lane);
+    options.work.stage = StageIndex(static_cast<int32_t>(i));
+    options.work.is_first = i == 0;
+    options.work.is_last = i + 1 == count;
+    if (options.work.is_first) options.sequencer = sequencer_options(lane);
     made.waiters.push_back(std::make_unique<transport::Waiter>(transport::WaiterOptions{}));
     made.clocks.push_back(std::make_unique<StepClock>(clock_));
     made.executors.push_back(std::make_unique<LaneExecutor>(
@@ -184,9 +185,10 @@ void ReplayLanes::make_lane(const ReplayModel& model, int lane) {
         LaneShare{.first_kv_block = KvBlockId(lane * choices_.blocks),
                   .num_kv_blocks = choices_.blocks,
                   .max_sequences = choices_.max_sequences}));
-    made.loops.push_back(std::make_unique<StageLoop>(
-        options, *made.executors.back(), std::move(receivers[i]), std::move(senders[i]),
-        on_deliveries_, *made.waiters.back(), *made.clocks.back()));
+    made.loops.push_back(std::make_unique<StageLoop>(options, *made.executors.back(),
+                                                     on_deliveries_, *made.waiters.back(),
+                                                     *made.clocks.back()));
+    made.loops.back()->link(std::move(receivers[i]), std::move(senders[i]));
   }
 }
 

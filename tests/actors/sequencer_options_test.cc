@@ -106,6 +106,16 @@ BOOST_AUTO_TEST_CASE(a_plan_beyond_the_bounds_is_refused) {
   BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.max_queued = 1 << 20; }));
   BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.max_sequences = 1 << 20; }));
   BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.decode_delay_ns = -1; }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.replay_log_bytes = -1; }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.failover_restarts = -1; }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.failover_window_ns = -1; }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.stages[0].standbys = -1; }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) { plan.stages[0].standbys = 65; }));
+  BOOST_TEST(!refused([](transport::rpc::Plan& plan) { plan.stages[0].standbys = 1; }));
+  BOOST_TEST(refused([](transport::rpc::Plan& plan) {
+    plan.stages[0].devices.resize(2);
+    plan.stages[0].standbys = 1;
+  }));
   BOOST_TEST(!refused([](transport::rpc::Plan& plan) { plan.stages[1].devices.resize(4); }));
   BOOST_TEST(refused([](transport::rpc::Plan& plan) {
     plan.stages[0].devices.resize(3);

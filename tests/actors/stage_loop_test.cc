@@ -7,128 +7,14 @@
 #include <cstring>
 #include <thread>
 
-#include "actors/stage_turns.h"
-#include "tests/fakes/fake_executor.h"
+#include "tests/actors/chain.h"
 #include "tests/fakes/why.h"
-#include "transport/loopback.h"
 
 namespace chainpump::actors {
 namespace {
 
 using namespace std::chrono_literals;
-using fakes::FakeExecutor;
 using fakes::why;
-
-constexpr int32_t kNumBlocks = 64;
-
-graph::SequencerOptions sequencer_options(int32_t num_stages) {
-  graph::SequencerOptions options;
-  for (int32_t i = 0; i < num_stages; ++i)
-    options.stages.push_back({"stage " + std::to_string(i), kNumBlocks});
-  options.context_tokens = 256;
-  options.prefill_chunk_tokens = 8;
-  options.max_microbatch_tokens = 16;
-  options.max_sequences = 4;
-  options.max_microbatches = num_stages + 1;
-  options.block_tokens = 16;
-  options.vocabulary_size = FakeExecutor::kVocabulary;
-  return options;
-}
-
-transport::LinkOptions edge_options(uint32_t edge, int32_t credits) {
-  return {.edge = EdgeId(edge),
-          .epoch = PlanEpoch(1),
-          .secret = 7,
-          .credits = credits,
-          .slot_payload_bytes = 16 * FakeExecutor::kHidden * int64_t{sizeof(float)},
-          .slot_metadata_bytes = 8192};
-}
-
-struct ChainOptions {
-  int32_t credits = 4;
-  const Clock* clock = &steady_clock();
-  std::function<void(std::span<std::byte>)> on_first_wire;  // of the first edge
-  std::function<Status(int32_t stage)> on_run;
-};
-
-struct Chain {
-  std::vector<std::unique_ptr<FakeExecutor>> executors;
-  std::vector<std::unique_ptr<transport::Waiter>> waiters;
-  std::vector<std::unique_ptr<StepClock>> clocks;
-  std::vector<std::unique_ptr<StageLoop>> loops;
-  std::vector<StageTurns> turns;  // each of one loop
-  std::map<RequestId, std::vector<TokenId>> tokens;
-  std::vector<graph::EndDelivery> ends;
-  uint64_t last_request = 0;
-  std::atomic<int> num_finished{0};
-
-  explicit Chain(int32_t num_stages, const ChainOptions& options = {}) {
-    const auto count = static_cast<size_t>(num_stages);
-    std::vector<std::unique_ptr<transport::SendLink>> senders(count);
-    std::vector<std::unique_ptr<transport::ReceiveLink>> receivers(count);
-    for (size_t i = 0; i < count; ++i) {
-      const auto edge = edge_options(static_cast<uint32_t>(i), options.credits);
-      std::tie(senders[i], receivers[(i + 1) % count]) = transport::make_loopback_pair(
-          {.sender = edge, .receiver = edge, .on_wire = i == 0 ? options.on_first_wire : nullptr});
-    }
-    for (int32_t i = 0; i < num_stages; ++i) {
-      const bool is_first = i == 0;
-      const bool is_last = i + 1 == num_stages;
-      executors.push_back(std::make_unique<FakeExecutor>(fakes::FakeStage{
-          .stage = i, .is_first = is_first, .is_last = is_last, .on_run = [options, i] {
-            return options.on_run ? options.on_run(i) : ok_status();
-          }}));
-      waiters.push_back(std::make_unique<transport::Waiter>(transport::WaiterOptions{}));
-      clocks.push_back(std::make_unique<StepClock>(*options.clock));
-      StageLoopOptions loop{.is_first = is_first, .is_last = is_last, .sequencer = {}};
-      if (is_first) loop.sequencer = sequencer_options(num_stages);
-      const auto at = static_cast<size_t>(i);
-      loops.push_back(std::make_unique<StageLoop>(
-          loop, *executors.back(), std::move(receivers[at]), std::move(senders[at]),
-          [this](const graph::Deliveries& d) { take(d); }, *waiters.back(), *clocks.back()));
-      turns.push_back(StageTurns({loops.back().get()}, *clocks.back(), *waiters.back()));
-    }
-  }
-
-  void take(const graph::Deliveries& deliveries) {
-    for (const auto& [choice, token] : deliveries.tokens)
-      tokens[choice.request].push_back(token.token);
-    ends.insert(ends.end(), deliveries.ended.begin(), deliveries.ended.end());
-    num_finished += static_cast<int>(deliveries.ended.size());
-  }
-  RequestId submit(int32_t num_prompt, int32_t max_new, std::optional<TimePoint> deadline = {}) {
-    graph::Request request;
-    request.id = RequestId(++last_request);
-    request.deadline = deadline;
-    for (int32_t i = 0; i < num_prompt; ++i) request.prompt.push_back((i * 11 + 3) % 80);
-    request.sampling.max_new_tokens = max_new;
-    const Status taken = first().sequencer().submit(std::move(request), steady_clock().now());
-    BOOST_REQUIRE_MESSAGE(taken.ok(), why(taken));
-    return RequestId(last_request);
-  }
-  std::vector<TokenId> expected(int32_t num_prompt, int32_t max_new) const {
-    TokenId token = ((num_prompt - 1) * 11 + 3) % 80;
-    std::vector<TokenId> made;
-    for (int32_t i = 0; i < max_new; ++i) {
-      token = FakeExecutor::next_token(token, num_prompt - 1 + i,
-                                       static_cast<int32_t>(executors.size()));
-      made.push_back(token);
-    }
-    return made;
-  }
-  /// Steps every loop in turn until nothing moves or one fails.
-  Status run_dry() {
-    for (bool moved = true; moved;) {
-      moved = false;
-      for (const auto& loop : loops) {
-        ASSIGN_OR_RETURN(const bool did, loop->step());
-        moved |= did;
-      }
-    }
-    return ok_status();
-  }
-  StageLoop& first() { return *loops.front(); }
-};
 
 void check_ascending(const std::vector<MicrobatchId>& ids) {
   for (size_t i = 0; i < ids.size(); ++i) BOOST_TEST(ids[i].value == i + 1);
@@ -262,9 +148,10 @@ BOOST_AUTO_TEST_CASE(a_corrupt_frame_ends_the_receiver) {
   corrupt = true;
   chain.submit(4, 4);
   BOOST_REQUIRE(*chain.first().step());
-  const auto refused = chain.loops[1]->step();
-  BOOST_REQUIRE(!refused.ok());
-  BOOST_TEST(refused.error().message.find("input link: ") == 0u);
+  BOOST_REQUIRE(chain.loops[1]->step().ok());
+  BOOST_REQUIRE(chain.loops[1]->broken_by());
+  BOOST_TEST(chain.loops[1]->broken_by()->message.find("input link: ") == 0u);
+  BOOST_TEST(!chain.loops[1]->at_work());
   BOOST_TEST(chain.executors[1]->seen().empty());
 }
 
@@ -273,13 +160,14 @@ BOOST_AUTO_TEST_CASE(a_vanished_neighbour_is_noticed_on_both_sides) {
   chain.submit(40, 4);
   BOOST_REQUIRE(*chain.first().step());
   chain.loops[1].reset();
-  const auto upstream = chain.first().step();
-  const auto downstream = chain.loops[2]->step();
-  BOOST_REQUIRE(!upstream.ok());
-  BOOST_REQUIRE(!downstream.ok());
-  BOOST_TEST((upstream.error().code == ErrorCode::disconnected));
-  BOOST_TEST(upstream.error().message.find("output link: ") == 0u);
-  BOOST_TEST(downstream.error().message.find("input link: ") == 0u);
+  BOOST_REQUIRE(chain.first().step().ok());
+  BOOST_REQUIRE(chain.loops[2]->step().ok());
+  const std::optional<Error>& upstream = chain.first().broken_by();
+  const std::optional<Error>& downstream = chain.loops[2]->broken_by();
+  BOOST_REQUIRE((upstream && downstream));
+  BOOST_TEST((upstream->code == ErrorCode::disconnected));
+  BOOST_TEST(upstream->message.find("output link: ") == 0u);
+  BOOST_TEST(downstream->message.find("input link: ") == 0u);
 }
 
 /// A last stage whose input is fed by hand.
@@ -292,13 +180,15 @@ struct Fed {
   std::unique_ptr<StageLoop> loop;
 
   Fed() {
-    auto [send, receive] = transport::make_loopback_pair(edge_options(0, 4));
-    auto [result_send, result_receive] = transport::make_loopback_pair(edge_options(1, 4));
+    auto [send, receive] = transport::make_loopback_pair(chain_edge_options(0, 4));
+    auto [result_send, result_receive] = transport::make_loopback_pair(chain_edge_options(1, 4));
     sender = std::move(send);
     returned = std::move(result_receive);
     loop = std::make_unique<StageLoop>(
-        StageLoopOptions{.is_last = true, .sequencer = {}}, executor, std::move(receive),
-        std::move(result_send), [](const graph::Deliveries&) {}, waiter, clock);
+        StageLoopOptions{
+            .work = {.stage = StageIndex(1), .is_last = true}, .trace = nullptr, .sequencer = {}},
+        executor, [](const graph::Deliveries&) {}, waiter, clock);
+    loop->link(std::move(receive), std::move(result_send));
   }
   Result<bool> feed(transport::FrameKind kind, const std::vector<std::byte>& metadata,
                     int64_t payload_bytes) {

@@ -62,11 +62,13 @@ struct SharedRank {
       auto [sender, receiver] = transport::make_loopback_pair(edge);
       const auto id = static_cast<uint8_t>(lane);
       loops.push_back(std::make_unique<StageLoop>(
-          StageLoopOptions{
-              .lane = id, .is_first = true, .is_last = true, .sequencer = sequencer_options(id)},
-          *views.back(), std::move(receiver), std::move(sender),
+          StageLoopOptions{.work = {.lane = id, .is_first = true, .is_last = true},
+                           .trace = nullptr,
+                           .sequencer = sequencer_options(id)},
+          *views.back(),
           [this, lane](const graph::Deliveries& d) { num_ended[lane] += d.ended.size(); }, waiter,
           step_clock));
+      loops.back()->link(std::move(receiver), std::move(sender));
       all.push_back(loops.back().get());
     }
     turns.emplace(all, step_clock, waiter);
@@ -170,7 +172,8 @@ BOOST_AUTO_TEST_CASE(a_lane_reaches_no_blocks_but_its_own) {
               .vocabulary_size = 100};
     }
     models::ExecutorStats stats() const override { return {}; }
-    bool holds_sequences() const override { return true; }
+    const models::SequenceTable& sequences() const override { return table; }
+    models::SequenceTable table{limits()};
     Status run(const graph::Microbatch& microbatch, std::span<const float>, std::span<float>,
                graph::StepResult&) override {
       given = microbatch;
@@ -184,7 +187,7 @@ BOOST_AUTO_TEST_CASE(a_lane_reaches_no_blocks_but_its_own) {
   BOOST_TEST(limits.max_sequences == 2);
   BOOST_TEST(limits.max_tokens == 8);
   BOOST_TEST(limits.context_tokens == 64);
-  BOOST_TEST(third.holds_sequences());
+  BOOST_TEST(&third.sequences() == &executor.table);
   graph::Microbatch microbatch;
   microbatch.id = MicrobatchId(1);
   microbatch.copies = {{KvBlockId(0), KvBlockId(9)}};

@@ -34,6 +34,7 @@ std::vector<std::byte> one_token(uint64_t number, Duration slowest_before) {
   microbatch.id = MicrobatchId(number);
   microbatch.slowest = slowest_before;
   microbatch.slowest_stage = StageIndex(2);
+  if (number > 1) microbatch.released = {SequenceId(number - 1)};
   microbatch.descriptors.resize(1);
   microbatch.descriptors[0].id = SequenceId(number);
   microbatch.slices = {{.id = SequenceId(number), .tokens = {1}, .new_blocks = {KvBlockId(0)}}};
@@ -66,8 +67,9 @@ std::vector<std::byte> sent_on(bool is_last, Duration slowest_before) {
   transport::Waiter waiter{transport::WaiterOptions{}};
   StepClock step_clock(clock);
   StageLoop loop(
-      {.stage = StageIndex(5), .trace = trace, .is_last = is_last, .sequencer = {}}, executor,
-      std::move(input), std::move(output), [](const graph::Deliveries&) {}, waiter, step_clock);
+      {.work = {.stage = StageIndex(5), .is_last = is_last}, .trace = trace, .sequencer = {}},
+      executor, [](const graph::Deliveries&) {}, waiter, step_clock);
+  loop.link(std::move(input), std::move(output));
   BOOST_REQUIRE(try_send(*sender, 1, slowest_before));
   const auto moved = loop.step();
   BOOST_REQUIRE(moved.ok() && *moved);
@@ -123,9 +125,12 @@ struct Sleeper {
                         return ok_status();
                       }}),
         loop(
-            {.stage = StageIndex(stage), .trace = trace, .is_last = is_last, .sequencer = {}},
-            executor, std::move(input), std::move(output), [](const graph::Deliveries&) {}, waiter,
-            clock) {}
+            {.work = {.stage = StageIndex(stage), .is_last = is_last},
+             .trace = trace,
+             .sequencer = {}},
+            executor, [](const graph::Deliveries&) {}, waiter, clock) {
+    loop.link(std::move(input), std::move(output));
+  }
 
   void run(const std::atomic<bool>& stop, TimePoint deadline) {
     (void)turns.step();  // charges what passed before this thread ran

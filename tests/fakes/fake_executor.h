@@ -33,6 +33,8 @@ class FakeExecutor final : public models::StageExecutor {
 
   const std::vector<MicrobatchId>& seen() const { return seen_; }
   const std::vector<SequenceId>& released() const { return released_; }
+  /// Positions, those that were held already among them.
+  size_t num_computed() const { return num_computed_; }
 
   int32_t hidden_size() const override { return kHidden; }
   graph::MicrobatchLimits limits() const override {
@@ -43,11 +45,13 @@ class FakeExecutor final : public models::StageExecutor {
             .vocabulary_size = kVocabulary};
   }
   models::ExecutorStats stats() const override { return {}; }
-  bool holds_sequences() const override { return !held_.empty(); }
+  const models::SequenceTable& sequences() const override { return table_; }
 
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override {
     if (options_.on_run) RETURN_IF_ERROR(options_.on_run());
+    RETURN_IF_ERROR(table_.check(microbatch));
+    table_.apply(microbatch);
     seen_.push_back(microbatch.id);
     released_.insert(released_.end(), microbatch.released.begin(), microbatch.released.end());
     for (const SequenceId id : microbatch.released) held_.erase(id);
@@ -55,6 +59,7 @@ class FakeExecutor final : public models::StageExecutor {
     size_t row = 0;
     for (const graph::SequenceSlice& slice : microbatch.slices) {
       int32_t value = 0;
+      num_computed_ += slice.tokens.size();
       for (size_t i = 0; i < slice.tokens.size(); ++i, ++row) {
         const int32_t position = slice.first_position + static_cast<int32_t>(i);
         value = options_.is_first ? slice.tokens[i] * 7 + position * 13
@@ -82,8 +87,10 @@ class FakeExecutor final : public models::StageExecutor {
   }
 
   FakeStage options_;
+  models::SequenceTable table_{limits()};
   std::vector<MicrobatchId> seen_;
   std::vector<SequenceId> released_;
+  size_t num_computed_ = 0;
   std::map<SequenceId, graph::SequenceDescriptor> held_;
 };
 

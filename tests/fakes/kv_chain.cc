@@ -81,7 +81,12 @@ bool KvChain::holds_seed(uint64_t seed) const {
   });
 }
 
-Result<graph::StepResult> KvChain::run(const graph::Microbatch& microbatch) {
+Result<graph::StepResult> KvChain::run(const graph::Microbatch& given, bool computes) {
+  graph::Microbatch microbatch = given;
+  if (!computes) {
+    microbatch.slices.clear();
+    microbatch.descriptors.clear();
+  }
   RETURN_IF_ERROR(take_in(microbatch));
   std::fill(num_tables_.begin(), num_tables_.end(), 0);
   for (const auto& [id, held] : held_)
@@ -107,14 +112,15 @@ Status KvChain::take_in(const graph::Microbatch& microbatch) {
     return wrong("{} releases, {} copies, {} slices", microbatch.released.size(),
                  microbatch.copies.size(), microbatch.slices.size());
   for (const SequenceId id : microbatch.released)
-    if (held_.erase(id) == 0) return wrong("release of {}, which is not held", id);
+    if (held_.erase(id) == 0 && !repaired_) return wrong("release of {}, which is not held", id);
   for (const graph::BlockCopy& copy : microbatch.copies) {
     if (!is_block(copy.from) || !is_block(copy.to)) return wrong("a copy of foreign blocks");
     for (int32_t i = 0; i < options_.block_tokens; ++i) at(copy.to, i) = at(copy.from, i);
   }
   for (const graph::SequenceDescriptor& d : microbatch.descriptors) {
     Held& held = held_[d.id];
-    if (d.id.value == 0 || !held.tokens.empty()) return wrong("{} is described twice", d.id);
+    if (d.id.value == 0 || (!held.tokens.empty() && !repaired_))
+      return wrong("{} is described twice", d.id);
     held.descriptor = d;
     held.tokens = d.prompt;
     held.tokens.insert(held.tokens.end(), d.generated.begin(), d.generated.end());
@@ -128,11 +134,14 @@ Status KvChain::take_in(const graph::SequenceSlice& slice) {
   const auto found = held_.find(slice.id);
   if (found == held_.end()) return wrong("a slice of {}, which is not held", slice.id);
   Held& held = found->second;
-  if (held.begun && slice.first_position != held.num_tokens)
+  if (held.begun && (slice.first_position > held.num_tokens ||
+                     (slice.first_position < held.num_tokens && !repaired_)))
     return wrong("{}: position {} after {}", slice.id, slice.first_position, held.num_tokens);
+  const int32_t end = slice.first_position + static_cast<int32_t>(slice.tokens.size());
   held.begun = true;
-  held.num_tokens = slice.first_position + static_cast<int32_t>(slice.tokens.size());
-  if (slice.tokens.empty() || held.num_tokens > static_cast<int32_t>(held.tokens.size()) ||
+  held.write_from = std::clamp(held.num_tokens, slice.first_position, end);
+  held.num_tokens = std::max(held.num_tokens, end);
+  if (slice.tokens.empty() || end > static_cast<int32_t>(held.tokens.size()) ||
       !std::equal(slice.tokens.begin(), slice.tokens.end(),
                   held.tokens.begin() + slice.first_position))
     return wrong("{}: tokens at {} are not its own", slice.id, slice.first_position);
@@ -143,15 +152,15 @@ Status KvChain::take_in(const graph::SequenceSlice& slice) {
     if (!is_block(block)) return wrong("{}: block {} is foreign", slice.id, block);
     held.table.push_back(block);
   }
-  if (static_cast<int32_t>(held.table.size()) * options_.block_tokens < held.num_tokens)
-    return wrong("{}: {} blocks for {} positions", slice.id, held.table.size(), held.num_tokens);
+  if (static_cast<int32_t>(held.table.size()) * options_.block_tokens < end)
+    return wrong("{}: {} blocks for {} positions", slice.id, held.table.size(), end);
   return ok_status();
 }
 
 Status KvChain::check_reads(const graph::SequenceSlice& slice) const {
   const Held& held = held_.at(slice.id);
   const uint64_t salt = salt_of(held.descriptor.sampling.seed);
-  for (int32_t p = 0; p < slice.first_position; ++p) {
+  for (int32_t p = 0; p < held.write_from; ++p) {
     const KvBlockId block = held.table[static_cast<size_t>(p / options_.block_tokens)];
     const Written& there = at(block, p % options_.block_tokens);
     const Written own{held.tokens[static_cast<size_t>(p)], p, salt};
@@ -164,7 +173,8 @@ Status KvChain::check_reads(const graph::SequenceSlice& slice) const {
 
 Status KvChain::write(const graph::SequenceSlice& slice) {
   const Held& held = held_.at(slice.id);
-  for (int32_t p = slice.first_position; p < held.num_tokens; ++p) {
+  const int32_t end = slice.first_position + static_cast<int32_t>(slice.tokens.size());
+  for (int32_t p = held.write_from; p < end; ++p) {
     const KvBlockId block = held.table[static_cast<size_t>(p / options_.block_tokens)];
     if (num_tables_[static_cast<size_t>(block.value - options_.first_block)] != 1)
       return wrong("{}: writes into block {}, which others have too", slice.id, block);
@@ -174,23 +184,32 @@ Status KvChain::write(const graph::SequenceSlice& slice) {
   return ok_status();
 }
 
+bool KvChain::holds(const graph::SequenceSlice& slice, uint64_t seed) const {
+  for (size_t i = 0; i < slice.tokens.size(); ++i) {
+    const int32_t p = slice.first_position + static_cast<int32_t>(i);
+    const KvBlockId block = slice.new_blocks[static_cast<size_t>(p / options_.block_tokens)];
+    if (at(block, p % options_.block_tokens) != Written{slice.tokens[i], p, salt_of(seed)})
+      return false;
+  }
+  return true;
+}
+
 void KvChain::compute(const graph::SequenceSlice& slice, graph::StepResult& result) {
   Held& held = held_.at(slice.id);
+  const int32_t end = slice.first_position + static_cast<int32_t>(slice.tokens.size());
   const std::span<const TokenId> tokens(held.tokens);
   const int32_t first_score = held.descriptor.score.first_position;
   if (first_score >= 0) {
     const auto last = static_cast<int32_t>(held.tokens.size()) - 1;
-    for (int32_t p = std::max(slice.first_position, first_score);
-         p < std::min(held.num_tokens, last); ++p) {
+    for (int32_t p = std::max(slice.first_position, first_score); p < std::min(end, last); ++p) {
       result.scores.push_back(
           scored(tokens.first(static_cast<size_t>(p) + 1), options_.vocabulary_size));
       result.scores.back().id = slice.id;
     }
   }
   if (!slice.sample) return;
-  result.tokens.push_back(sampled(held.descriptor,
-                                  tokens.first(static_cast<size_t>(held.num_tokens)),
-                                  options_.vocabulary_size));
+  result.tokens.push_back(
+      sampled(held.descriptor, tokens.first(static_cast<size_t>(end)), options_.vocabulary_size));
   held.tokens.push_back(result.tokens.back().token);
 }
 

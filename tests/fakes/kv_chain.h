@@ -32,10 +32,17 @@ class KvChain {
 
   explicit KvChain(const KvChainOptions& options);
 
-  /// What every stage makes of the microbatch. internal, saying what is wrong with it: a sequence
+  /// What a stage makes of the microbatch: one that does not compute it only forgets and copies.
+  /// internal, saying what is wrong with it: a sequence
   /// that is not held, a gap, a position read that holds something else, a block written that
   /// others have too, more of anything than fits.
-  Result<graph::StepResult> run(const graph::Microbatch& microbatch);
+  Result<graph::StepResult> run(const graph::Microbatch& microbatch, bool computes = true);
+  /// Whether it holds what the slice, with its whole table, would compute.
+  bool holds(const graph::SequenceSlice& slice, uint64_t seed) const;
+
+  /// From here on a sequence may be described again, computed again, and released though unknown:
+  /// some stage has lost what it held.
+  void set_repaired() { repaired_ = true; }
 
   size_t num_held() const { return held_.size(); }
   bool holds(SequenceId id) const { return held_.contains(id); }
@@ -69,6 +76,7 @@ class KvChain {
     std::vector<TokenId> tokens;  // known, then made
     std::vector<KvBlockId> table;
     int32_t num_tokens = 0;  // positions held
+    int32_t write_from = 0;  // of the slice in hand
     bool begun = false;
   };
 
@@ -82,6 +90,7 @@ class KvChain {
   const Written& at(KvBlockId block, int32_t offset) const;
 
   KvChainOptions options_;
+  bool repaired_ = false;
   std::map<SequenceId, Held> held_;
   std::vector<Written> content_;     // [num_blocks, block_tokens]
   std::vector<int32_t> num_tables_;  // [num_blocks]: in how many it stands

@@ -50,6 +50,8 @@ CONTROL = {
                               'isa = "avx2", listenAddress = "127.0.0.1", cacheFolder = "/c")'),
     "submit": (1, "GenerateRequest", '(requestId = 5, sequenceIndex = 2, prompt = [1, 2], sampling = '
                                      f'{SAMPLING}, score = (firstPosition = 3, fullPath = "/x.npy"), timeoutNs = -1)'),
+    "submit_again": (1, "GenerateRequest", '(requestId = 18446744073709551615, sequenceIndex = 3, prompt = [1], generated = '
+                                           '[2, 2147483647, -1], readmitted = true)'),
     "link": (2, "LinkTarget", '(edge = 1, address = "::1", port = 65535, secret = 18446744073709551615, incarnation = 2)'),
     "loaded": (3, "LoadReport", '(numericsId = "n", weightBytesRead = -1, listenPort = 80, vocabularySize = 80)'),
     "token": (4, "TokenResult", "(requestId = 9, sequenceIndex = 1, position = 3, token = 4, logprob = -1, topLogprobs = "
@@ -61,8 +63,13 @@ CONTROL = {
     "events": (7, "StepEvents", "(events = [(microbatch = 3, numTokens = 2, sentNs = -1, lane = 7)], next = 4, lost = 1, nowNs = 9)"),
     "end": (8, "RequestEnd", '(requestId = 3, sequenceIndex = 1, code = overloaded, message = "full")'),
     "end_well": (8, "RequestEnd", "(requestId = 3)"),
-    "service": (9, "ServiceSpec", '(plan = (modelPath = "/m.gguf", edges = [(isReturn = true)]), isa = "avx2", '
+    "service": (9, "ServiceSpec", '(plan = (modelPath = "/m.gguf", edges = [(isReturn = true)], '
+                                  'stages = [(standbys = 1)], failoverRestarts = 5, failoverWindowNs = -1), isa = "avx2", '
                                   'spinBetweenOps = true, cacheFolder = "/c")'),
+    "holdings": (10, "StageHoldings", "(stage = 2, sequences = [1, 18446744073709551615], heldPositions = [7, -1], blocks = "
+                                      "[0, 2147483647], loggedPositions = [16, 1])"),
+    "holdings_of_unequal_lengths": (10, "StageHoldings", "(stage = -1, sequences = [1], blocks = [1, 2])"),
+    "lane": (11, "LaneAddress", '(socket = "/s/rank-4.sock", epoch = 4294967295)'),
 }
 
 
@@ -107,6 +114,7 @@ def corpora():
     control = {name: (which, encode("control", kind, text)) for name, (which, kind, text) in CONTROL.items()}
     control |= hostile(control["load"][1])
     control["thirty_million_links"] = (6, claims_structs(0, 0, 2, 1, 30 << 20))
+    control["thirty_million_sequences"] = (10, claims_structs(1, 0, 4, 0, 30 << 20))
     control["thirty_million_likely_tokens"] = (4, claims_structs(5, 0, 1, 0, 30 << 20))
     return {"public_wire": public, "control_wire": control}
 

@@ -210,7 +210,7 @@ BOOST_AUTO_TEST_CASE(ReplicasShareTheirStagesCores) {
 BOOST_AUTO_TEST_CASE(RanksInSeveralLanesHaveTheSharesOfAll) {
   const auto report = [](int first, int middle, int last) {
     const std::string text = fmt::format(
-        "kv: {{blocks: 40, context: 1024}}\n"
+        "kv: {{blocks: 40, context: 1024}}\nfailover: {{restarts: 1}}\n"
         "stages: [{{layers: 0-9, replicas: {}}}, {{layers: 10-19, replicas: {}}}, {{layers: 20-29, "
         "replicas: {}}}]",
         first, middle, last);
@@ -227,7 +227,10 @@ BOOST_AUTO_TEST_CASE(RanksInSeveralLanesHaveTheSharesOfAll) {
     BOOST_TEST(lanes_per_rank_max(shared.plan) ==
                lanes / *std::min_element(std::begin(replicas), std::end(replicas)));
     BOOST_TEST(shared.plan.kv.num_blocks == one.plan.kv.num_blocks);
-    int64_t needed = 0;
+    // All positions of every lane may be logged by each stage but the last.
+    const int64_t lane_log = int64_t{shared.plan.kv.num_blocks} * 32 * 576 * 4;
+    BOOST_TEST(shared.plan.replay_log_bytes == lane_log * lanes_per_rank_max(shared.plan));
+    int64_t needed = 2 * lanes * lane_log;
     for (size_t i = 0; i < 3; ++i) {
       const StagePlan& stage = shared.plan.stages[i];
       const StagePlan& alone = one.plan.stages[i];
@@ -243,6 +246,59 @@ BOOST_AUTO_TEST_CASE(RanksInSeveralLanesHaveTheSharesOfAll) {
     }
     BOOST_TEST(shared.verdict.needed_bytes == needed);
   }
+}
+
+BOOST_AUTO_TEST_CASE(CountsWhatRepairsTake) {
+  const auto report = [](std::string_view text) {
+    return make_plan_report(parse(text), small_model(), kMachine, {}).value();
+  };
+  const std::string_view base = "kv: {blocks: 512}\nstages: ";
+  const auto with = [&](std::string_view rest) { return report(fmt::format("{}{}", base, rest)); };
+  const PlanReport plain = with("[{}, {}, {}]\nreplay_log: 0");
+  BOOST_TEST(plain.plan.failover_restarts == 0);
+  BOOST_TEST((plain.plan.failover_window == std::chrono::seconds(60)));
+  BOOST_TEST(num_processes(plain.plan) == 3);
+  // Weights and KV blocks of its own.
+  const PlanReport standbys = with("[{}, {standbys: 2}, {}]\nreplay_log: 0");
+  const StagePlan& stage = standbys.plan.stages[1];
+  BOOST_TEST(stage.standbys == 2);
+  BOOST_TEST(num_ranks(standbys.plan) == 3);
+  BOOST_TEST(num_processes(standbys.plan) == 5);
+  BOOST_TEST(standbys.verdict.needed_bytes - plain.verdict.needed_bytes ==
+             2 * (stage.weight_bytes + stage.kv_bytes + (int64_t{16} << 20)));
+  // A machine without room for them plans a smaller cache, or says that it does not fit.
+  const auto tight = make_plan_report(parse("stages: [{}, {standbys: 4}]"), small_model(),
+                                      nominal_machine(2, int64_t{1} << 30), {});
+  BOOST_TEST(tight->verdict.fits);
+  BOOST_TEST(tight->plan.kv.num_blocks < 512);
+  const auto none = make_plan(parse("stages: [{}, {standbys: 4}]\nkv: {blocks: 512}"),
+                              small_model(), nominal_machine(2, int64_t{1} << 30), {});
+  BOOST_TEST_REQUIRE(!none.ok());
+  BOOST_TEST((none.error().code == ErrorCode::no_room));
+
+  const int64_t all = int64_t{512} * 32 * 576 * 4;
+  const struct {
+    std::string_view text;
+    int64_t log;
+    int64_t ranks;
+  } kTable[] = {{"[{}, {}, {}]\nfailover: {restarts: 1}", all, 2},
+                {"[{}, {}, {}]\nreplay_log: auto\nfailover: {restarts: 1}", all, 2},
+                {"[{}, {}, {}]\nreplay_log: 1MiB", 1 << 20, 2},
+                {"[{}, {}, {}]\nreplay_log: 1024TiB", all, 2},  // never more than there can be
+                {"[{}, {}, {}]", 0, 2},
+                {"[{}]", 0, 0}};
+  for (const auto& [text, log, ranks] : kTable) {
+    const PlanReport logs = with(text);
+    BOOST_TEST(logs.plan.replay_log_bytes == log);
+    if (ranks > 0)
+      BOOST_TEST(logs.verdict.needed_bytes - plain.verdict.needed_bytes == ranks * log);
+  }
+  // auto: 256 MiB at most.
+  const PlanReport large = report("kv: {blocks: 8192}\nstages: 2\nfailover: {restarts: 1}");
+  BOOST_TEST(large.plan.replay_log_bytes == int64_t{256} << 20);
+  const PlanReport other = report("failover: {restarts: 2, window: 1500ms}");
+  BOOST_TEST(other.plan.failover_restarts == 2);
+  BOOST_TEST((other.plan.failover_window == std::chrono::milliseconds(1500)));
 }
 
 BOOST_AUTO_TEST_CASE(EveryRankServesAsManyLanesAndNoneTwice) {
@@ -320,7 +376,8 @@ BOOST_AUTO_TEST_CASE(RefusalsAreTyped) {
        "stage 'b' (1:34): replicas: 4 cannot share the 6 lanes that stage 'a' makes evenly; 3 or 6 "
        "can"},
       {"stages: [{replicas: 5}, {replicas: 7}]", ErrorCode::invalid_argument, "1 or 7 can"},
-      {"stages: [{standbys: 1}]", ErrorCode::unimplemented, "standbys: 1"},
+      {"stages: [{replicas: 2, standbys: 1}]", ErrorCode::unimplemented,
+       "stage 'stage0' (1:10): standbys of a stage with replicas: 2 cannot be run yet"},
       {"links: {wire: bf16}", ErrorCode::unimplemented, "links.wire"},
       {"stages: 31", ErrorCode::invalid_argument, "the model has 30 layers"},
       {"stages: [{layers: 0-9}]", ErrorCode::invalid_argument,

@@ -24,9 +24,18 @@ enum class Plant : uint8_t {
   release_lost,           // a stage now and then forgets to forget
   end_of_lane_forgotten,  // a request on its way to a lane that ends is not told of it
   priority_inverted,      // the lowest goes first, and takes the blocks of those who rank higher
+  double_delivery,        // now and then a result is passed on twice
+  stale_result,           // after a repair the last result from before it comes once more
+  lost_said_held,         // a rank that was lost is said to hold what it held
+  held_overstated,        // a stage says that it holds one position more than it does
+  log_hole,               // a stage says that it has logged one position more than it has
+  log_dropped,            // the log drops rows while some of them will be asked for
+  log_outlived,           // what was logged of a block outlives its sequence
+  strangers_kept,         // a stage does not speak of sequences that the sequencer has forgotten
+  described_once,         // a sequence that is computed again is not described again
 };
 
-inline constexpr std::array<std::pair<Plant, std::string_view>, 11> kPlants = {{
+inline constexpr std::array<std::pair<Plant, std::string_view>, 20> kPlants = {{
     {Plant::credit_lost_on_cancel, "credit-lost-on-cancel"},
     {Plant::block_freed_in_flight, "block-freed-in-flight"},
     {Plant::copy_missed, "copy-missed"},
@@ -38,6 +47,15 @@ inline constexpr std::array<std::pair<Plant, std::string_view>, 11> kPlants = {{
     {Plant::release_lost, "release-lost"},
     {Plant::end_of_lane_forgotten, "end-of-lane-forgotten"},
     {Plant::priority_inverted, "priority-inverted"},
+    {Plant::double_delivery, "double-delivery"},
+    {Plant::stale_result, "stale-result"},
+    {Plant::lost_said_held, "lost-said-held"},
+    {Plant::held_overstated, "held-overstated"},
+    {Plant::log_hole, "log-hole"},
+    {Plant::log_dropped, "log-dropped"},
+    {Plant::log_outlived, "log-outlived"},
+    {Plant::strangers_kept, "strangers-kept"},
+    {Plant::described_once, "described-once"},
 }};
 
 /// By its name on the command line.

@@ -55,6 +55,8 @@ Scenario Scenario::draw(Random& random) {
   s.stall_in = random.chance(2) ? 5 + random.pick(60) : 0;
   s.stall_max = random.up_to(20ms);
   s.num_closes = random.chance(3) ? 1 + random.pick(3) : 0;
+  s.num_deaths = random.chance(2) ? 1 + random.pick(6) : 0;
+  s.log_blocks = random.chance(3) ? random.pick(s.kv_blocks_per_lane) : s.kv_blocks_per_lane;
   s.num_requests = 3 + random.pick(50);
   s.arrivals = random.up_to(30ms);
   s.cancel_in = random.chance(4) ? 0 : 2 + random.pick(6);

@@ -26,7 +26,9 @@ struct Scenario {
   Duration jitter{0};
   int stall_in = 0;  // one frame in so many; 0: none
   Duration stall_max{0};
-  int num_closes = 0;  // links that close during the run
+  int num_closes = 0;      // links that close during the run, and end their lane
+  int num_deaths = 0;      // of ranks; one of a first stage ends its lane
+  int32_t log_blocks = 0;  // that each stage logs what it sent for, at most
   int num_requests = 0;
   Duration arrivals{0};  // they come within this
   int cancel_in = 0;     // one request in so many; 0: none

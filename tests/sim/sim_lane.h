@@ -32,6 +32,11 @@ class SimLane {
   /// A link of it delivers nothing any more; nobody knows yet.
   void close_link(size_t index);
   void end();
+  /// Some of its stages' ranks have died, not the first's; they are back after `restart`. What the
+  /// stages after them hold comes to its result before the rest of what is under way is void.
+  void lose(const SimRank* rank, Duration restart);
+  bool uses(const SimRank* rank) const;
+  bool sequenced_at(const SimRank* rank) const { return ranks_[0] == rank; }
   bool serving() const { return sequencer_ != nullptr; }
   uint32_t incarnation() const { return incarnation_; }
 
@@ -49,7 +54,14 @@ class SimLane {
   const std::array<double, kTenants>& served() const { return served_; }
 
  private:
+  void make_links();
   std::shared_ptr<SimLink> make_link(size_t from, int32_t credits);
+  void try_repair();
+  bool drained() const;
+  void plant_bug(graph::StageHoldings& holdings) const;
+  void repair();
+  void check_minimal(const graph::Microbatch& microbatch);
+  graph::StageSpan least_span(KvBlockId block, int32_t offset, bool needs_result) const;
   std::optional<SimFrame> form();
   void on_result(SimFrame frame);
   void on_time();
@@ -66,6 +78,11 @@ class SimLane {
   std::vector<std::shared_ptr<StagePort>> ports_;
   std::vector<std::shared_ptr<SimLink>> links_;  // [i]: from stage i; the last one returns
   std::vector<uint64_t> forgotten_;
+  std::set<size_t> dead_;  // stages
+  TimePoint repair_at_;
+  uint64_t last_formed_ = 0;
+  std::optional<SimFrame> last_result_;                 // planted
+  std::map<size_t, graph::StageHoldings> held_before_;  // likewise
   PreemptionCheck preemptions_{kBlockTokens};
   uint64_t num_taken_ = 0;
   graph::SequencerStats totals_;

@@ -8,14 +8,16 @@ namespace chainpump::sim {
 using namespace std::chrono_literals;
 
 SimLink::SimLink(SimWorld& world, const Scenario& scenario, std::string name, int32_t credits,
-                 std::function<void(SimFrame)> on_frame, std::function<void()> on_credit)
+                 uint64_t last_id, std::function<void(SimFrame)> on_frame,
+                 std::function<void()> on_credit)
     : world_(world),
       scenario_(scenario),
       name_(std::move(name)),
       sender_(credits),
       receiver_(credits),
       on_frame_(std::move(on_frame)),
-      on_credit_(std::move(on_credit)) {}
+      on_credit_(std::move(on_credit)),
+      last_id_(last_id) {}
 
 void SimLink::send(SimFrame frame) {
   sender_.send();

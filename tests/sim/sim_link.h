@@ -22,6 +22,7 @@ struct SimFrame {
   uint64_t id = 0;  // of its microbatch
   std::vector<std::byte> bytes;
   std::vector<uint64_t> forgotten;  // seeds of requests cancelled since the frame before it
+  bool settled = true;              // every stage has been told of every sequence
 };
 
 /// What every part of a run shares.
@@ -44,8 +45,10 @@ struct SimWorld {
 class SimLink : public std::enable_shared_from_this<SimLink> {
  public:
   /// `on_frame`: one has arrived and holds a slot until release(). `on_credit`: one came back.
+  /// The first frame to come has the number after `last_id`.
   SimLink(SimWorld& world, const Scenario& scenario, std::string name, int32_t credits,
-          std::function<void(SimFrame)> on_frame, std::function<void()> on_credit);
+          uint64_t last_id, std::function<void(SimFrame)> on_frame,
+          std::function<void()> on_credit);
 
   bool may_acquire() const { return sender_.available() > 0; }
   void acquire() { sender_.acquire(); }
@@ -55,6 +58,7 @@ class SimLink : public std::enable_shared_from_this<SimLink> {
   void release(const SimFrame& frame);
   void close() { closed_ = true; }
   bool closed() const { return closed_; }
+  bool is_empty() const { return frames_on_wire_ == 0 && receiver_.in_flight() == 0; }
   /// Nothing is on the way and every credit is at the sender.
   bool at_rest() const { return sender_.available() == sender_.granted(); }
   /// The sums of both ends and the wire.
@@ -74,7 +78,7 @@ class SimLink : public std::enable_shared_from_this<SimLink> {
   TimePoint last_credit_;
   int32_t frames_on_wire_ = 0;
   int32_t credits_on_wire_ = 0;
-  uint64_t last_id_ = 0;  // that arrived
+  uint64_t last_id_;  // that arrived
   bool closed_ = false;
 };
 

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "graph/replay_log.h"
 #include "models/sequence_table.h"
 #include "tests/fakes/kv_chain.h"
 #include "tests/sim/sim_link.h"
@@ -30,7 +31,7 @@ struct StageAccount {
 
 /// One stage of one lane, in one incarnation.
 struct StagePort {
-  StagePort(const graph::SequencerOptions& lane_options, int stage_index);
+  StagePort(const graph::SequencerOptions& lane_options, int stage_index, int32_t log_blocks);
 
   const graph::SequencerOptions& options;
   int stage = 0;
@@ -42,8 +43,10 @@ struct StagePort {
   std::shared_ptr<std::map<uint64_t, StageAccount>> accounts;
   std::deque<SimFrame> queue;  // arrived, each in a slot
   std::set<SequenceId> held;
+  graph::ReplayLog log;   // a row says which token it was made of, at which position
   uint64_t last_run = 0;  // microbatch
-  bool ended = false;     // with its lane
+  bool running = false;   // a step
+  bool ended = false;     // with its lane, or its rank
 };
 
 class SimRank {
@@ -54,6 +57,13 @@ class SimRank {
   /// Its lane has ended: forgets its sequences.
   void remove(const std::shared_ptr<StagePort>& port);
   void on_frame(StagePort& port, SimFrame frame);
+  /// Forgets everything; its steps come to nothing.
+  void die();
+  /// What a stage holds for its lane.
+  graph::StageHoldings holdings(const StagePort& port) const;
+  /// For how many positions of a block, by the tables of those sequences.
+  int32_t num_held(const StagePort& port, std::span<const SequenceId> sequences,
+                   KvBlockId block) const;
   /// Begins a step, if it is idle and some lane has one and a credit to send what comes out.
   void wake();
   /// Nothing is held and nothing runs.
@@ -63,8 +73,10 @@ class SimRank {
   bool begin(const std::shared_ptr<StagePort>& port);
   std::optional<graph::StepResult> run(StagePort& port, const SimFrame& frame,
                                        const graph::Microbatch& microbatch);
+  void log(StagePort& port, const graph::Microbatch& microbatch);
+  void check_supply(StagePort& port, const graph::Microbatch& microbatch);
   void plant_bug(StagePort& port, graph::Microbatch& microbatch);
-  void check_accounts(StagePort& port, uint64_t microbatch);
+  void check_accounts(StagePort& port, const SimFrame& frame);
   Duration cost_of(const graph::Microbatch& microbatch);
   void finish(StagePort& port, SimFrame frame, Duration spent, const graph::Microbatch& microbatch,
               graph::StepResult result);
@@ -76,6 +88,7 @@ class SimRank {
   models::SequenceTable table_;
   std::vector<std::shared_ptr<StagePort>> ports_;
   size_t turn_ = 0;
+  uint32_t incarnation_ = 0;
   bool busy_ = false;
 };
 

@@ -13,6 +13,8 @@ BOOST_AUTO_TEST_CASE(what_must_be_true_is_always_true) {
   uint64_t preemptions = 0;
   uint64_t hits = 0;
   int num_saturated = 0;
+  int deaths = 0;
+  uint64_t rebuilt = 0;
   for (uint64_t seed = 0; seed < 300; ++seed) {
     const SimReport report = simulate({.seed = seed});
     BOOST_REQUIRE_MESSAGE(report.wrong.empty(), "seed " << seed << ": " << report.wrong);
@@ -24,12 +26,14 @@ BOOST_AUTO_TEST_CASE(what_must_be_true_is_always_true) {
     preemptions += report.preemptions;
     hits += report.prompt_tokens_hit;
     num_saturated += report.saturated ? 1 : 0;
+    deaths += report.deaths;
+    rebuilt += report.positions_rebuilt;
   }
   BOOST_TEST_MESSAGE(fmt::format(
       "{} completed, {} cancelled, {} late, {} refused, {} disconnected; {} preemptions, {} tokens "
-      "hit; {} saturated runs",
+      "hit; {} saturated runs; {} ranks replaced, {} positions rebuilt",
       counts.completed, counts.cancelled, counts.late, counts.overloaded, counts.disconnected,
-      preemptions, hits, num_saturated));
+      preemptions, hits, num_saturated, deaths, rebuilt));
   // Else nothing was tried.
   BOOST_TEST(counts.completed > 3000);
   BOOST_TEST(counts.cancelled > 300);
@@ -39,6 +43,8 @@ BOOST_AUTO_TEST_CASE(what_must_be_true_is_always_true) {
   BOOST_TEST(preemptions > 40u);
   BOOST_TEST(hits > 5000u);
   BOOST_TEST(num_saturated > 15);
+  BOOST_TEST(deaths > 100);
+  BOOST_TEST(rebuilt > 2000u);
 }
 
 BOOST_AUTO_TEST_CASE(a_seed_gives_the_same_trace_again) {

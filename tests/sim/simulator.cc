@@ -32,6 +32,8 @@ class Cluster {
     clients_->start();
     for (int i = 0; i < scenario_.num_closes; ++i)
       world_.events.after(world_.random.up_to(scenario_.arrivals + 20ms), [this] { close(); });
+    for (int i = 0; i < scenario_.num_deaths; ++i)
+      world_.events.after(world_.random.up_to(scenario_.arrivals + 20ms), [this] { die(); });
     SimReport report;
     while (world_.wrong.empty() && world_.events.run_next()) {
       for (const auto& lane : lanes_) lane->check_books();
@@ -42,11 +44,13 @@ class Cluster {
     report.trace_hash = world_.trace.hash();
     report.saturated = scenario_.saturated;
     report.clients = clients_->counts();
+    report.deaths = num_deaths_;
     for (const auto& lane : lanes_) {
       const graph::SequencerStats totals = lane->totals();
       report.tokens_generated += totals.tokens_generated;
       report.prompt_tokens_hit += totals.prompt_tokens_hit;
       report.preemptions += totals.preemptions;
+      report.positions_rebuilt += totals.positions_rebuilt;
     }
     return report;
   }
@@ -90,6 +94,29 @@ class Cluster {
     });
   }
 
+  /// Of any rank, now and then of two at once. A lane whose sequencer is there ends as by a close;
+  /// others are repaired.
+  void die() {
+    const int num_dead = world_.random.chance(4) ? 2 : 1;
+    for (int i = 0; i < num_dead; ++i) {
+      SimRank& rank =
+          *ranks_[static_cast<size_t>(world_.random.pick(static_cast<int>(ranks_.size())))];
+      const bool sequences = std::any_of(lanes_.begin(), lanes_.end(), [&](const auto& lane) {
+        return lane->sequenced_at(&rank);
+      });
+      if (sequences) {
+        if (num_dead == 1) close();
+        continue;
+      }
+      world_.trace.line(world_.events.now(), "a rank dies");
+      ++num_deaths_;
+      const Duration restart = 1us + world_.random.up_to(5ms);
+      for (const auto& lane : lanes_)
+        if (lane->serving() && lane->uses(&rank)) lane->lose(&rank, restart);
+      rank.die();
+    }
+  }
+
   void check_end(SimReport& report) {
     clients_->check_end();
     for (const auto& lane : lanes_) lane->check_idle();
@@ -108,6 +135,7 @@ class Cluster {
   std::vector<std::unique_ptr<SimRank>> ranks_;
   std::vector<std::unique_ptr<SimLane>> lanes_;
   std::unique_ptr<SimClients> clients_;
+  int num_deaths_ = 0;
 };
 
 }  // namespace

@@ -34,6 +34,8 @@ struct SimReport {
   uint64_t tokens_generated = 0;
   uint64_t prompt_tokens_hit = 0;
   uint64_t preemptions = 0;
+  int deaths = 0;  // of ranks whose lanes went on
+  uint64_t positions_rebuilt = 0;
 };
 
 SimReport simulate(const SimOptions& options);

@@ -4,142 +4,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <boost/test/unit_test.hpp>
-#include <condition_variable>
-#include <deque>
-#include <future>
-#include <map>
-#include <mutex>
-#include <thread>
 
-#include "transport/rpc/rank_client.h"
-#include "transport/rpc/rank_server.h"
+#include "tests/transport/fake_rank.h"
 
 using namespace chainpump;
 using namespace chainpump::transport::rpc;
 using namespace std::chrono_literals;
-
-namespace {
-
-struct FakeRank final : RankHandler {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<std::pair<uint64_t, uint64_t>> cancelled;  // client, request
-  std::vector<uint64_t> detached;
-  std::map<uint64_t, ResultSinkHandle> sinks;
-  std::map<uint64_t, uint8_t> lanes;  // by client
-  Reply<RankStats> held_stats;
-  Reply<Ok> held_watch;
-
-  void on_load(LoadParams params, ProgressReport progress, Reply<LoadReport> reply) override {
-    if (params.plan.model_path.empty())
-      return reply(make_error(ErrorCode::bad_file, "tensor blk.3: [cut]\nsecond line"));
-    std::thread([params, progress, reply = std::move(reply)]() mutable {
-      progress(1, 2);
-      LoadReport report;
-      report.numerics_id = params.plan.kv.type + params.plan.stages.at(1).name;
-      report.listen_port = 4242;
-      reply(report);
-    }).detach();
-  }
-  void on_connect(ConnectParams params, Reply<Ok> reply) override {
-    if (params.links.size() == 1 && params.links[0].secret == ~0ull) return reply(Ok{});
-  }
-  void on_attach(uint64_t client, uint8_t lane, ResultSinkHandle given, Reply<Ok> reply) override {
-    const std::lock_guard lock(mutex);
-    lanes[client] = lane;
-    sinks[client] = given;
-    reply(Ok{});
-    changed.notify_all();
-  }
-  void on_submit(uint64_t client, std::vector<GenerateRequest> requests, Reply<Ok> reply) override {
-    for (const GenerateRequest& request : requests) {
-      LaneResults results;
-      for (size_t i = 0; i < request.prompt.size(); ++i) {
-        TokenResult token;
-        token.request_id = request.request_id;
-        token.position = static_cast<int32_t>(i);
-        token.token = request.prompt[i];
-        token.top_logprobs = {{7, -0.5f}};
-        results.tokens.push_back(token);
-      }
-      results.scores.push_back({request.request_id, 1, 2, -3.0f, 4});
-      results.ends.push_back({request.request_id, request.sequence_index,
-                              make_error(ErrorCode::no_room, "[the] end")});
-      results.stats = {.num_taken = request.request_id, .queue_room = 9, .tokens_per_s = 0.5};
-      (void)sinks.at(client).push(std::move(results));
-      last_submitted = request;
-    }
-    reply(Ok{});
-  }
-  GenerateRequest last_submitted;
-  void on_cancel(uint64_t client, std::vector<uint64_t> ids, Reply<Ok> reply) override {
-    const std::lock_guard lock(mutex);
-    for (const uint64_t id : ids) cancelled.emplace_back(client, id);
-    changed.notify_all();
-    reply(Ok{});
-  }
-  void on_detach(uint64_t client) override {
-    const std::lock_guard lock(mutex);
-    detached.push_back(client);
-    changed.notify_all();
-  }
-  void on_stats(Reply<RankStats> reply) override { held_stats = std::move(reply); }
-  void on_trace(uint64_t since, Reply<StepEvents> reply) override {
-    const auto at = [](int64_t ns) { return TimePoint{Duration(ns)}; };
-    reply(StepEvents{.events = {{MicrobatchId(9), 3, 7, at(1), at(2), at(3), at(4), at(5), at(6)}},
-                     .next = since + 1,
-                     .lost = 3,
-                     .now = at(8)});
-  }
-  void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
-  void on_watch(Reply<Ok> reply) override { held_watch = std::move(reply); }
-
-  template <typename Condition>
-  bool wait_for(Condition condition) {
-    std::unique_lock lock(mutex);
-    return changed.wait_for(lock, 5s, condition);
-  }
-};
-
-struct Fixture {
-  explicit Fixture(RankServerOptions options = {}) {
-    int fds[2];
-    BOOST_REQUIRE_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    served = std::async(std::launch::async, [this, fd = fds[1], options] {
-      return serve_rank(UniqueFd(fd), UniqueFd(), rank, options);
-    });
-    client = std::make_unique<RankClient>(thread, UniqueFd(fds[0]),
-                                          [this](Error error) { lost.set_value(error); });
-  }
-  ~Fixture() { client.reset(); }
-
-  template <typename T, typename Start>
-  Result<T> call(Start start) {
-    auto promise = std::make_shared<std::promise<Result<T>>>();
-    auto future = promise->get_future();
-    start([promise](Result<T> result) { promise->set_value(std::move(result)); });
-    BOOST_REQUIRE(future.wait_for(10s) == std::future_status::ready);
-    return future.get();
-  }
-  Result<HelloReply> hello() {
-    return call<HelloReply>([&](auto done) { client->hello(5s, done); });
-  }
-  /// Says hello and attaches; returns the rank's way back.
-  ResultSinkHandle attach(std::function<void(LaneResults)> on_results) {
-    BOOST_REQUIRE(hello().ok());
-    BOOST_REQUIRE(call<Ok>([&](auto done) { client->attach(0, on_results, 5s, done); }).ok());
-    return rank.sinks.at(1);
-  }
-
-  FakeRank rank;
-  RpcThread thread = *RpcThread::create();
-  std::promise<Error> lost;
-  std::future<Status> served;
-  std::unique_ptr<RankClient> client;
-};
-
-}  // namespace
 
 BOOST_AUTO_TEST_CASE(every_method_answers) {
   Fixture f;
@@ -154,8 +24,10 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
   BOOST_TEST(report->numerics_id == "bf16tail");
   BOOST_TEST(report->listen_port == 4242);
   ConnectParams links;
+  links.epoch = 0x80000001;
   links.links.push_back({1, "127.0.0.1", 99, ~0ull, 1});
   BOOST_TEST(f.call<Ok>([&](auto done) { f.client->connect(links, 5s, done); }).ok());
+  BOOST_TEST(f.rank.connect_epoch == 0x80000001u);
 
   std::promise<void> ended;
   LaneResults got;
@@ -177,6 +49,8 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
   other.tenant = 0xFFFFFFFF;
   other.cache_salt = UINT64_MAX;
   other.priority = -5;
+  other.generated = {8, -1};
+  other.readmitted = true;
   BOOST_TEST(f.call<Ok>([&](auto done) { f.client->submit(0, {request, other}, 5s, done); }).ok());
   BOOST_REQUIRE((ended.get_future().wait_for(5s) == std::future_status::ready));
   BOOST_REQUIRE_EQUAL(got.tokens.size(), 10001u);  // all before the ends, in order
@@ -188,6 +62,8 @@ BOOST_AUTO_TEST_CASE(every_method_answers) {
   BOOST_TEST(f.rank.last_submitted.tenant == 0xFFFFFFFFu);
   BOOST_TEST(f.rank.last_submitted.cache_salt == UINT64_MAX);
   BOOST_TEST(f.rank.last_submitted.priority == -5);
+  BOOST_TEST((f.rank.last_submitted.generated == std::vector<int32_t>{8, -1}));
+  BOOST_TEST(f.rank.last_submitted.readmitted);
   BOOST_TEST(got.scores.size() == 2u);
   BOOST_TEST(got.stats.num_taken == 7u);  // the latest
   BOOST_TEST(got.stats.queue_room == 9);
@@ -281,18 +157,52 @@ BOOST_AUTO_TEST_CASE(a_full_sink_says_overloaded_and_still_takes_ends) {
 }
 
 BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {
+  for (const bool of_links : {false, true}) {
+    Fixture f;
+    BOOST_REQUIRE(f.hello().ok());
+    std::promise<Error> broken;
+    f.client->watch(of_links, [&](Result<Ok> end) { broken.set_value(end.error()); });
+    BOOST_TEST(
+        f.call<Ok>([&](auto done) { f.client->attach(0, {}, 5s, done); }).ok());  // it has come
+    BOOST_TEST(f.rank.watches_links == of_links);
+    f.rank.held_watch(make_error(ErrorCode::no_room, "the disk is full"));
+    auto told = broken.get_future();
+    BOOST_REQUIRE(told.wait_for(5s) == std::future_status::ready);
+    const Error why = told.get();
+    BOOST_TEST((why.code == ErrorCode::no_room));
+    BOOST_TEST(why.message == "the disk is full");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_fence_answers_with_what_is_held_and_a_resume_takes_it) {
   Fixture f;
+  const auto fence = [&](uint8_t lane, uint32_t epoch) {
+    return f.call<StageHoldings>([&](auto done) { f.client->fence(lane, epoch, 5s, done); });
+  };
+  const auto resume = [&](uint8_t lane, std::vector<StageHoldings> stages) {
+    return f.call<Ok>([&](auto done) { f.client->resume(lane, 9, std::move(stages), 5s, done); });
+  };
+  BOOST_TEST((fence(1, 2).error().code == ErrorCode::invalid_argument));  // before hello
+  BOOST_TEST((resume(5, {}).error().code == ErrorCode::invalid_argument));
   BOOST_REQUIRE(f.hello().ok());
-  std::promise<Error> broken;
-  f.client->watch([&](Result<Ok> end) { broken.set_value(end.error()); });
-  BOOST_TEST(
-      f.call<Ok>([&](auto done) { f.client->attach(0, {}, 5s, done); }).ok());  // it has come
-  f.rank.held_watch(make_error(ErrorCode::no_room, "the disk is full"));
-  auto told = broken.get_future();
-  BOOST_REQUIRE(told.wait_for(5s) == std::future_status::ready);
-  const Error why = told.get();
-  BOOST_TEST((why.code == ErrorCode::no_room));
-  BOOST_TEST(why.message == "the disk is full");
+  const Result<StageHoldings> holdings = fence(255, UINT32_MAX);
+  BOOST_REQUIRE(holdings.ok());
+  BOOST_TEST(holdings->stage == 255);
+  BOOST_TEST((holdings->sequences == std::vector<uint64_t>{UINT32_MAX, UINT64_MAX}));
+  BOOST_TEST((holdings->held_positions == std::vector<int32_t>{7, INT32_MAX}));
+  BOOST_TEST((holdings->blocks == std::vector<int32_t>{3}));
+  BOOST_TEST((holdings->logged_positions == std::vector<int32_t>{16}));
+  BOOST_TEST(fence(1, 0).error().message == "epoch 0 is over");
+  BOOST_TEST(resume(5, {*holdings, {}}).ok());
+  BOOST_TEST(f.rank.resume_epoch == 9u);
+  BOOST_REQUIRE_EQUAL(f.rank.resumed.size(), 2u);
+  BOOST_TEST(f.rank.resumed[0].stage == 255);
+  BOOST_TEST((f.rank.resumed[0].sequences == holdings->sequences));
+  BOOST_TEST((f.rank.resumed[0].logged_positions == holdings->logged_positions));
+  BOOST_TEST(f.rank.resumed[1].sequences.empty());
+  BOOST_TEST(resume(5, {}).ok());
+  BOOST_TEST(f.rank.resumed.empty());
+  BOOST_TEST(resume(4, {}).error().message == "lane 4 is at work");
 }
 
 // Results that are pushed at any moment, the one when the pump has just found nothing included,

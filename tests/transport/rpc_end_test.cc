@@ -30,7 +30,11 @@ struct IdleRank final : RankHandler {
   void on_stats(Reply<RankStats> reply) override { reply(RankStats{}); }
   void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
-  void on_watch(Reply<Ok> reply) override { watch = std::move(reply); }
+  void on_watch(bool, Reply<Ok> reply) override { watch = std::move(reply); }
+  void on_fence(uint8_t, uint32_t, Reply<StageHoldings> reply) override { reply(StageHoldings{}); }
+  void on_resume(uint8_t, uint32_t, std::vector<StageHoldings>, Reply<Ok> reply) override {
+    reply(Ok{});
+  }
   void hold(Reply<LoadReport>& reply) {
     load = std::move(reply);
     loading.set_value();

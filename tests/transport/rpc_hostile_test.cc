@@ -36,7 +36,17 @@ struct QuickRank final : RankHandler {
   void on_stats(Reply<RankStats> reply) override { reply(RankStats{}); }
   void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
-  void on_watch(Reply<Ok>) override {}
+  void on_watch(bool, Reply<Ok>) override {}
+  void on_fence(uint8_t lane, uint32_t, Reply<StageHoldings> reply) override {
+    reply(StageHoldings{.stage = lane,
+                        .sequences = {1, 2},
+                        .held_positions = {3, 4},
+                        .blocks = {5},
+                        .logged_positions = {6}});
+  }
+  void on_resume(uint8_t, uint32_t, std::vector<StageHoldings>, Reply<Ok> reply) override {
+    reply(Ok{});
+  }
   ResultSinkHandle sink;
 };
 
@@ -63,6 +73,8 @@ fakes::Wiretap conversation() {
     client.attach(0, {}, 5s, [](const auto&) {});
     client.submit(0, {GenerateRequest{}}, 5s, [](const auto&) {});
     client.cancel(0, {0}, 5s, [](const auto&) {});
+    client.fence(0, 2, 5s, [](const auto&) {});
+    client.resume(0, 2, {StageHoldings{}}, 5s, [](const auto&) {});
     client.stats(5s, [&](const auto&) { done.set_value(); });
     BOOST_REQUIRE(done.get_future().wait_for(5s) == std::future_status::ready);
   }

@@ -13,7 +13,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 4;
+inline constexpr uint32_t kProtocolVersion = 5;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -44,6 +44,7 @@ struct StagePlan {
   bool has_embedding = false;
   bool has_head = false;
   std::vector<DevicePlan> devices;
+  int32_t standbys = 0;
   int32_t num_threads = 1;
   int64_t weight_bytes = 0;
   int64_t kv_bytes = 0;
@@ -76,6 +77,9 @@ struct Plan {
   int32_t max_microbatches = 0;
   int64_t decode_delay_ns = 0;
   bool prefix_cache = false;
+  int64_t replay_log_bytes = 0;
+  int32_t failover_restarts = 0;
+  int64_t failover_window_ns = 0;
   bool exact_activations = false;
   KvPlan kv;
   std::vector<StagePlan> stages;
@@ -102,6 +106,11 @@ struct LoadReport {
   int32_t hidden_size = 0;
 };
 
+struct LaneAddress {
+  std::string socket;
+  uint32_t epoch = 1;
+};
+
 struct ServiceSpec {
   Plan plan;
   std::string isa;
@@ -124,8 +133,17 @@ struct LinkAccept {
 };
 
 struct ConnectParams {
+  uint32_t epoch = 1;
   std::vector<LinkTarget> links;
   std::vector<LinkAccept> accept;
+};
+
+struct StageHoldings {
+  int32_t stage = 0;
+  std::vector<uint64_t> sequences;
+  std::vector<int32_t> held_positions;
+  std::vector<int32_t> blocks;
+  std::vector<int32_t> logged_positions;
 };
 
 struct SamplingParams {
@@ -161,6 +179,8 @@ struct GenerateRequest {
   uint32_t tenant = 0;
   uint64_t cache_salt = 0;
   int32_t priority = 0;
+  std::vector<int32_t> generated;
+  bool readmitted = false;
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, failed };

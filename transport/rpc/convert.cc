@@ -55,6 +55,7 @@ void write(schema::StagePlan::Builder out, const StagePlan& in) {
   out.setHasEmbedding(in.has_embedding);
   out.setHasHead(in.has_head);
   write_list(out.initDevices(num(in.devices)), in.devices);
+  out.setStandbys(in.standbys);
   out.setNumThreads(in.num_threads);
   out.setWeightBytes(in.weight_bytes);
   out.setKvBytes(in.kv_bytes);
@@ -71,6 +72,7 @@ void read(schema::StagePlan::Reader in, StagePlan& out) {
   out.has_embedding = in.getHasEmbedding();
   out.has_head = in.getHasHead();
   read_list(in.getDevices(), out.devices);
+  out.standbys = in.getStandbys();
   out.num_threads = in.getNumThreads();
   out.weight_bytes = in.getWeightBytes();
   out.kv_bytes = in.getKvBytes();
@@ -151,6 +153,33 @@ void read(schema::LinkAccept::Reader in, LinkAccept& out) {
   out.incarnation = in.getIncarnation();
 }
 
+void write(schema::LaneAddress::Builder out, const LaneAddress& in) {
+  out.setSocket(text(in.socket));
+  out.setEpoch(in.epoch);
+}
+
+void read(schema::LaneAddress::Reader in, LaneAddress& out) {
+  out.socket = text(in.getSocket());
+  out.epoch = in.getEpoch();
+}
+
+void write(schema::StageHoldings::Builder out, const StageHoldings& in) {
+  out.setStage(in.stage);
+  auto sequences = out.initSequences(num(in.sequences));
+  for (uint32_t i = 0; i < sequences.size(); ++i) sequences.set(i, in.sequences[i]);
+  write_ints(out.initHeldPositions(num(in.held_positions)), in.held_positions);
+  write_ints(out.initBlocks(num(in.blocks)), in.blocks);
+  write_ints(out.initLoggedPositions(num(in.logged_positions)), in.logged_positions);
+}
+
+void read(schema::StageHoldings::Reader in, StageHoldings& out) {
+  out.stage = in.getStage();
+  for (const uint64_t id : in.getSequences()) out.sequences.push_back(id);
+  out.held_positions = read_ints(in.getHeldPositions());
+  out.blocks = read_ints(in.getBlocks());
+  out.logged_positions = read_ints(in.getLoggedPositions());
+}
+
 void write(schema::SamplingParams::Builder out, const SamplingParams& in) {
   write_sampling(out, in);
   out.setSeed(in.seed);
@@ -182,6 +211,8 @@ void write(schema::GenerateRequest::Builder out, const GenerateRequest& in) {
   out.setTenant(in.tenant);
   out.setCacheSalt(in.cache_salt);
   out.setPriority(in.priority);
+  write_ints(out.initGenerated(num(in.generated)), in.generated);
+  out.setReadmitted(in.readmitted);
 }
 
 void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
@@ -195,6 +226,8 @@ void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
   out.tenant = in.getTenant();
   out.cache_salt = in.getCacheSalt();
   out.priority = in.getPriority();
+  out.generated = read_ints(in.getGenerated());
+  out.readmitted = in.getReadmitted();
 }
 
 void write(schema::TokenResult::Builder out, const TokenResult& in) {

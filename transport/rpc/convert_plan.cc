@@ -13,6 +13,9 @@ void write(schema::Plan::Builder out, const Plan& in) {
   out.setMaxQueued(in.max_queued);
   out.setDecodeDelayNs(in.decode_delay_ns);
   out.setPrefixCache(in.prefix_cache);
+  out.setReplayLogBytes(in.replay_log_bytes);
+  out.setFailoverRestarts(in.failover_restarts);
+  out.setFailoverWindowNs(in.failover_window_ns);
   out.setMaxMicrobatches(in.max_microbatches);
   out.setExactActivations(in.exact_activations);
   write(out.initKv(), in.kv);
@@ -30,6 +33,9 @@ void read(schema::Plan::Reader in, Plan& out) {
   out.max_queued = in.getMaxQueued();
   out.decode_delay_ns = in.getDecodeDelayNs();
   out.prefix_cache = in.getPrefixCache();
+  out.replay_log_bytes = in.getReplayLogBytes();
+  out.failover_restarts = in.getFailoverRestarts();
+  out.failover_window_ns = in.getFailoverWindowNs();
   out.max_microbatches = in.getMaxMicrobatches();
   out.exact_activations = in.getExactActivations();
   read(in.getKv(), out.kv);

@@ -19,9 +19,9 @@ class DeploymentServer final : public schema::DeploymentSink::Server {
   }
   kj::Promise<void> serving(ServingContext context) override {
     const auto in = context.getParams();
-    std::vector<std::string> sockets;
-    for (const auto lane : in.getLanes()) sockets.emplace_back(lane.getSocket().cStr());
-    if (callbacks_.on_serving) callbacks_.on_serving(in.getNumericsId(), std::move(sockets));
+    std::vector<LaneAddress> lanes;
+    read_list(in.getLanes(), lanes);
+    if (callbacks_.on_serving) callbacks_.on_serving(in.getNumericsId(), std::move(lanes));
     return kj::READY_NOW;
   }
   kj::Promise<void> ended(EndedContext context) override {

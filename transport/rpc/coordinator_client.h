@@ -15,7 +15,8 @@ namespace chainpump::transport::rpc {
 
 struct DeploymentCallbacks {
   std::function<void(uint32_t rank, int64_t bytes_done, int64_t bytes_total)> on_progress;
-  std::function<void(std::string numerics_id, std::vector<std::string> lane_sockets)> on_serving;
+  /// Once it serves, and again when a lane's address is another. Values between may be skipped.
+  std::function<void(std::string numerics_id, std::vector<LaneAddress> lanes)> on_serving;
   std::function<void(Error why)> on_ended;  // failed; cancelled: stopped
 };
 

@@ -20,7 +20,9 @@ struct Progress {
 /// What all watchers are told.
 struct News {
   std::map<uint32_t, Progress> progress;  // by rank
-  std::optional<std::pair<std::string, std::vector<std::string>>> serving;
+  std::string numerics_id;
+  std::vector<LaneAddress> lanes;
+  uint64_t num_servings = 0;  // how often the lanes were set: what was told says which
   std::optional<Error> failed;
 };
 
@@ -71,12 +73,10 @@ class DeploymentWatch {
       request.setBytesTotal(progress.total);
       return request.send().then([this] { return drain(); });
     }
-    if (news.serving && !std::exchange(told_serving_, true)) {
+    if (std::exchange(told_servings_, news.num_servings) != news.num_servings) {
       auto request = sink_.servingRequest();
-      request.setNumericsId(news.serving->first.c_str());
-      const std::vector<std::string>& sockets = news.serving->second;
-      auto lanes = request.initLanes(static_cast<uint32_t>(sockets.size()));
-      for (uint32_t i = 0; i < lanes.size(); ++i) lanes[i].setSocket(sockets[i].c_str());
+      request.setNumericsId(news.numerics_id.c_str());
+      write_list(request.initLanes(num(news.lanes)), news.lanes);
       return request.send().then([this](auto&&) { return drain(); });
     }
     running_ = false;
@@ -86,7 +86,7 @@ class DeploymentWatch {
   schema::DeploymentSink::Client sink_;
   State& state_;
   std::map<uint32_t, int64_t> told_;
-  bool told_serving_ = false;
+  uint64_t told_servings_ = 0;
   bool told_failed_ = false;
   bool running_ = false;
   kj::Promise<void> task_ = kj::READY_NOW;
@@ -160,9 +160,11 @@ void CoordinatorServer::set_progress(uint32_t rank, int64_t bytes_done, int64_t 
   impl_->update([=](News& news) { news.progress[rank] = {bytes_done, bytes_total}; });
 }
 
-void CoordinatorServer::set_serving(std::string numerics_id, std::vector<std::string> sockets) {
-  impl_->update([numerics_id = std::move(numerics_id), sockets = std::move(sockets)](News& news) {
-    news.serving.emplace(numerics_id, sockets);
+void CoordinatorServer::set_serving(std::string numerics_id, std::vector<LaneAddress> lanes) {
+  impl_->update([numerics_id = std::move(numerics_id), lanes = std::move(lanes)](News& news) {
+    news.numerics_id = numerics_id;
+    news.lanes = lanes;
+    ++news.num_servings;
   });
 }
 

@@ -34,7 +34,8 @@ class CoordinatorServer {
   Status run(UniqueFd listener);
 
   void set_progress(uint32_t rank, int64_t bytes_done, int64_t bytes_total);
-  void set_serving(std::string numerics_id, std::vector<std::string> lane_sockets);
+  /// Again when a lane's address is another: whoever watches is told the latest.
+  void set_serving(std::string numerics_id, std::vector<LaneAddress> lanes);
   void set_failed(Error why);
   void set_stopped();
 

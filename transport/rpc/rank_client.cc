@@ -78,6 +78,7 @@ void RankClient::connect(ConnectParams params, Duration deadline, Callback<Ok> c
   thread_->call<Ok>(connection_, "connect", deadline, std::move(callback),
                     [params = std::move(params)](schema::Rank::Client& rank) {
                       auto request = rank.connectRequest();
+                      request.setEpoch(params.epoch);
                       write_list(request.initLinks(params.links.size()), params.links);
                       write_list(request.initAccept(params.accept.size()), params.accept);
                       return request.send().then([](auto&&) { return Ok{}; });
@@ -152,10 +153,39 @@ void RankClient::shutdown(Duration deadline, Callback<Ok> callback) {
                     });
 }
 
-void RankClient::watch(Callback<Ok> callback) {
+void RankClient::watch(bool of_links, Callback<Ok> callback) {
   thread_->call<Ok>(connection_, "watch", Duration::max(), std::move(callback),
-                    [](schema::Rank::Client& rank) {
-                      return rank.watchRequest().send().then([](auto&&) { return Ok{}; });
+                    [of_links](schema::Rank::Client& rank) {
+                      auto request = rank.watchRequest();
+                      request.setOfLinks(of_links);
+                      return request.send().then([](auto&&) { return Ok{}; });
+                    });
+}
+
+void RankClient::fence(uint8_t lane, uint32_t epoch, Duration deadline,
+                       Callback<StageHoldings> callback) {
+  thread_->call<StageHoldings>(connection_, "fence", deadline, std::move(callback),
+                               [lane, epoch](schema::Rank::Client& rank) {
+                                 auto request = rank.fenceRequest();
+                                 request.setLaneId(lane);
+                                 request.setEpoch(epoch);
+                                 return request.send().then([](auto&& response) {
+                                   StageHoldings holdings;
+                                   read(response.getHoldings(), holdings);
+                                   return holdings;
+                                 });
+                               });
+}
+
+void RankClient::resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages,
+                        Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok>(connection_, "resume", deadline, std::move(callback),
+                    [lane, epoch, stages = std::move(stages)](schema::Rank::Client& rank) {
+                      auto request = rank.resumeRequest();
+                      request.setLaneId(lane);
+                      request.setEpoch(epoch);
+                      write_list(request.initStages(num(stages)), stages);
+                      return request.send().then([](auto&&) { return Ok{}; });
                     });
 }
 

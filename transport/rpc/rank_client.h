@@ -53,9 +53,14 @@ class RankClient {
   /// What the stage did, from event number `since` on.
   void trace(uint64_t since, Duration deadline, Callback<StepEvents> callback);
   void shutdown(Duration deadline, Callback<Ok> callback);
-  /// The callback comes when the rank can serve no longer, with the reason; never with ok. No
+  /// The callback comes when the rank can serve no longer, with the reason, or a link of one of its
+  /// lanes has broken; never with ok. No
   /// deadline: it is open as long as the connection is.
-  void watch(Callback<Ok> callback);
+  void watch(bool of_links, Callback<Ok> callback);
+  /// What the stage holds of the lane, once nothing of it is on its way any more.
+  void fence(uint8_t lane, uint32_t epoch, Duration deadline, Callback<StageHoldings> callback);
+  void resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages, Duration deadline,
+              Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

@@ -133,6 +133,7 @@ class RankServer final : public schema::Rank::Server {
   kj::Promise<void> connect(ConnectContext context) override {
     peer_->check(context);
     rpc::ConnectParams params;
+    params.epoch = context.getParams().getEpoch();
     read_list(context.getParams().getLinks(), params.links);
     read_list(context.getParams().getAccept(), params.accept);
     auto [promise, reply] = peer_->make_reply<Ok>();
@@ -195,7 +196,28 @@ class RankServer final : public schema::Rank::Server {
   kj::Promise<void> watch(WatchContext context) override {
     peer_->check(context);
     auto [promise, reply] = peer_->make_reply<Ok>();
-    serving_.handler.on_watch(std::move(reply));
+    serving_.handler.on_watch(context.getParams().getOfLinks(), std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); });
+  }
+
+  kj::Promise<void> fence(FenceContext context) override {
+    peer_->check(context);
+    auto [promise, reply] = peer_->make_reply<rpc::StageHoldings>();
+    const auto params = context.getParams();
+    serving_.handler.on_fence(params.getLaneId(), params.getEpoch(), std::move(reply));
+    return promise.then([context](Result<rpc::StageHoldings> result) mutable {
+      write(context.getResults().initHoldings(), value_of(result));
+    });
+  }
+
+  kj::Promise<void> resume(ResumeContext context) override {
+    peer_->check(context);
+    const auto params = context.getParams();
+    std::vector<rpc::StageHoldings> stages;
+    read_list(params.getStages(), stages);
+    auto [promise, reply] = peer_->make_reply<Ok>();
+    serving_.handler.on_resume(params.getLaneId(), params.getEpoch(), std::move(stages),
+                               std::move(reply));
     return promise.then([](Result<Ok> result) { value_of(result); });
   }
 

@@ -60,8 +60,11 @@ class RankHandler {
   virtual void on_trace(uint64_t since, Reply<StepEvents> reply) = 0;
   /// After the answer has been sent serve_rank() returns.
   virtual void on_shutdown(Reply<Ok> reply) = 0;
-  /// Answered, with an error, when this rank can no longer serve.
-  virtual void on_watch(Reply<Ok> reply) = 0;
+  /// Answered, with an error, when this rank can no longer serve, or a link of its lanes broke.
+  virtual void on_watch(bool of_links, Reply<Ok> reply) = 0;
+  virtual void on_fence(uint8_t lane, uint32_t epoch, Reply<StageHoldings> reply) = 0;
+  virtual void on_resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages,
+                         Reply<Ok> reply) = 0;
 };
 
 struct RankServerOptions {

@@ -1,0 +1,38 @@
+#include "actors/lane_links.h"
+
+#include <sys/random.h>
+
+#include "base/check.h"
+
+namespace chainpump::actors {
+
+void LaneLinks::renew(PlanEpoch epoch) {
+  epoch_ = epoch;
+  ++incarnation_;
+  secrets_.resize(plan_.stages.size());
+  for (uint64_t& secret : secrets_)
+    CHECK_EQ(getrandom(&secret, sizeof secret, 0), static_cast<ssize_t>(sizeof secret));
+}
+
+StageIndex LaneLinks::after(StageIndex stage) const {
+  return StageIndex((stage.value + 1) % static_cast<int32_t>(plan_.stages.size()));
+}
+
+size_t LaneLinks::before(StageIndex stage) const {
+  return (static_cast<size_t>(stage.value) + plan_.stages.size() - 1) % plan_.stages.size();
+}
+
+rpc::ConnectParams LaneLinks::params(StageIndex stage, const rpc::LoadReport& next) const {
+  const auto own = static_cast<size_t>(stage.value);
+  return {.epoch = epoch_.value,
+          .links = {{.edge = link(own).value,
+                     .address = next.listen_address,
+                     .port = next.listen_port,
+                     .secret = secrets_[own],
+                     .incarnation = incarnation_}},
+          .accept = {{.edge = link(before(stage)).value,
+                      .secret = secrets_[before(stage)],
+                      .incarnation = incarnation_}}};
+}
+
+}  // namespace chainpump::actors

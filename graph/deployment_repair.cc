@@ -1,0 +1,241 @@
+// What a deployment does when something has gone: who takes a place, and what its lanes do then.
+#include <algorithm>
+#include <utility>
+
+#include "graph/deployment.h"
+
+namespace chainpump::graph {
+namespace {
+
+Error named(const std::string& name, const Error& error) {
+  return make_error(error.code, "{}: {}", name, error.message);
+}
+
+/// "1st", "2nd", "3rd", "4th", "11th", "21st".
+std::string ordinal(size_t n) {
+  const bool teen = n / 10 % 10 == 1;
+  const char* const end = teen          ? "th"
+                          : n % 10 == 1 ? "st"
+                          : n % 10 == 2 ? "nd"
+                          : n % 10 == 3 ? "rd"
+                                        : "th";
+  return fmt::format("{}{}", n, end);
+}
+
+std::string text_of(Duration window) {
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(window).count();
+  return ms % 1000 == 0 ? fmt::format("{} s", ms / 1000) : fmt::format("{} ms", ms);
+}
+
+}  // namespace
+
+// -------------------------------------------------------------------------------- lanes
+
+void Deployment::on(const Fenced& event, TimePoint now, Actions&) {
+  if (const auto stage = stage_in(event.lane, event.process))
+    at(event.lane).on_fenced(*stage, event.epoch, now);
+}
+
+void Deployment::on(const Connected& event, TimePoint now, Actions& actions) {
+  const auto stage = stage_in(event.lane, event.process);
+  if (!stage || phase_ == Phase::stopping || phase_ == Phase::stopped) return;
+  at(event.lane).on_connected(*stage, event.epoch, now);
+  if (phase_ != Phase::starting) return;
+  if (!std::all_of(lanes_.begin(), lanes_.end(),
+                   [](const LaneRepair& lane) { return lane.all_connected(); }))
+    return;
+  for (LaneRepair& lane : lanes_) lane.serve();
+  phase_ = Phase::serving;
+  actions.push_back({.kind = ActionKind::serve});
+}
+
+void Deployment::on(const Resumed& event, TimePoint, Actions&) {
+  at(event.lane).on_resumed(event.epoch);
+}
+
+void Deployment::on(const CallFailed& event, TimePoint now, Actions& actions) {
+  const auto stage = stage_in(event.lane, event.process);
+  if (!stage) return;
+  if (phase_ == Phase::starting && event.error.code != ErrorCode::disconnected)
+    return fail(named(name_of(at(event.process)), event.error), now, actions);
+  at(event.lane).on_call_failed(*stage, event.epoch, event.error, now);
+}
+
+void Deployment::begin_repair(const std::vector<LaneId>& lanes, TimePoint now) {
+  epoch_ = PlanEpoch(epoch_.value + 1);
+  for (const LaneId lane : lanes) {
+    at(lane).begin(epoch_, now);
+    // Whose links broke meanwhile was told of this end. What broke besides is told again.
+    for (const RankId rank : ranks_[lane.value]) {
+      Process& process = at(places_[rank.value].process);
+      if (process.suspicion && process.suspicion->of_link) process.suspicion.reset();
+    }
+  }
+}
+
+void Deployment::pass_on_asks(Actions& actions) {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const LaneId lane(static_cast<uint8_t>(i));
+    for (const LaneRepair::Ask& ask : at(lane).take_asks()) {
+      if (phase_ == Phase::stopping || phase_ == Phase::stopped) continue;
+      Action action{.kind = ActionKind::fence,
+                    .process = id_of(in(lane, ask.stage)),
+                    .place = ranks_[i][static_cast<size_t>(ask.stage.value)],
+                    .lane = lane,
+                    .epoch = at(lane).epoch()};
+      switch (ask.kind) {
+        case LaneRepair::AskKind::fence:
+          break;
+        case LaneRepair::AskKind::connect:
+          action.kind = ActionKind::connect;
+          break;
+        case LaneRepair::AskKind::resume:
+          action.kind = ActionKind::resume;
+          break;
+        case LaneRepair::AskKind::serving:
+          action.kind = ActionKind::lane_serving;
+          action.first_since = at(lane).first_since();
+          break;
+      }
+      actions.push_back(std::move(action));
+    }
+  }
+}
+
+void Deployment::look_at(LaneId lane, TimePoint now, Actions& actions) {
+  if (phase_ != Phase::starting && phase_ != Phase::serving) return;
+  at(lane).on_time(now);
+  for (const StageIndex stage : at(lane).take_hung()) {
+    Process& process = in(lane, stage);
+    end_process(process,
+                make_error(ErrorCode::deadline_exceeded,
+                           "{} hung: it did not answer during a repair", name_of(process)),
+                now, actions);
+  }
+  const auto trouble = at(lane).take_must_begin_anew();
+  if (!trouble) return;
+  const Error why{trouble->error.code, name_of(in(lane, trouble->stage)) + trouble->error.message};
+  if (phase_ == Phase::starting) return fail(why, now, actions);
+  if (may_repair(why, "a rank or link", now, actions)) begin_repair({lane}, now);
+}
+
+// -------------------------------------------------------------------------------- a process goes
+
+void Deployment::on(const LinkBroken& event, TimePoint now, Actions&) {
+  Process& process = at(event.process);
+  if (process.state != State::loaded || process.is_standby || process.suspicion) return;
+  // Then it is one of that lane's, and what is broken of another one is told again afterwards.
+  for (const LaneId lane : place_of(process).lanes)
+    if (phase_ == Phase::serving && at(lane).state() != LaneRepair::State::serving) return;
+  process.suspicion = {now + limits_.repair.death_news_max, event.error, true};
+}
+
+void Deployment::on(const Unreachable& event, TimePoint now, Actions&) {
+  Process& process = at(event.process);
+  if (is_up(process)) process.suspicion = {now + limits_.repair.death_news_max, event.error, false};
+}
+
+void Deployment::on(const Failed& event, TimePoint now, Actions& actions) {
+  Process& process = at(event.process);
+  if (!is_up(process)) return;
+  Error error = named(name_of(process), event.error);
+  if (phase_ == Phase::starting || max_restarts_ == 0) return fail(std::move(error), now, actions);
+  end_process(process, std::move(error), now, actions);
+}
+
+void Deployment::end_process(Process& process, Error why, TimePoint now, Actions& actions) {
+  process.state = State::ending;
+  process.deadline = now + limits_.end_max;
+  process.suspicion.reset();
+  process.killed_because = std::move(why);
+  actions.push_back({.kind = ActionKind::kill, .process = id_of(process)});
+  if (process.is_standby) return;
+  const Place& place = place_of(process);
+  for (const LaneId lane : place.lanes) at(lane).leave(place.stage);
+}
+
+void Deployment::on(const Exited& event, TimePoint now, Actions& actions) {
+  Process& process = at(event.process);
+  if (process.state == State::gone) return;
+  const Error why = process.killed_because.value_or(
+      make_error(ErrorCode::disconnected, "{} died: {}", name_of(process), event.how));
+  process.state = State::gone;
+  process.deadline.reset();
+  process.suspicion.reset();
+  switch (phase_) {
+    case Phase::starting:
+      return fail(why, now, actions);
+    case Phase::serving:
+      if (may_repair(why, "a rank", now, actions)) replace(process, why, now, actions);
+      return;
+    case Phase::stopping:
+      return check_stopped(actions);
+    case Phase::stopped:
+      return;
+  }
+}
+
+void Deployment::on(const NotStarted& event, TimePoint now, Actions& actions) {
+  Process& process = at(event.process);
+  if (process.state == State::gone) return;
+  const Error why = process.end_before.empty()
+                        ? named(name_of(process), event.error)
+                        : make_error(event.error.code, "{}; another cannot be started: {}",
+                                     process.end_before, event.error.message);
+  process.state = State::gone;
+  process.deadline.reset();
+  fail(why, now, actions);
+  if (phase_ == Phase::stopping) check_stopped(actions);
+}
+
+bool Deployment::may_repair(const Error& why, const char* what, TimePoint now, Actions& actions) {
+  if (max_restarts_ == 0) {
+    fail(why, now, actions);
+    return false;
+  }
+  ends_.push_back(now);
+  while (now - ends_.front() > restart_window_) ends_.pop_front();
+  if (ends_.size() <= max_restarts_) return true;
+  fail(
+      make_error(why.code, "{}; that is the {} end of {} within {} (failover.restarts: {})",
+                 why.message, ordinal(ends_.size()), what, text_of(restart_window_), max_restarts_),
+      now, actions);
+  return false;
+}
+
+void Deployment::replace(Process& gone, const Error& why, TimePoint now, Actions& actions) {
+  if (gone.is_standby) {
+    spawn(gone, now, actions);
+    gone.end_before = why.message;
+    return;
+  }
+  Place& place = place_of(gone);
+  for (const LaneId lane : place.lanes) at(lane).leave(place.stage);
+  // One that has loaded, else one that is on its way.
+  Process* next = nullptr;
+  for (Process& other : processes_) {
+    if (!other.is_standby || other.place != gone.place || !is_up(other)) continue;
+    if (next == nullptr || (next->state != State::loaded && other.state == State::loaded))
+      next = &other;
+  }
+  if (next != nullptr) {
+    next->is_standby = false;
+    place.process = id_of(*next);
+    gone.is_standby = true;
+    if (next->state == State::loaded) take_place(*next);
+  }
+  spawn(gone, now, actions);
+  gone.end_before = why.message;
+  begin_repair(place.lanes, now);
+}
+
+void Deployment::on_unexplained(const Process& process, const Suspicion& news, TimePoint now,
+                                Actions& actions) {
+  if (!news.of_link) return on(Failed{id_of(process), news.error}, now, actions);
+  const Error why = named(name_of(process), news.error);
+  if (phase_ == Phase::starting) return fail(why, now, actions);
+  if (may_repair(why, "a rank or link", now, actions))
+    begin_repair(places_[process.place.value].lanes, now);
+}
+
+}  // namespace chainpump::graph

@@ -1,0 +1,117 @@
+// How one lane comes back to work after one of its ranks has gone, step by step: the coordinator's
+// state machine of a lane, part of graph/deployment.h, which fills its places with processes.
+//
+//   state        what ends it                                 what is asked then
+//   starting     serve(): all_connected()                     -
+//   serving      -
+//   any, by begin(): fencing                                  fence, of all that have links
+//   fencing      all those have fenced, every place is taken  connect, of all
+//   connecting   all have connected                           resume, of the first
+//   resuming     resumed                                      serving
+//
+//   Who does not answer a fence or a resume in time is hung(). A link that does not open, or a call
+//   that failed though no death has explained it for a while: must_begin_anew(), with a new epoch.
+//   (Links have two ends: only the next fence shows which of them hangs.)
+//
+// Each begin() has an epoch of its own; an answer of another one is void. A place is empty, taken
+// by a loaded process that knows nothing of the lane yet, or linked: told to connect, in any epoch.
+// Pure; one thread. What it asks for lies in `asks` until the caller takes it.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace chainpump::graph {
+
+struct LaneRepairLimits {
+  Duration fence_max = std::chrono::seconds(2);
+  Duration connect_max = std::chrono::seconds(5);
+  Duration resume_max = std::chrono::seconds(5);
+  // A broken connection or link is most often a death, of the rank itself or of its neighbour,
+  // whose own news says more; it comes within milliseconds, on a busy machine some hundreds of
+  // them.
+  Duration death_news_max = std::chrono::milliseconds(700);
+  Duration late_look_max = std::chrono::seconds(1);  // later than that, the looker was stopped too
+};
+
+class LaneRepair {
+ public:
+  enum class State : uint8_t { starting, serving, fencing, connecting, resuming };
+  enum class AskKind : uint8_t { fence, connect, resume, serving };
+  struct Ask {
+    AskKind kind;
+    StageIndex stage;  // whose rank; of `serving` the first
+  };
+  /// What kept a lane from being connected; the message goes on after the rank's name.
+  struct Trouble {
+    StageIndex stage;
+    Error error;
+  };
+
+  LaneRepair(int32_t num_stages, PlanEpoch epoch, const LaneRepairLimits& limits);
+
+  // Places.
+  void take(StageIndex stage);   // a loaded process is there now, a new one
+  void leave(StageIndex stage);  // nobody is there that could be asked
+
+  // The start.
+  void start(TimePoint deadline);  // asks for connect; every place is taken
+  bool all_connected() const { return all_there() && none_awaited(); }
+  void serve();
+
+  // A repair.
+  void begin(PlanEpoch epoch, TimePoint now);
+  /// To be called after take(), too.
+  void advance(TimePoint now);
+  void on_fenced(StageIndex stage, PlanEpoch epoch, TimePoint now);
+  void on_connected(StageIndex stage, PlanEpoch epoch, TimePoint now);
+  void on_resumed(PlanEpoch epoch);
+  void on_call_failed(StageIndex stage, PlanEpoch epoch, Error error, TimePoint now);
+
+  /// When on_time() wants to be called.
+  std::optional<TimePoint> next_deadline() const;
+  /// After that one of these may say what is to be done; each is said once.
+  void on_time(TimePoint now);
+  std::vector<StageIndex> take_hung();
+  std::optional<Trouble> take_must_begin_anew();
+
+  std::vector<Ask> take_asks();
+  State state() const { return state_; }
+  PlanEpoch epoch() const { return epoch_; }
+  /// The epoch in which the first rank's process that now serves the lane came to serve it.
+  PlanEpoch first_since() const { return first_since_; }
+
+ private:
+  enum class Place : uint8_t { empty, taken, linked };
+  struct Member {
+    Place place = Place::empty;
+    bool answered = false;
+    bool is_awaited() const { return place == Place::linked && !answered; }
+  };
+  Member& at(StageIndex stage) { return members_[static_cast<size_t>(stage.value)]; }
+  void connect_all(TimePoint deadline);
+  bool all_there() const;
+  bool none_awaited() const;
+  bool is_over(std::optional<TimePoint>& deadline, TimePoint now) const;
+  void forget_trouble();
+  void ask(AskKind kind, StageIndex stage) { asks_.push_back({kind, stage}); }
+
+  LaneRepairLimits limits_;
+  State state_ = State::starting;
+  PlanEpoch epoch_;
+  PlanEpoch first_since_;
+  bool first_is_new_ = true;
+  std::vector<Member> members_;  // by stage
+  std::optional<TimePoint> deadline_;
+  std::optional<Trouble> trouble_;
+  std::optional<TimePoint> trouble_deadline_;
+  std::vector<StageIndex> hung_;
+  std::optional<Trouble> must_begin_anew_;
+  std::vector<Ask> asks_;
+};
+
+}  // namespace chainpump::graph

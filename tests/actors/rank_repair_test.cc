@@ -1,0 +1,235 @@
+// Whole ranks with a tiny model are lost and replaced, as a coordinator would have it done: fence,
+// load, connect, resume. Tokens are those of a calm run.
+#include <boost/test/unit_test.hpp>
+
+#include "tests/actors/ranks.h"
+
+namespace chainpump::actors {
+namespace {
+
+struct Repair : Ranks {
+  uint32_t epoch = 1;
+
+  explicit Repair(const std::vector<size_t>& replicas) : Ranks(replicas) {
+    plan.replay_log_bytes = 1 << 20;
+  }
+
+  Answer<rpc::StageHoldings> fence(size_t rank, uint8_t lane, uint32_t with_epoch) {
+    Answer<rpc::StageHoldings> answer;
+    stages[rank]->fence(
+        {.lane = graph::LaneId(lane), .epoch = PlanEpoch(with_epoch), .reply = answer.reply()});
+    return answer;
+  }
+  Answer<Ok> resume(uint8_t lane, uint32_t with_epoch, std::vector<rpc::StageHoldings> holdings) {
+    Answer<Ok> answer;
+    first_of(lane).resume({.lane = graph::LaneId(lane),
+                           .epoch = PlanEpoch(with_epoch),
+                           .stages = std::move(holdings),
+                           .reply = answer.reply()});
+    return answer;
+  }
+  Answer<Ok> connect_again(size_t rank, const std::vector<graph::LaneId>& lanes) {
+    const auto count = static_cast<uint32_t>(plan.stages.size());
+    const auto out =
+        static_cast<uint32_t>(place_of(plan, RankId(static_cast<uint32_t>(rank))).stage.value);
+    Answer<Ok> answer;
+    ConnectCommand command{.params = {.epoch = epoch, .links = {}, .accept = {}},
+                           .reply = answer.reply()};
+    for (const graph::LaneId lane : lanes) {
+      const auto link = [&](uint32_t edge) { return link_of(plan, lane, EdgeId(edge)).value; };
+      command.params.links.push_back({.edge = link(out), .secret = 7, .incarnation = epoch});
+      command.params.accept.push_back(
+          {.edge = link((out + count - 1) % count), .secret = 7, .incarnation = epoch});
+    }
+    stages[rank]->connect(std::move(command));
+    return answer;
+  }
+  void lose(size_t rank) {
+    stages[rank] = std::make_unique<RankStage>(
+        hub, std::make_shared<transport::Waiter>(transport::WaiterOptions{}),
+        std::make_shared<StepTrace>(), steady_clock());
+  }
+  /// Of the lanes that the rank served.
+  void repair(size_t dead) {
+    ++epoch;
+    const std::vector<graph::LaneId> lanes = lanes_of(plan, RankId(static_cast<uint32_t>(dead)));
+    std::map<uint8_t, std::vector<Answer<rpc::StageHoldings>>> fenced;
+    for (const graph::LaneId lane : lanes)
+      for (size_t s = 0; s < plan.stages.size(); ++s) {
+        const size_t rank = rank_at(plan, lane, StageIndex(static_cast<int32_t>(s))).value;
+        if (rank != dead) fenced[lane.value].push_back(fence(rank, lane.value, epoch));
+      }
+    BOOST_REQUIRE(load(static_cast<int32_t>(dead)).ok());
+    tick_until([&] {
+      for (const auto& [lane, answers] : fenced)
+        for (const auto& answer : answers)
+          if (!answer.come()) return false;
+      return true;
+    });
+    std::vector<Answer<Ok>> opened;
+    for (const graph::LaneId lane : lanes)
+      for (size_t s = 0; s < plan.stages.size(); ++s)
+        opened.push_back(
+            connect_again(rank_at(plan, lane, StageIndex(static_cast<int32_t>(s))).value, {lane}));
+    tick_until([&] {
+      return std::all_of(opened.begin(), opened.end(), [](const auto& a) { return a.ok(); });
+    });
+    for (const graph::LaneId lane : lanes) {
+      std::vector<rpc::StageHoldings> holdings;
+      for (const auto& answer : fenced[lane.value]) {
+        BOOST_REQUIRE(answer.ok());
+        holdings.push_back(***answer.held);
+      }
+      BOOST_REQUIRE(resume(lane.value, epoch, std::move(holdings)).ok());
+    }
+  }
+  void tick_all(int times) {
+    for (int i = 0; i < times; ++i)
+      for (const auto& stage : stages) {
+        stage->wake();
+        if (stage->ticking()) stage->tick();
+      }
+  }
+};
+
+std::vector<TokenId> calm(int32_t max_new) {
+  Ranks chain(3);
+  chain.open();
+  const Answer<Ok> end = chain.submit(0, 7, max_new);
+  chain.tick_until([&] { return end.come(); });
+  return chain.tokens;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_lost_rank_is_replaced_and_nobody_notices) {
+  const std::vector<TokenId> expected = calm(40);
+  for (const size_t dead : {1u, 2u})
+    for (int before = 0; before < 60; before += 7) {
+      Repair chain(std::vector<size_t>(3, 1));
+      chain.open();
+      const Answer<Ok> one = chain.submit(0, 1, 40);
+      const Answer<Ok> two = chain.submit(0, 2, 40);
+      chain.tick_all(before);
+      chain.lose(dead);
+      chain.repair(dead);
+      const Answer<Ok> three = chain.submit(0, 3, 40);
+      chain.tick_until([&] { return one.come() && two.come() && three.come(); });
+      for (const uint64_t id : {1u, 2u, 3u}) BOOST_TEST(chain.tokens_of[id] == expected);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(again_and_again_each_in_turn) {
+  const std::vector<TokenId> expected = calm(50);
+  Repair chain(std::vector<size_t>(3, 1));
+  chain.open();
+  const Answer<Ok> one = chain.submit(0, 1, 50);
+  const Answer<Ok> two = chain.submit(0, 2, 50);
+  for (int i = 0; i < 12; ++i) {
+    chain.tick_all(5);
+    chain.lose(1 + static_cast<size_t>(i) % 2);
+    chain.repair(1 + static_cast<size_t>(i) % 2);
+  }
+  chain.tick_until([&] { return one.come() && two.come(); });
+  for (const uint64_t id : {1u, 2u}) BOOST_TEST(chain.tokens_of[id] == expected);
+}
+
+BOOST_AUTO_TEST_CASE(a_rank_of_two_lanes_takes_both_with_it_and_one_of_one_lane_only_its_own) {
+  const std::vector<TokenId> expected = calm(40);
+  for (const size_t dead : {1u, 2u, 4u}) {  // stage 1 of a lane, the last of both, stage 1
+    Repair chain({2, 2, 1});
+    chain.open();
+    const Answer<Ok> one = chain.submit_on(0, 1, 40);
+    const Answer<Ok> two = chain.submit_on(1, 2, 40);
+    chain.tick_all(10);
+    chain.lose(dead);
+    chain.repair(dead);
+    chain.tick_until([&] { return one.come() && two.come(); });
+    for (const uint64_t id : {1u, 2u}) BOOST_TEST(chain.tokens_of[id] == expected);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_new_first_rank_serves_only_when_it_has_heard_of_the_others) {
+  Repair chain(std::vector<size_t>(3, 1));
+  chain.open();
+  (void)chain.submit(0, 1, 60);
+  chain.tick_all(12);
+  const std::vector<TokenId> before = chain.tokens_of[1];
+  chain.lose(0);
+  ++chain.epoch;
+  std::vector<Answer<rpc::StageHoldings>> fenced = {chain.fence(1, 0, 2), chain.fence(2, 0, 2)};
+  BOOST_REQUIRE(chain.load(0).ok());
+  chain.tick_until([&] { return fenced[0].come() && fenced[1].come(); });
+  BOOST_TEST((**fenced[0].held)->sequences.size() == 1u);
+  std::vector<Answer<Ok>> opened;
+  for (size_t i = 0; i < 3; ++i) opened.push_back(chain.connect_again(i, {graph::LaneId(0)}));
+  chain.tick_until([&] {
+    return std::all_of(opened.begin(), opened.end(), [](const auto& a) { return a.ok(); });
+  });
+  BOOST_TEST((chain.attach(0, *chain.stages[0]).error().code == ErrorCode::invalid_argument));
+  BOOST_REQUIRE(chain.resume(0, 2, {***fenced[0].held, ***fenced[1].held}).ok());
+  BOOST_REQUIRE(chain.attach(0, *chain.stages[0]).ok());
+  const Answer<Ok> again = chain.submit(0, 1, 20);
+  chain.tokens_of.clear();
+  chain.tick_until([&] { return again.come(); });
+  BOOST_TEST(chain.tokens_of[1] == calm(20));
+  chain.tick_all(3);
+  for (size_t i = 0; i < 3; ++i) {
+    Answer<rpc::StageHoldings> held = chain.fence(i, 0, 3);
+    chain.tick_until([&] { return held.come(); });
+    BOOST_TEST((**held.held)->sequences.empty());  // the old incarnation's as well
+  }
+}
+
+BOOST_AUTO_TEST_CASE(what_comes_from_an_older_epoch_is_refused) {
+  Repair chain(std::vector<size_t>(3, 1));
+  chain.open();
+  const auto refused = [](const auto& answer) {
+    return answer.come() && !answer.ok() && answer.error().code == ErrorCode::invalid_argument;
+  };
+  BOOST_TEST(refused(chain.fence(1, 0, 1)));  // the epoch it works in
+  BOOST_TEST(refused(chain.fence(1, 5, 2)));  // no such lane
+  BOOST_TEST(refused(chain.resume(0, 1, {})));
+  BOOST_TEST(refused(chain.connect_again(1, {graph::LaneId(0)})));  // it has links
+  std::vector<Answer<rpc::StageHoldings>> fenced;
+  for (size_t i = 0; i < 3; ++i) fenced.push_back(chain.fence(i, 0, 5));
+  chain.tick_until([&] {
+    return std::all_of(fenced.begin(), fenced.end(), [](const auto& a) { return a.come(); });
+  });
+  for (const uint32_t old : {1u, 4u}) {
+    chain.epoch = old;
+    BOOST_TEST(refused(chain.connect_again(1, {graph::LaneId(0)})));
+    BOOST_TEST(refused(chain.fence(1, 0, old)));
+  }
+  BOOST_TEST(refused(chain.fence(1, 0, 5)));
+  chain.epoch = 5;
+  // Opening, and then over before it was open: the answer says so.
+  const Answer<Ok> opening = chain.connect_again(1, {graph::LaneId(0)});
+  BOOST_TEST(!opening.come());
+  const Answer<rpc::StageHoldings> newer = chain.fence(1, 0, 6);
+  BOOST_REQUIRE(opening.come());
+  BOOST_TEST((opening.error().code == ErrorCode::cancelled));
+  BOOST_TEST(newer.ok());
+  rpc::StageHoldings nonsense{
+      .stage = 9, .sequences = {}, .held_positions = {}, .blocks = {}, .logged_positions = {}};
+  BOOST_TEST(refused(chain.resume(0, 5, {nonsense})));
+}
+
+BOOST_AUTO_TEST_CASE(who_watches_links_is_told_and_others_are_not) {
+  Repair chain(std::vector<size_t>(3, 1));
+  chain.open();
+  const Answer<Ok> of_links = chain.watch_links(2);
+  const Answer<Ok> plain = chain.watch(2);
+  chain.lose(1);
+  chain.tick_until([&] { return of_links.come(); });
+  BOOST_TEST((of_links.error().code == ErrorCode::disconnected));
+  BOOST_TEST(!plain.come());
+  BOOST_TEST(chain.watch_links(2).come());  // also who asks later
+  chain.repair(1);
+  BOOST_TEST(!chain.watch_links(2).come());
+  const Answer<Ok> end = chain.submit(0, 1, 5);
+  chain.tick_until([&] { return end.come(); });
+  BOOST_TEST(end.ok());
+}
+
+}  // namespace chainpump::actors

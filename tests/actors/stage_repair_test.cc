@@ -1,0 +1,188 @@
+// Stages of a chain are lost, at any moment and more than one at once, and put back empty: every
+// request goes on with the tokens it would have had, and no stage that lives computes a position
+// again whose row was logged.
+#include <boost/test/unit_test.hpp>
+
+#include "tests/actors/chain.h"
+
+namespace chainpump::actors {
+namespace {
+
+constexpr int64_t kLogAll = 1 << 20;
+
+struct Asked {
+  RequestId id;
+  int32_t num_prompt;
+  int32_t max_new;
+  /// That pass through every stage, once.
+  size_t num_positions() const { return static_cast<size_t>(num_prompt + max_new - 1); }
+};
+
+std::vector<Asked> submit_some(Chain& chain) {
+  std::vector<Asked> asked;
+  for (const auto& [num_prompt, max_new] : {std::pair(50, 20), {3, 30}, {17, 1}, {40, 40}, {70, 9}})
+    asked.push_back({chain.submit(num_prompt, max_new), num_prompt, max_new});
+  return asked;
+}
+
+void step_all(Chain& chain, int times) {
+  for (int i = 0; i < times; ++i)
+    for (const auto& loop : chain.loops) BOOST_REQUIRE(loop->step().ok());
+}
+
+void check_answers(Chain& chain, const std::vector<Asked>& asked) {
+  for (const Asked& each : asked)
+    BOOST_TEST(chain.tokens[each.id] == chain.expected(each.num_prompt, each.max_new));
+  BOOST_TEST(chain.num_finished == static_cast<int>(asked.size()));
+  BOOST_TEST(chain.first().sequencer().idle());
+  BOOST_TEST(chain.first().sequencer().stats().num_free_blocks == kNumBlocks);
+  for (const auto& executor : chain.executors)
+    BOOST_TEST(executor->sequences().num_sequences() == 0u);
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(any_stage_after_the_first_at_any_moment) {
+  for (const int32_t num_stages : {2, 3, 5})
+    for (size_t dead = 1; dead < static_cast<size_t>(num_stages); ++dead)
+      for (int before = 0; before < 60; before += 3) {
+        Chain chain(num_stages, {.replay_log_bytes = kLogAll, .prefix_cache = false});
+        const std::vector<Asked> asked = submit_some(chain);
+        step_all(chain, before);
+        std::vector<size_t> computed;
+        for (const auto& executor : chain.executors) computed.push_back(executor->num_computed());
+        chain.lose({dead});
+        chain.repair({dead});
+        BOOST_REQUIRE(chain.run_dry().ok());
+        check_answers(chain, asked);
+        size_t once = 0;
+        for (const Asked& each : asked) once += each.num_positions();
+        for (size_t i = 0; i < chain.executors.size(); ++i)
+          if (i != dead)
+            BOOST_TEST(chain.executors[i]->num_computed() == once,
+                       "stage " << i << " of " << num_stages << " when " << dead
+                                << " was lost after " << before << " rounds");
+        BOOST_TEST(chain.executors[dead]->num_computed() <= once);
+      }
+}
+
+BOOST_AUTO_TEST_CASE(without_a_log_the_stages_before_compute_again) {
+  for (const int64_t log_bytes : {int64_t{0}, int64_t{2} * kKvBlockTokens * 16})
+    for (int before = 1; before < 40; before += 4) {
+      Chain chain(4, {.replay_log_bytes = log_bytes, .prefix_cache = false});
+      const std::vector<Asked> asked = submit_some(chain);
+      step_all(chain, before);
+      chain.lose({2});
+      chain.repair({2});
+      BOOST_REQUIRE(chain.run_dry().ok());
+      check_answers(chain, asked);
+      size_t once = 0;
+      for (const Asked& each : asked) once += each.num_positions();
+      BOOST_TEST(chain.executors[3]->num_computed() == once);  // its inputs are not asked for
+    }
+}
+
+BOOST_AUTO_TEST_CASE(several_at_once_and_again_before_it_is_over) {
+  for (const std::set<size_t>& dead : {std::set<size_t>{1, 2}, {1, 3}, {2, 3}, {1, 2, 3}})
+    for (int between = 0; between < 12; ++between) {
+      Chain chain(4, {.replay_log_bytes = kLogAll});
+      const std::vector<Asked> asked = submit_some(chain);
+      step_all(chain, 9);
+      for (int i = 0; i < 4; ++i) {
+        chain.lose(dead);
+        chain.repair(dead);
+        step_all(chain, between);
+      }
+      BOOST_REQUIRE(chain.run_dry().ok());
+      check_answers(chain, asked);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(what_is_submitted_and_cancelled_meanwhile) {
+  Chain chain(3, {.replay_log_bytes = kLogAll});
+  std::vector<Asked> asked = submit_some(chain);
+  step_all(chain, 10);
+  chain.lose({1});
+  asked.push_back({chain.submit(20, 8), 20, 8});
+  chain.first().sequencer().cancel(asked[0].id);
+  chain.first().sequencer().cancel(asked[3].id);
+  asked.erase(asked.begin() + 3);
+  asked.erase(asked.begin());
+  chain.repair({1});
+  BOOST_REQUIRE(chain.run_dry().ok());
+  check_answers(chain, asked);
+}
+
+/// The sequencer goes with it: whoever asked asks again, with what came so far.
+BOOST_AUTO_TEST_CASE(the_first_stage) {
+  for (int before = 0; before < 60; before += 3) {
+    Chain chain(3, {.replay_log_bytes = kLogAll});
+    const std::vector<Asked> asked = submit_some(chain);
+    step_all(chain, before);
+    chain.lose({0});
+    chain.link_all();
+    chain.first().hold();
+    std::vector<graph::StageHoldings> holdings;
+    // Lanes of tests are cut before they are linked; what was held then is held still.
+    for (size_t i = 1; i < 3; ++i) holdings.push_back(chain.loops[i]->holdings());
+    chain.first().resume(holdings);
+    for (const Asked& each : asked) {
+      const std::vector<TokenId>& made = chain.tokens[each.id];
+      if (made.size() == static_cast<size_t>(each.max_new)) continue;
+      graph::Request request;
+      request.id = each.id;
+      for (int32_t i = 0; i < each.num_prompt; ++i) request.prompt.push_back((i * 11 + 3) % 80);
+      request.generated = made;
+      request.readmitted = true;
+      request.sampling.max_new_tokens = each.max_new;
+      const Status taken = chain.first().sequencer().submit(request, steady_clock().now());
+      BOOST_REQUIRE_MESSAGE(taken.ok(), fakes::why(taken));
+    }
+    BOOST_REQUIRE(chain.run_dry().ok());
+    check_answers(chain, asked);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(rows_that_were_never_logged_cannot_be_asked_for) {
+  FakeExecutor executor({.stage = 0, .is_first = true});
+  StageWork work({.is_first = true, .replay_log_bytes = kLogAll}, executor);
+  std::vector<float> room(64 * FakeExecutor::kHidden);
+  graph::StepResult result;
+  graph::Microbatch microbatch;
+  microbatch.id = MicrobatchId(1);
+  graph::SequenceDescriptor descriptor;
+  descriptor.id = SequenceId(1);
+  descriptor.prompt = {1, 2, 3};
+  microbatch.descriptors = {descriptor};
+  microbatch.slices = {{.id = SequenceId(1), .tokens = {1, 2}, .new_blocks = {KvBlockId(3)}}};
+  BOOST_TEST(*work.run(microbatch, {}, room, result) == 2 * FakeExecutor::kHidden);
+  const std::vector<float> sent(room.begin(), room.begin() + 2 * FakeExecutor::kHidden);
+  BOOST_TEST(work.holdings().logged.size() == 1u);
+
+  // The stage after lost them, and gets them again; this one computes nothing.
+  microbatch.id = MicrobatchId(2);
+  microbatch.stages = {.first = 1, .last = 1};
+  std::fill(room.begin(), room.end(), 0.0f);
+  BOOST_TEST(*work.run(microbatch, {}, room, result) == 2 * FakeExecutor::kHidden);
+  BOOST_TEST(std::vector<float>(room.begin(), room.begin() + 2 * FakeExecutor::kHidden) == sent);
+  BOOST_TEST(executor.num_computed() == 2u);
+  // Two stages on nobody needs them.
+  microbatch.stages = {.first = 2, .last = 3};
+  BOOST_TEST(*work.run(microbatch, {}, room, result) == 0);
+
+  microbatch.stages = {.first = 1, .last = 1};
+  graph::SequenceSlice& slice = microbatch.slices[0];
+  const graph::SequenceSlice good = slice;
+  slice.tokens = {1, 2, 3};  // one more than was ever there
+  BOOST_TEST((work.run(microbatch, {}, room, result).error().code == ErrorCode::internal));
+  slice = good;
+  slice.new_blocks = {KvBlockId(4)};
+  BOOST_TEST((work.run(microbatch, {}, room, result).error().code == ErrorCode::internal));
+  slice = good;
+  slice.new_blocks.clear();
+  BOOST_TEST((work.run(microbatch, {}, room, result).error().code == ErrorCode::internal));
+  slice = good;
+  BOOST_TEST((work.run(microbatch, room, room, result).error().code == ErrorCode::internal));
+}
+
+}  // namespace chainpump::actors

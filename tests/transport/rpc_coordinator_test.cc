@@ -1,0 +1,102 @@
+// What a coordinator tells those who watch it, over its socket: what it is now, and whatever it is
+// after that.
+#include <boost/test/unit_test.hpp>
+#include <condition_variable>
+#include <deque>
+#include <future>
+#include <mutex>
+
+#include "tests/fakes/temporary_folder.h"
+#include "transport/rpc/coordinator_client.h"
+#include "transport/rpc/coordinator_server.h"
+#include "transport/rpc/unix_socket.h"
+
+using namespace chainpump;
+using namespace chainpump::transport::rpc;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct IdleCoordinator final : CoordinatorHandler {
+  void on_stats(Reply<std::vector<RankStats>> reply) override { reply(std::vector<RankStats>(2)); }
+  void on_stop() override { server->set_stopped(); }
+  CoordinatorServer* server = nullptr;
+};
+
+struct Fixture {
+  Fixture() {
+    coordinator.server = &server;
+    Result<UniqueFd> listener = listen_unix(path);
+    BOOST_REQUIRE(listener.ok());
+    served = std::async(std::launch::async,
+                        [this, fd = listener->release()] { return server.run(UniqueFd(fd)); });
+  }
+  ~Fixture() {
+    server.set_stopped();
+    BOOST_CHECK(served.wait_for(10s) == std::future_status::ready);
+  }
+
+  TemporaryFolder folder;
+  const std::string path = folder.path() / "c.sock";
+  IdleCoordinator coordinator;
+  CoordinatorServer server{coordinator};
+  std::future<Status> served;
+};
+
+/// Somebody who watches, and all that he was told.
+struct Watcher {
+  explicit Watcher(const Fixture& f) {
+    Result<UniqueFd> socket = connect_unix(f.path);
+    BOOST_REQUIRE(socket.ok());
+    client = std::make_unique<CoordinatorClient>(thread, std::move(*socket), [](const Error&) {});
+    client->hello(5s, [](const Result<HelloReply>& reply) { BOOST_TEST(reply.ok()); });
+    DeploymentCallbacks callbacks;
+    callbacks.on_serving = [this](const std::string& numerics_id, std::vector<LaneAddress> lanes) {
+      const std::lock_guard lock(mutex);
+      told.push_back(numerics_id);
+      for (const LaneAddress& lane : lanes)
+        told.back() += fmt::format(" {}@{}", lane.socket, lane.epoch);
+      changed.notify_all();
+    };
+    callbacks.on_ended = [this](const Error& why) {
+      const std::lock_guard lock(mutex);
+      told.push_back(why.message);
+      changed.notify_all();
+    };
+    client->watch(std::move(callbacks), [](const Result<Ok>&) {});
+  }
+  ~Watcher() { client.reset(); }
+  /// The next that it is told.
+  std::string next() {
+    std::unique_lock lock(mutex);
+    BOOST_REQUIRE(changed.wait_for(lock, 10s, [&] { return !told.empty(); }));
+    std::string first = std::move(told.front());
+    told.pop_front();
+    return first;
+  }
+
+  RpcThread thread = *RpcThread::create();
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::string> told;
+  std::unique_ptr<CoordinatorClient> client;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(who_watches_is_told_again_when_a_lane_moves) {
+  Fixture f;
+  Watcher early(f);
+  f.server.set_serving("n", {{"/a", 1}, {"/b", 1}});
+  BOOST_TEST(early.next() == "n /a@1 /b@1");
+  f.server.set_serving("n", {{"/a", 1}, {"/c", 4}});
+  BOOST_TEST(early.next() == "n /a@1 /c@4");
+  Watcher late(f);  // what is over is nobody's news
+  BOOST_TEST(late.next() == "n /a@1 /c@4");
+  f.server.set_serving("n", {{"/d", 7}, {"/c", 4}});
+  BOOST_TEST(early.next() == "n /d@7 /c@4");
+  BOOST_TEST(late.next() == "n /d@7 /c@4");
+  f.server.set_failed(make_error(ErrorCode::internal, "no stage is left"));
+  BOOST_TEST(early.next() == "no stage is left");
+  BOOST_TEST(late.next() == "no stage is left");
+}
