@@ -23,6 +23,12 @@ Result<T> from_peer(Result<T> decoded, const char* peer) {
                     decoded.error().message);
 }
 
+template <typename Link>
+bool has_ended(const Link& link) {
+  return link.state() == transport::LinkState::closed ||
+         link.state() == transport::LinkState::failed;
+}
+
 std::span<const float> as_floats(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
 }
@@ -114,15 +120,12 @@ void StageLoop::begin_draining() {
 bool StageLoop::leads_on() const { return output_->state() == transport::LinkState::open; }
 
 bool StageLoop::end_draining() {
-  const auto over = [](transport::LinkState state) {
-    return state == transport::LinkState::closed || state == transport::LinkState::failed;
-  };
-  if (frame_ || taken_ || !over(input_->state())) return false;
+  if (frame_ || taken_ || !has_ended(*input_)) return false;
   if (leads_on()) {
     slot_.reset();
     output_->close();
   }
-  if (!over(output_->state())) return false;
+  if (!has_ended(*output_)) return false;
   cut();
   return true;
 }
@@ -302,12 +305,7 @@ void StageLoop::drain() {
   while (input_ && input_->try_receive()) continue;
 }
 
-bool StageLoop::closed() const {
-  const auto done = [](transport::LinkState state) {
-    return state == transport::LinkState::closed || state == transport::LinkState::failed;
-  };
-  return is_cut() || (done(input_->state()) && done(output_->state()));
-}
+bool StageLoop::closed() const { return is_cut() || (has_ended(*input_) && has_ended(*output_)); }
 
 transport::LinkStats StageLoop::input_stats() const {
   return input_ ? input_->stats() : transport::LinkStats{};

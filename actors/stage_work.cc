@@ -4,14 +4,9 @@
 
 #include "base/check.h"
 #include "base/kv_layout.h"
+#include "graph/sequence_store.h"
 
 namespace chainpump::actors {
-namespace {
-
-constexpr int kLaneShift = 56;  // of sequence ids (graph/sequence_store.h)
-
-}  // namespace
-
 StageWork::StageWork(const StageWorkOptions& options, models::StageExecutor& executor)
     : options_(options),
       executor_(executor),
@@ -99,7 +94,8 @@ graph::StageHoldings StageWork::holdings() const {
   graph::StageHoldings holdings{.stage = options_.stage, .held = {}, .logged = log_.all()};
   const models::SequenceTable& held = executor_.sequences();
   for (const SequenceId id : held.ids())
-    if (id.value >> kLaneShift == options_.lane) holdings.held.push_back({id, held.num_tokens(id)});
+    if (graph::SequenceStore::lane_of(id) == options_.lane)
+      holdings.held.push_back({id, held.num_tokens(id)});
   return holdings;
 }
 

@@ -207,8 +207,7 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   if (!sequence.decoding) {
     draft.prefilled.push_back(&sequence);
     if (sequence.num_sent == num_placed(sequence)) {
-      for (auto* list : {&prefill_, &repairing_})
-        list->erase(std::remove(list->begin(), list->end(), &sequence), list->end());
+      take_off_lists(sequence);
       sequence.decoding = !sequence.scoring;
       if (sequence.decoding) ++num_decoding_;
       if (sequence.num_pending() > 0) ready_.push_back(sequence.id);

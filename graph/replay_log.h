@@ -1,8 +1,8 @@
 // What a stage sent on, kept so that it can be sent again when a stage after it has lost what it
 // made of that: rows by KV block and offset, as the lane names its blocks, so what several
 // sequences share is kept once, like their KV. Of a block a prefix is kept. Bounded: the block that
-// was used last gives way first, whole. A position that is missing costs one computation from
-// further up.
+// was not used for longest gives way first, whole. A position that is missing costs one computation
+// from further up.
 //
 // Pure; one thread. Memory is taken as blocks are first logged, and never more than the bound.
 #pragma once

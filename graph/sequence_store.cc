@@ -18,8 +18,12 @@ SequenceId SequenceStore::next_id(size_t slot) {
   return SequenceId(uint64_t{lane_} << kLaneShift | last_ << kCounterShift | slot);
 }
 
+uint8_t SequenceStore::lane_of(SequenceId id) {
+  return static_cast<uint8_t>(id.value >> kLaneShift);
+}
+
 void SequenceStore::skip(SequenceId id) {
-  if (id.value >> kLaneShift != lane_) return;
+  if (lane_of(id) != lane_) return;
   const uint64_t counter = (id.value & ((uint64_t{1} << kLaneShift) - 1)) >> kCounterShift;
   last_ = std::max(last_, counter);
 }

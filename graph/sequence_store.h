@@ -71,6 +71,8 @@ struct RequestRecord {
 
 class SequenceStore {
  public:
+  static uint8_t lane_of(SequenceId id);
+
   explicit SequenceStore(uint8_t lane) : lane_(lane) {}
 
   /// A sequence in a slot of its own. Stays where it is until removed.

@@ -54,6 +54,12 @@ size_t Sequencer::insert_by_rank(std::vector<Sequence*>& list, Sequence& sequenc
   return static_cast<size_t>(list.insert(place, &sequence) - list.begin());
 }
 
+/// Of those with known tokens to send. One that decodes stands in neither.
+void Sequencer::take_off_lists(const Sequence& sequence) {
+  for (auto* list : {&prefill_, &repairing_})
+    list->erase(std::remove(list->begin(), list->end(), &sequence), list->end());
+}
+
 Status Sequencer::check(const Request& request) const {
   const auto refuse = [](std::string what) {
     return Error{.code = ErrorCode::invalid_argument, .message = std::move(what)};
@@ -201,10 +207,11 @@ void Sequencer::stop_running(Sequence& sequence) {
   if (sequence.described || sequence.repairing) releasing_.push_back(sequence.id);
   sequence.described = false;
   set_repairing(sequence, false);
-  if (sequence.decoding) --num_decoding_;
+  if (sequence.decoding)
+    --num_decoding_;
+  else
+    take_off_lists(sequence);
   sequence.decoding = false;
-  for (auto* list : {&prefill_, &repairing_})
-    list->erase(std::remove(list->begin(), list->end(), &sequence), list->end());
   running_.back()->running_at = sequence.running_at;
   running_[sequence.running_at] = running_.back();
   running_.pop_back();

@@ -216,6 +216,7 @@ class Sequencer {
     return static_cast<size_t>(block.value - options_.first_kv_block);
   }
   static size_t insert_by_rank(std::vector<Sequence*>& list, Sequence& sequence);
+  void take_off_lists(const Sequence& sequence);
 
   int32_t blocks_for(int64_t num_tokens) const {
     return static_cast<int32_t>((num_tokens + options_.block_tokens - 1) / options_.block_tokens);

@@ -7,29 +7,50 @@ namespace chainpump::actors {
 
 using fakes::why;
 
-// The one law: what a lane computes is no part of the request. Many at once, so that both lanes
-// have several, of all kinds.
-BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_the_lane) {
-  const Model model;
-  graph::Plan plan = plan_for(model.path(), 2);
+namespace {
+
+using Answers = std::vector<std::vector<TokenId>>;
+
+std::vector<SequenceRequest> of_all_kinds(int32_t count) {
   std::vector<SequenceRequest> requests;
-  for (int32_t i = 0; i < 12; ++i)
+  for (int32_t i = 0; i < count; ++i)
     requests.push_back(request(5 + 7 * i, 10 + i, i % 2 == 0 ? 0.0f : 0.9f));
-  std::vector<std::vector<TokenId>> expected;
-  {
-    const auto alone = start_ready(plan);
-    for (const SequenceRequest& each : requests) expected.push_back(generate(*alone, each));
-  }
-  for (graph::StagePlan& stage : plan.stages) stage.devices.resize(2);
+  return requests;
+}
+
+/// What each gets by itself.
+Answers alone(const graph::Plan& plan, const std::vector<SequenceRequest>& requests) {
   const auto runtime = start_ready(plan);
+  Answers answers;
+  for (const SequenceRequest& each : requests) answers.push_back(generate(*runtime, each));
+  return answers;
+}
+
+/// All at once.
+void check_together(Runtime& runtime, const std::vector<SequenceRequest>& requests,
+                    const Answers& expected) {
   std::vector<Listener> listeners(requests.size());
   for (size_t i = 0; i < requests.size(); ++i)
-    runtime->submit(requests[i], kPatience, listeners[i].callbacks());
+    runtime.submit(requests[i], kPatience, listeners[i].callbacks());
   for (size_t i = 0; i < requests.size(); ++i) {
     const Result<Ok> end = listeners[i].wait_end();
     BOOST_REQUIRE_MESSAGE(end.ok(), why(end));
     BOOST_TEST(listeners[i].tokens == expected[i]);
   }
+}
+
+}  // namespace
+
+// The one law: what a lane computes is no part of the request. Many at once, so that both lanes
+// have several, of all kinds.
+BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_the_lane) {
+  const Model model;
+  graph::Plan plan = plan_for(model.path(), 2);
+  const std::vector<SequenceRequest> requests = of_all_kinds(12);
+  const auto expected = alone(plan, requests);
+  for (graph::StagePlan& stage : plan.stages) stage.devices.resize(2);
+  const auto runtime = start_ready(plan);
+  check_together(*runtime, requests, expected);
   const auto report = runtime->report(kPatience);
   BOOST_REQUIRE_MESSAGE(report.ok(), why(report));
   BOOST_REQUIRE_EQUAL(report->stages.size(), 4u);
@@ -48,24 +69,11 @@ BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_the_lane) {
 BOOST_AUTO_TEST_CASE(tokens_do_not_depend_on_which_ranks_lanes_share) {
   const Model model;
   graph::Plan plan = plan_for(model.path(), 3);
-  std::vector<SequenceRequest> requests;
-  for (int32_t i = 0; i < 16; ++i)
-    requests.push_back(request(5 + 7 * i, 10 + i, i % 2 == 0 ? 0.0f : 0.9f));
-  std::vector<std::vector<TokenId>> expected;
-  {
-    const auto alone = start_ready(plan);
-    for (const SequenceRequest& each : requests) expected.push_back(generate(*alone, each));
-  }
+  const std::vector<SequenceRequest> requests = of_all_kinds(16);
+  const auto expected = alone(plan, requests);
   for (size_t i = 0; i < 3; ++i) plan.stages[i].devices.resize(size_t{1} << i);
   const auto runtime = start_ready(plan);
-  std::vector<Listener> listeners(requests.size());
-  for (size_t i = 0; i < requests.size(); ++i)
-    runtime->submit(requests[i], kPatience, listeners[i].callbacks());
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const Result<Ok> end = listeners[i].wait_end();
-    BOOST_REQUIRE_MESSAGE(end.ok(), why(end));
-    BOOST_TEST(listeners[i].tokens == expected[i]);
-  }
+  check_together(*runtime, requests, expected);
   const auto report = runtime->report(kPatience);
   BOOST_REQUIRE_MESSAGE(report.ok(), why(report));
   BOOST_REQUIRE_EQUAL(report->stages.size(), 7u);

@@ -1,5 +1,5 @@
-// The replay log: prefixes of blocks, what is new cuts what was there, the block used last gives
-// way first, and never more than the bound.
+// The replay log: prefixes of blocks, what is new cuts what was there, the block not used for
+// longest gives way first, and never more than the bound.
 #include "graph/replay_log.h"
 
 #include <boost/test/unit_test.hpp>
@@ -66,7 +66,7 @@ BOOST_AUTO_TEST_CASE(what_is_new_cuts_what_somebody_else_left) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(the_block_used_last_gives_way_first_and_none_while_they_are_kept) {
+BOOST_AUTO_TEST_CASE(the_block_not_used_for_longest_gives_way_first_and_none_while_they_are_kept) {
   Log log(2);
   log.put(1, 0, 1);
   log.put(2, 0, 2);
