@@ -61,6 +61,7 @@ class Coordinator {
   void on_fenced(RankFenced& fenced, CoordinatorActor self) {
     if (!is_there(fenced.of)) return;
     Lane& lane = at(fenced.lane);
+    at(fenced.of.process).report.listen_port = fenced.holdings.listen_port;
     if (lane.fence_epoch == fenced.epoch)
       lane.holdings[fenced.of.process] = std::move(fenced.holdings);
     step(Deployment::Fenced{fenced.of.process, fenced.lane, fenced.epoch}, self);

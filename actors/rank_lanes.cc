@@ -197,6 +197,8 @@ bool RankLanes::progress_openings() {
       lane->told_broken = false;
       lane->loop->link(std::move(lane->input), std::move(lane->output));
     }
+    if (std::none_of(lanes_.begin(), lanes_.end(), [](const Lane& l) { return l.loop->is_cut(); }))
+      links_.shut();
     if (!std::exchange(begun_, true)) step_clock_.restart();
     opened.reply(Ok{});
   }
@@ -239,7 +241,14 @@ bool RankLanes::answer_fences() {
   for (Lane& lane : lanes_) {
     if (lane.fenced.answered() || !lane.loop->is_cut()) continue;
     any = true;
-    lane.fenced(to_wire(lane.loop->holdings()));
+    const Result<uint16_t> port = links_.open();
+    if (!port.ok()) {
+      lane.fenced(port.error());
+      continue;
+    }
+    rpc::StageHoldings holdings = to_wire(lane.loop->holdings());
+    holdings.listen_port = *port;
+    lane.fenced(std::move(holdings));
   }
   return any;
 }

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "base/check.h"
 #include "transport/link_core.h"
 #include "transport/ucx/ucx_send_link.h"
 
@@ -88,7 +89,19 @@ Result<std::pair<std::string, uint16_t>> RankLinks::listen(const graph::EdgePlan
   if (is_loopback(input)) return std::pair(std::string(), uint16_t{0});
   ASSIGN_OR_RETURN(context_, transport::UcxContext::create({.kind = ucx_kind(input)}));
   ASSIGN_OR_RETURN(listener_, transport::UcxListener::create(context_, {.bind = address + ":0"}));
+  RETURN_IF_ERROR(listener_->keep_open(true));
   return split_port(listener_->address());
+}
+
+Result<uint16_t> RankLinks::open() {
+  if (!listener_) return uint16_t{0};
+  RETURN_IF_ERROR(listener_->keep_open(true));
+  ASSIGN_OR_RETURN(const auto address, split_port(listener_->address()));
+  return address.second;
+}
+
+void RankLinks::shut() {
+  if (listener_) CHECK(listener_->keep_open(false).ok());
 }
 
 Result<std::unique_ptr<transport::ReceiveLink>> RankLinks::accept(

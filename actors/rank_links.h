@@ -47,6 +47,10 @@ class RankLinks {
   Result<std::pair<std::string, uint16_t>> listen(const graph::EdgePlan& input,
                                                   const graph::EdgePlan& output,
                                                   const std::string& address);
+  /// From listen() on it is open; while it is shut nobody can connect. Returns the port, as
+  /// listen().
+  Result<uint16_t> open();
+  void shut();
   Result<std::unique_ptr<transport::ReceiveLink>> accept(const graph::EdgePlan& edge,
                                                          PlanEpoch epoch,
                                                          const transport::rpc::LinkAccept& from);

@@ -26,7 +26,7 @@ using Cxx = import "/capnp/c++.capnp";
 using Plan = import "plan.capnp".Plan;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 5;
+const protocolVersion :UInt32 = 6;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -225,12 +225,13 @@ struct StageHoldings {
   heldPositions @2 :List(Int32);     # of each of them
   blocks @3 :List(Int32);            # KV blocks, of the lane, whose rows it has logged
   loggedPositions @4 :List(Int32);   # of each of them, from the block's first on
+  listenPort @5 :UInt16;             # where it accepts its next link from now on, as in LoadReport
 }
 
 struct LinkTarget {
   # An outgoing link to open.
   edge @0 :UInt32;           # the link's: lane * edges + edge
-  address @1 :Text;          # from the downstream rank's LoadReport
+  address @1 :Text;          # as the downstream rank said last
   port @2 :UInt16;
   secret @3 :UInt64;         # random, made by the coordinator for this incarnation of this link
   incarnation @4 :UInt32;    # counted by the coordinator per edge, from 1

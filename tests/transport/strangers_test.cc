@@ -196,6 +196,41 @@ BOOST_AUTO_TEST_CASE(doors_are_shut_when_nobody_is_expected) {
   BOOST_TEST(is_connected(begin_connection(*listener)));
 }
 
+BOOST_AUTO_TEST_CASE(kept_open_it_takes_a_sender_that_comes_before_its_accept) {
+  Working working;
+  working.second_link_opens();
+  BOOST_REQUIRE(working.listener->keep_open(true).ok());
+  auto send = ucx_connect(tcp_context(), working.listener->address(), options_of(5));
+  BOOST_REQUIRE(send.ok());
+  const TimePoint until = steady_clock().now() + std::chrono::milliseconds(50);
+  while (steady_clock().now() < until) (*send)->progress();
+  BOOST_REQUIRE((*send)->state() == LinkState::connecting);
+  auto receive = working.listener->accept(options_of(5));
+  BOOST_REQUIRE(receive.ok());
+  Ends ends{nullptr, std::move(*send), std::move(*receive)};
+  BOOST_TEST(drive(ends, [&] { return ends.send->state() == LinkState::open; }));
+  const auto address = parse_socket_address(working.listener->address());
+  BOOST_TEST(is_connected(begin_connection(*address)));
+  BOOST_REQUIRE(working.listener->keep_open(false).ok());
+  BOOST_TEST(!is_connected(begin_connection(*address)));
+}
+
+BOOST_AUTO_TEST_CASE(a_port_that_is_lost_while_shut_is_another_one_afterwards) {
+  Working working;
+  working.second_link_opens();
+  const auto lost = parse_socket_address(working.listener->address());
+  const UniqueFd thief(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int one = 1;
+  BOOST_REQUIRE_EQUAL(setsockopt(thief.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one), 0);
+  BOOST_REQUIRE_EQUAL(bind(thief.get(), lost->get(), lost->length), 0);
+  BOOST_REQUIRE_EQUAL(listen(thief.get(), 1), 0);
+  BOOST_TEST(!working.listener->accept(options_of(5)).ok());
+  BOOST_REQUIRE(working.listener->keep_open(true).ok());
+  const auto found = parse_socket_address(working.listener->address());
+  BOOST_TEST(to_string(found->storage) != to_string(lost->storage));
+  BOOST_TEST(is_connected(begin_connection(*found)));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

@@ -13,7 +13,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 5;
+inline constexpr uint32_t kProtocolVersion = 6;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -144,6 +144,7 @@ struct StageHoldings {
   std::vector<int32_t> held_positions;
   std::vector<int32_t> blocks;
   std::vector<int32_t> logged_positions;
+  uint16_t listen_port = 0;
 };
 
 struct SamplingParams {

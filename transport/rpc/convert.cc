@@ -170,6 +170,7 @@ void write(schema::StageHoldings::Builder out, const StageHoldings& in) {
   write_ints(out.initHeldPositions(num(in.held_positions)), in.held_positions);
   write_ints(out.initBlocks(num(in.blocks)), in.blocks);
   write_ints(out.initLoggedPositions(num(in.logged_positions)), in.logged_positions);
+  out.setListenPort(in.listen_port);
 }
 
 void read(schema::StageHoldings::Reader in, StageHoldings& out) {
@@ -178,6 +179,7 @@ void read(schema::StageHoldings::Reader in, StageHoldings& out) {
   out.held_positions = read_ints(in.getHeldPositions());
   out.blocks = read_ints(in.getBlocks());
   out.logged_positions = read_ints(in.getLoggedPositions());
+  out.listen_port = in.getListenPort();
 }
 
 void write(schema::SamplingParams::Builder out, const SamplingParams& in) {

@@ -119,19 +119,35 @@ ListenerCore::~ListenerCore() {
   shut();
 }
 
-Status ListenerCore::add_waiting(UcxReceiveLink* link) {
-  if (listener_ == nullptr) {
-    shut();  // what an attempt that failed has left
-    ASSIGN_OR_RETURN(const SocketAddress bind, parse_socket_address(address_));
-    RETURN_IF_ERROR(open(bind));
+Status ListenerCore::open_again() {
+  if (listener_ != nullptr) return ok_status();
+  shut();  // what an attempt that failed has left
+  ASSIGN_OR_RETURN(const SocketAddress bind, parse_socket_address(address_));
+  return open(bind);
+}
+
+Status ListenerCore::keep_open(bool keep) {
+  kept_open_ = keep;
+  if (!keep) {
+    if (waiting_.empty()) shut();
+    return ok_status();
   }
+  if (open_again().ok()) return ok_status();
+  shut();
+  ASSIGN_OR_RETURN(const SocketAddress any,
+                   parse_socket_address(address_.substr(0, address_.rfind(':')) + ":0"));
+  return open(any);
+}
+
+Status ListenerCore::add_waiting(UcxReceiveLink* link) {
+  RETURN_IF_ERROR(open_again());
   waiting_.push_back(link);
   return ok_status();
 }
 
 void ListenerCore::remove_waiting(UcxReceiveLink* link) {
   std::erase(waiting_, link);
-  if (waiting_.empty()) shut();
+  if (waiting_.empty() && !kept_open_) shut();
 }
 
 bool ListenerCore::is_waiting(EdgeId edge) const {

@@ -1,6 +1,7 @@
 // The listener's worker, the connections whose hello is still to come, and the links that wait for
 // theirs. Shared by the listener and its connecting links. It listens from its creation until the
-// last of the links that wait has its sender, and again when another is to wait. One thread.
+// last of the links that wait has its sender, and again when another is to wait, or as long as it
+// is kept open. One thread.
 #pragma once
 
 #include <deque>
@@ -29,9 +30,11 @@ class ListenerCore {
   ListenerCore& operator=(const ListenerCore&) = delete;
 
   const std::string& address() const { return address_; }
+  /// Listens again, if it had been shut, at another port if another process has taken its own.
+  Status keep_open(bool keep);
   /// Listens again, if it had been shut; not if another process has taken the port meanwhile.
   Status add_waiting(UcxReceiveLink* link);
-  /// The last one shuts the port, with whatever stranger is in it.
+  /// The last one shuts the port, unless it is kept open, with whatever stranger is in it.
   void remove_waiting(UcxReceiveLink* link);
   bool is_waiting(EdgeId edge) const;
 
@@ -45,6 +48,7 @@ class ListenerCore {
   ListenerCore(std::shared_ptr<UcxContext> context, Duration hello_deadline);
   static void on_request(ucp_conn_request* request, void* arg);
   Status open(const SocketAddress& bind);
+  Status open_again();
   void shut();
   void accept_requests();
   bool serve(Stranger& stranger);
@@ -60,6 +64,7 @@ class ListenerCore {
   std::deque<ucp_conn_request*> requests_;
   std::vector<std::unique_ptr<Stranger>> strangers_;
   std::vector<UcxReceiveLink*> waiting_;
+  bool kept_open_ = false;
 };
 
 }  // namespace chainpump::transport

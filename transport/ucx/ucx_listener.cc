@@ -17,6 +17,8 @@ UcxListener::~UcxListener() = default;
 
 const std::string& UcxListener::address() const { return core_->address(); }
 
+Status UcxListener::keep_open(bool keep) { return core_->keep_open(keep); }
+
 Result<std::unique_ptr<ReceiveLink>> UcxListener::accept(const LinkOptions& options) {
   RETURN_IF_ERROR(check_link_options(options));
   if (core_->is_waiting(options.edge)) {

@@ -2,7 +2,8 @@
 // link for each edge that ends in it. A connection proves by its hello that it knows the link's
 // secret; one that does not, or says nothing within the deadline, is dropped without disturbing the
 // others. Links keep what they need of the listener alive. The port is open until the last link
-// that waits has its sender, and again from the next accept() on. One thread, the links'.
+// that waits has its sender, and again from the next accept() on; or as long as keep_open() says.
+// One thread, the links'.
 #pragma once
 
 #include <memory>
@@ -28,6 +29,10 @@ class UcxListener {
 
   /// "127.0.0.1:40123", for ucx_connect().
   const std::string& address() const;
+
+  /// While it is kept open a sender may come before its accept(). If another process has taken the
+  /// port since it was shut, the address changes.
+  Status keep_open(bool keep);
 
   /// A link in state connecting, to be opened by a sender with the same options. Its progress()
   /// moves the listener along. It fails with deadline_exceeded after kConnectDeadline without such
