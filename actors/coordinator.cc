@@ -28,7 +28,7 @@ class Coordinator {
         processes_(static_cast<size_t>(num_processes(options_.plan))),
         ports_(static_cast<size_t>(num_ranks(options_.plan))) {
     for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
-      lanes_.push_back({LaneLinks(options_.plan, LaneId(static_cast<uint8_t>(lane))), {}, {}});
+      lanes_.push_back({LaneLinks(options_.plan, LaneId(static_cast<uint8_t>(lane)))});
   }
 
   void start(CoordinatorActor self) { carry_out(core_.start(clock_.now()), self); }
@@ -88,8 +88,10 @@ class Coordinator {
   };
   struct Lane {
     LaneLinks links;
-    PlanEpoch fence_epoch;
-    std::map<ProcessId, rpc::StageHoldings> holdings;  // of those that were fenced in that epoch
+    std::optional<TimePoint> away_since = {};  // since a repair began
+    PlanEpoch fence_epoch = {};
+    std::map<ProcessId, rpc::StageHoldings> holdings =
+        {};  // of those that were fenced in that epoch
   };
 
   Process& at(ProcessId process) { return processes_[process.value]; }
@@ -128,6 +130,8 @@ class Coordinator {
         return serve();
       case Kind::lane_serving:
         return lane_serving(action, self);
+      case Kind::repairing:
+        return notice(fmt::format("{}; it is being repaired", action.error.message));
       case Kind::fail:
         return observer_.on_failed(action.error);
       case Kind::shutdown:
@@ -137,6 +141,10 @@ class Coordinator {
       case Kind::stopped:
         return observer_.on_stopped();
     }
+  }
+
+  void notice(const std::string& what) const {
+    if (observer_.on_notice) observer_.on_notice(what);
   }
 
   void spawn(ProcessId process, const CoordinatorActor& self) {
@@ -179,6 +187,7 @@ class Coordinator {
 
   void fence(const Deployment::Action& action, const CoordinatorActor& self) {
     Lane& lane = at(action.lane);
+    if (!lane.away_since) lane.away_since = clock_.now();
     if (lane.fence_epoch != action.epoch) lane.holdings.clear();
     lane.fence_epoch = action.epoch;
     at(action.process)
@@ -245,6 +254,9 @@ class Coordinator {
   void lane_serving(const Deployment::Action& action, const CoordinatorActor& self) {
     note_ports();
     observer_.on_repaired(ports_, action.lane, action.first_since, RankId(action.process.value));
+    if (const auto since = std::exchange(at(action.lane).away_since, std::nullopt))
+      notice(fmt::format("lane {} serves again after {:.2f} s", action.lane,
+                         std::chrono::duration<double>(clock_.now() - *since).count()));
     for (const graph::StagePlan& stage : options_.plan.stages) {
       const ProcessId process = core_.process_in(rank_at(options_.plan, action.lane, stage.index));
       if (!at(process).is_watched) watch(process, self);

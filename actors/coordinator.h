@@ -83,6 +83,8 @@ struct DeploymentObserver {
   std::function<void(std::vector<std::shared_ptr<RankPort>>, graph::LaneId lane,
                      PlanEpoch first_since, RankId first_process)>
       on_repaired;
+  /// What goes wrong and is mended, in a sentence for whoever looks after it; may be empty.
+  std::function<void(const std::string&)> on_notice = {};
   std::function<void(Error)> on_failed;
   std::function<void()> on_stopped;
 };

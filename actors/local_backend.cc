@@ -25,11 +25,10 @@ void serve(const graph::Plan& plan, const std::shared_ptr<Outcome>& outcome,
   outcome->set_serving(*std::move(lanes), std::move(ports), std::move(numerics_id));
 }
 
-DeploymentObserver observer(const graph::Plan& plan,
-                            const std::function<void(RankId, int64_t, int64_t)>& on_progress,
+DeploymentObserver observer(const graph::Plan& plan, const RuntimeOptions& options,
                             const std::shared_ptr<Outcome>& outcome) {
   return {.on_progress =
-              [on_progress](RankId rank, int64_t done, int64_t total) {
+              [on_progress = options.on_progress](RankId rank, int64_t done, int64_t total) {
                 const CallbackScope scope;
                 if (on_progress) on_progress(rank, done, total);
               },
@@ -42,6 +41,11 @@ DeploymentObserver observer(const graph::Plan& plan,
                 const std::shared_ptr<RankPort> first = first_of(plan, lane, ports);
                 outcome->set_ports(std::move(ports));
                 if (const auto lanes = outcome->lanes()) lanes->reopen(lane, first, first_since);
+              },
+          .on_notice =
+              [on_notice = options.on_notice](const std::string& what) {
+                const CallbackScope scope;
+                if (on_notice) on_notice(what);
               },
           .on_failed = [outcome](Error error) { outcome->set_failed(std::move(error)); },
           .on_stopped = [outcome] { outcome->set_stopped(); }};
@@ -95,7 +99,7 @@ Result<std::unique_ptr<Backend>> make_local_backend(const graph::Plan& plan, Run
                                 .spin_between_ops = options.spin_between_ops,
                                 .cache_folder = options.cache_folder},
                                host_maker(options, first_cores(plan)),
-                               observer(plan, options.on_progress, outcome)));
+                               observer(plan, options, outcome)));
   return Result<std::unique_ptr<Backend>>(
       std::make_unique<LocalBackend>(std::move(outcome), std::move(actors)));
 }

@@ -134,6 +134,8 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
                                     .epoch = first_since.value};
               server_.set_serving(numerics_id_, lanes_);
             },
+        .on_notice =
+            [](const std::string& what) { std::fprintf(stderr, "chainpump: %s\n", what.c_str()); },
         .on_failed =
             [this](Error error) {
               {

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -109,6 +110,10 @@ Result<Prepared> prepare(const DeployOptions& options) {
   ASSIGN_OR_RETURN(const std::filesystem::path cache_folder, panel_cache_folder());
   runtime.cache_folder = cache_folder.string();
   runtime.on_progress = load_progress(plan);
+  runtime.on_notice = [](const std::string& what) {
+    // On a terminal it comes in the middle of a line of the answer.
+    std::fprintf(stderr, "%schainpump: %s\n", progress_is_rewritten() ? "\n" : "", what.c_str());
+  };
   return Prepared{.graph = std::move(graph),
                   .model = std::move(model),
                   .plan = std::move(plan),

@@ -122,6 +122,7 @@ class Deployment {
     resume,
     serve,         // for the whole deployment: every lane is connected; once
     lane_serving,  // a lane serves again
+    repairing,     // what has gone, and is being replaced or linked again
     fail,          // for the whole deployment: tell whoever waits why; at most once
     shutdown,
     kill,
@@ -134,7 +135,7 @@ class Deployment {
     LaneId lane{};            // with fence, connect, resume, lane_serving
     PlanEpoch epoch{};        // likewise
     PlanEpoch first_since{};  // with lane_serving: since when this process is the lane's first
-    Error error{};            // with fail
+    Error error{};            // with fail, repairing
   };
 
   enum class Phase : uint8_t { starting, serving, stopping, stopped };

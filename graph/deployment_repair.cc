@@ -195,7 +195,10 @@ bool Deployment::may_repair(const Error& why, const char* what, TimePoint now, A
   }
   ends_.push_back(now);
   while (now - ends_.front() > restart_window_) ends_.pop_front();
-  if (ends_.size() <= max_restarts_) return true;
+  if (ends_.size() <= max_restarts_) {
+    actions.push_back({.kind = ActionKind::repairing, .error = why});
+    return true;
+  }
   fail(
       make_error(why.code, "{}; that is the {} end of {} within {} (failover.restarts: {})",
                  why.message, ordinal(ends_.size()), what, text_of(restart_window_), max_restarts_),

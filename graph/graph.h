@@ -83,7 +83,7 @@ struct Graph {
   WireType wire = WireType::f32;
   int32_t credits = 4;
   int64_t memory_bytes = 0;
-  int32_t failover_restarts = 0;
+  int32_t failover_restarts = 5;
   int32_t failover_window_ms = 60000;
   std::optional<int64_t> replay_log_bytes;  // none: auto
 };

@@ -137,7 +137,7 @@ constexpr KeySpec kKeys[] = {
      "planned.",
      0, 0, false, "f32|bf16|int8"},
     {"failover", KeyType::section, "", "What happens when a rank has died."},
-    {"failover.restarts", KeyType::integer, "0",
+    {"failover.restarts", KeyType::integer, "5",
      "Ends of ranks, and of links, that are repaired within the window: another process takes the "
      "rank's place and requests go on. One more ends the deployment, which says why. 0: any does.",
      0, 1000},

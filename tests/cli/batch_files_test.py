@@ -13,7 +13,7 @@ import tempfile
 import unittest
 
 import program
-from processes import wait_until
+from processes import fragile_graph, wait_until
 from services import Service
 
 MODEL = ["--model", program.model()]
@@ -44,17 +44,17 @@ class Case(unittest.TestCase):
     def write(self, lines):
         self.source.write_text("\n".join(lines) + "\n")
 
-    def command(self, *flags, target=None):
-        return [program.program(), "batch", "demo", str(self.source), str(target or self.target), *MODEL, *map(str, flags)]
+    def command(self, *flags, target=None, graph="demo"):
+        return [program.program(), "batch", graph, str(self.source), str(target or self.target), *MODEL, *map(str, flags)]
 
-    def batch(self, *flags, status=0, target=None, **options):
-        done = subprocess.run(self.command(*flags, target=target), stdin=subprocess.DEVNULL, capture_output=True,
+    def batch(self, *flags, status=0, target=None, graph="demo", **options):
+        done = subprocess.run(self.command(*flags, target=target, graph=graph), stdin=subprocess.DEVNULL, capture_output=True,
                               timeout=program.TIMEOUT_S, **options)
         self.assertEqual((done.returncode, done.stdout), (status, b""), done.stderr)
         return done.stderr.decode()
 
-    def start(self, *flags, **options):
-        return subprocess.Popen(self.command(*flags), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    def start(self, *flags, graph="demo", **options):
+        return subprocess.Popen(self.command(*flags, graph=graph), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
                                 **options)
 
     def answers(self, target=None):
@@ -178,11 +178,12 @@ class GoesOn(Case):
         self.assertEqual(len(self.answers()), 150)
 
     def test_a_service_that_goes(self):
-        service = Service(self.folder / "run")
+        graph = fragile_graph(self)
+        service = Service(self.folder / "run", graph=graph)
         self.addCleanup(service.close)
         service.wait_ready()
         self.write(many(200))
-        process = self.start(env=service.environment)
+        process = self.start(graph=graph, env=service.environment)
         wait_until(lambda: self.entries_there() >= 5, "entries", PATIENCE_S)
         os.kill(service.ranks[1][0], signal.SIGKILL)
         _, errors = process.communicate(timeout=PATIENCE_S)
@@ -191,7 +192,7 @@ class GoesOn(Case):
         there = len(self.answers())
         self.assertLess(there, 200)
         service.end()
-        self.batch(env=service.environment)
+        self.batch(graph=graph, env=service.environment)
         self.assertEqual(len(self.answers()), 200)
         self.assertTrue(all(entry["response"]["status_code"] == 200 for entry in self.answers().values()))
 

@@ -28,6 +28,15 @@ def identity(pid):
     return fields and (pid, fields[19])
 
 
+def fragile_graph(test):
+    """A file of a graph as the demo's, whose first death is its end."""
+    handle, path = tempfile.mkstemp(suffix=".yaml")
+    with os.fdopen(handle, "w") as out:
+        out.write("version: 1\nname: demo\nstages: 3\nfailover: {restarts: 0}\n")
+    test.addCleanup(os.unlink, path)
+    return path
+
+
 def ranks_of(parent):
     """{stage number: identity} of the ranks that `parent` has started."""
     found = {}

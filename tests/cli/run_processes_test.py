@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from processes import PATIENCE_S, Run, ranks_of, stat_of, wait_until
+from processes import PATIENCE_S, Run, fragile_graph, ranks_of, stat_of, wait_until
 from program import model
 
 DEATH_NEWS_S = 1.0
@@ -90,26 +90,45 @@ class Ends(unittest.TestCase):
             run.wait_end()
             run.check_nothing_left()
 
+    def wait_line(self, run, word):
+        lines = []
+        while not any(word in line for line in lines):
+            ready, _, _ = select.select([run.process.stderr], [], [], PATIENCE_S)
+            line = ready and run.process.stderr.readline().decode()
+            self.assertTrue(line, f"nothing said of '{word}': {lines}")
+            lines.append(line)
+        return lines[-1]
+
+    def kill(self, run, stage):
+        os.kill(run.ranks[stage][0], signal.SIGKILL)
+        killed = time.monotonic()
+        line = self.wait_line(run, "died")
+        seconds = time.monotonic() - killed
+        self.assertRegex(line, rf"stage .*{stage}.* died: killed by SIGKILL")
+        print(f"stage {stage} killed: told after {seconds * 1000:.0f} ms", file=sys.stderr)
+        self.assertLess(seconds, DEATH_NEWS_S)
+
     def test_a_killed_rank_is_named_within_a_second(self):
+        graph = fragile_graph(self)
         for stage in (0, 1, 2):
             with self.subTest(stage):
-                run = self.start(LONG_RUN)
+                run = self.start(LONG_RUN, graph=graph)
                 run.wait_text()
-                os.kill(run.ranks[stage][0], signal.SIGKILL)
-                killed = time.monotonic()
-                lines = []
-                while not any("died" in line for line in lines):
-                    ready, _, _ = select.select([run.process.stderr], [], [], PATIENCE_S)
-                    line = ready and run.process.stderr.readline().decode()
-                    self.assertTrue(line, f"no reason was given: {lines}")
-                    lines.append(line)
-                seconds = time.monotonic() - killed
-                self.assertRegex(lines[-1], rf"stage .*{stage}.* died: killed by SIGKILL")
-                status, _, _ = run.wait_end()
-                self.assertEqual(status, 5)
-                print(f"stage {stage} killed: told after {seconds * 1000:.0f} ms", file=sys.stderr)
-                self.assertLess(seconds, DEATH_NEWS_S)
+                self.kill(run, stage)
+                self.assertEqual(run.wait_end()[0], 5)
                 run.check_nothing_left()
+
+    def test_a_killed_rank_is_replaced_and_the_run_goes_on(self):
+        run = self.start(LONG_RUN)
+        for stage in (0, 1, 2):
+            run.wait_text()
+            self.kill(run, stage)
+            self.assertRegex(self.wait_line(run, "again"), r"lane 0 serves again after [0-9.]+ s")
+        run.wait_text()
+        run.process.send_signal(signal.SIGTERM)
+        status, errors, _ = run.wait_end()
+        self.assertEqual((status, errors), (128 + signal.SIGTERM, ""))
+        run.check_nothing_left()
 
     def test_a_rank_killed_while_it_starts(self):
         for stage in (0, 1, 2):
@@ -124,10 +143,10 @@ class Ends(unittest.TestCase):
                 self.assertLess(seconds, 3.0)
                 run.check_nothing_left()
 
-    def start_chat(self):
+    def start_chat(self, graph="demo"):
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)
-        run = self.start([], stdin=theirs)
+        run = self.start([], stdin=theirs, graph=graph)
         os.close(theirs)
         deadline = time.monotonic() + PATIENCE_S
         said = b""
@@ -139,7 +158,7 @@ class Ends(unittest.TestCase):
         return run
 
     def test_a_rank_killed_while_a_chat_waits_is_named_within_a_second(self):
-        run = self.start_chat()
+        run = self.start_chat(fragile_graph(self))
         os.kill(run.ranks[1][0], signal.SIGKILL)
         status, errors, seconds = run.wait_end()
         self.assertEqual(status, 5, errors)

@@ -15,10 +15,10 @@ class Lanes(Case):
     """Replicas make lanes that share the requests; stages with fewer of them share their ranks. No token
     depends on it."""
 
-    def graph(self, *replicas):
+    def graph(self, *replicas, failover=""):
         path = self.folder.parent / f"{self.folder.name}-{'-'.join(map(str, replicas))}.yaml"
         stages = ", ".join(f"{{replicas: {count}}}" for count in replicas)
-        path.write_text(f"name: demo\nthreads: 1\nkv: {{context: 512}}\nstages: [{stages}]\n")
+        path.write_text(f"name: demo\nthreads: 1\nkv: {{context: 512}}\nstages: [{stages}]\n{failover}")
         self.addCleanup(path.unlink)
         return str(path)
 
@@ -86,7 +86,7 @@ class Lanes(Case):
         self.end(service)
 
     def test_a_dead_shared_rank_is_named_with_all_its_lanes(self):
-        graph = self.graph(1, 2)
+        graph = self.graph(1, 2, failover="failover: {restarts: 0}\n")
         service = self.serve(graph=graph)
         for rank, words in ((0, "stage .* of lanes 0 and 1 died"), (2, "stage .* of lane 1 died")):
             service.wait_ready()

@@ -11,7 +11,7 @@ import time
 import unittest
 
 import program
-from processes import ranks_of, stat_of, wait_until
+from processes import fragile_graph, ranks_of, stat_of, wait_until
 from services import LONG, MODEL, PATIENCE_S, RAW, USING, Case, children, read_some
 
 
@@ -176,9 +176,10 @@ class Ends(Case):
         service.check_nothing_left()
 
     def test_a_dead_rank_is_named_and_its_deployment_comes_back(self):
-        service = self.serve()
+        graph = fragile_graph(self)
+        service = self.serve(graph=graph)
         service.wait_ready()
-        running = service.start("run", "demo", *LONG)
+        running = service.start("run", graph, *LONG)
         read_some(running)
         os.kill(service.ranks[1][0], signal.SIGKILL)
         _, errors = running.communicate(timeout=PATIENCE_S)

@@ -230,6 +230,10 @@ class RandomDeployment {
         case Kind::serve:
           for (size_t i = 0; i < lanes_.size(); ++i) lanes_[i].first = first_of(lane_of(i));
           break;
+        case Kind::repairing:
+          if (plan_.failover_restarts == 0 || failure_) wrong("a repair that may not be");
+          if (action.error.message.empty()) wrong("a repair of nothing");
+          break;
         case Kind::fail:
           if (failure_) wrong("failed twice");
           failure_ = action.error;

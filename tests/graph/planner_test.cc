@@ -255,7 +255,7 @@ BOOST_AUTO_TEST_CASE(CountsWhatRepairsTake) {
   const std::string_view base = "kv: {blocks: 512}\nstages: ";
   const auto with = [&](std::string_view rest) { return report(fmt::format("{}{}", base, rest)); };
   const PlanReport plain = with("[{}, {}, {}]\nreplay_log: 0");
-  BOOST_TEST(plain.plan.failover_restarts == 0);
+  BOOST_TEST(plain.plan.failover_restarts == 5);
   BOOST_TEST((plain.plan.failover_window == std::chrono::seconds(60)));
   BOOST_TEST(num_processes(plain.plan) == 3);
   // Weights and KV blocks of its own.
@@ -285,7 +285,8 @@ BOOST_AUTO_TEST_CASE(CountsWhatRepairsTake) {
                 {"[{}, {}, {}]\nreplay_log: auto\nfailover: {restarts: 1}", all, 2},
                 {"[{}, {}, {}]\nreplay_log: 1MiB", 1 << 20, 2},
                 {"[{}, {}, {}]\nreplay_log: 1024TiB", all, 2},  // never more than there can be
-                {"[{}, {}, {}]", 0, 2},
+                {"[{}, {}, {}]", all, 2},
+                {"[{}, {}, {}]\nfailover: {restarts: 0}", 0, 2},
                 {"[{}]", 0, 0}};
   for (const auto& [text, log, ranks] : kTable) {
     const PlanReport logs = with(text);
