@@ -252,7 +252,7 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
                    work_.run(microbatch, input, room_for(microbatch), result_));
   const Duration spent = clock_.charge(StepPart::compute);
   event.compute_until = clock_.last();
-  RETURN_IF_ERROR(send(microbatch.id, metadata, num_floats, spent));
+  send(microbatch.id, metadata, num_floats, spent);
   clock_.charge(StepPart::transfer);
   event.sent = clock_.last();
   if (options_.trace) options_.trace->record(event);
@@ -263,9 +263,9 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
 
 /// To the stage after, or what the last stage made to the first. What no link takes is void: a link
 /// that fails between two looks at it says so with the next.
-Status StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata, int64_t num_floats,
-                       Duration spent) {
-  if (!slot_) return ok_status();
+void StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata, int64_t num_floats,
+                     Duration spent) {
+  if (!slot_) return;
   transport::FrameKind kind = transport::FrameKind::activation;
   if (options_.work.is_last) {
     metadata_.clear();
@@ -276,8 +276,7 @@ Status StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata, i
   graph::note_step_time(metadata, spent, options_.work.stage);
   const Status sent = output_->send(std::move(slot_), kind, microbatch, metadata,
                                     num_floats * int64_t{sizeof(float)});
-  if (!sent.ok() && output_->state() != transport::LinkState::failed) return sent;
-  return ok_status();
+  if (!sent.ok()) CHECK(sent.error().code == ErrorCode::disconnected);
 }
 
 StepPart StageLoop::waiting_for() const {

@@ -105,8 +105,8 @@ class StageLoop {
   Result<bool> run_received();
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<std::byte> metadata, TimePoint received);
-  Status send(MicrobatchId microbatch, std::span<std::byte> metadata, int64_t num_floats,
-              Duration spent);
+  void send(MicrobatchId microbatch, std::span<std::byte> metadata, int64_t num_floats,
+            Duration spent);
   void look_at_links();
   void begin_draining();
   bool end_draining();

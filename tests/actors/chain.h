@@ -55,6 +55,8 @@ struct ChainOptions {
   std::function<Status(int32_t stage)> on_run;
   int64_t replay_log_bytes = 0;
   bool prefix_cache = true;
+  std::function<std::unique_ptr<transport::SendLink>(size_t, std::unique_ptr<transport::SendLink>)>
+      wrap_sender = {};
 };
 
 struct Chain {
@@ -120,8 +122,10 @@ struct Chain {
       std::tie(senders[i], receivers[(i + 1) % count]) = transport::make_loopback_pair(
           {.sender = edge, .receiver = edge, .on_wire = i == 0 ? given.on_first_wire : nullptr});
     }
-    for (size_t i = 0; i < count; ++i)
+    for (size_t i = 0; i < count; ++i) {
+      if (given.wrap_sender) senders[i] = given.wrap_sender(i, std::move(senders[i]));
       loops[i]->link(std::move(receivers[i]), std::move(senders[i]));
+    }
   }
 
   /// Its memory is gone; its neighbours see their links end.

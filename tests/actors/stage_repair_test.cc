@@ -1,6 +1,8 @@
 // Stages of a chain are lost, at any moment and more than one at once, and put back empty: every
 // request goes on with the tokens it would have had, and no stage that lives computes a position
 // again whose row was logged.
+#include <sys/eventfd.h>
+
 #include <boost/test/unit_test.hpp>
 
 #include "tests/actors/chain.h"
@@ -24,6 +26,48 @@ std::vector<Asked> submit_some(Chain& chain) {
     asked.push_back({chain.submit(num_prompt, max_new), num_prompt, max_new});
   return asked;
 }
+
+/// A link whose failure a send notices, and state() only with the next progress(), as over UCX.
+class FailsInSend final : public transport::SendLink {
+ public:
+  FailsInSend(std::unique_ptr<transport::SendLink> link, int num_sends)
+      : link_(std::move(link)), num_left_(num_sends) {}
+  transport::LinkState state() const override {
+    return failed_ ? transport::LinkState::failed : link_->state();
+  }
+  const Error& error() const override { return failed_ ? why_ : link_->error(); }
+  std::unique_ptr<transport::SendSlot> try_acquire() override {
+    return failed_ ? nullptr : link_->try_acquire();
+  }
+  Status send(std::unique_ptr<transport::SendSlot> slot, transport::FrameKind kind,
+              MicrobatchId microbatch, std::span<const std::byte> metadata,
+              int64_t payload_bytes) override {
+    if (num_left_-- > 0)
+      return link_->send(std::move(slot), kind, microbatch, metadata, payload_bytes);
+    noticed_ = true;
+    return why_;
+  }
+  void close() override {
+    if (link_) link_->close();
+  }
+  bool progress() override {
+    const bool fails = noticed_ && !failed_;
+    failed_ = noticed_;
+    if (fails) link_.reset();
+    return link_ ? link_->progress() : fails;
+  }
+  int event_fd() const override { return fd_.get(); }
+  bool arm() override { return !link_ || link_->arm(); }
+  transport::LinkStats stats() const override { return {}; }
+
+ private:
+  std::unique_ptr<transport::SendLink> link_;
+  const UniqueFd fd_{::eventfd(0, EFD_CLOEXEC)};
+  int num_left_;
+  bool noticed_ = false;
+  bool failed_ = false;
+  const Error why_ = make_error(ErrorCode::disconnected, "the link is not open");
+};
 
 void step_all(Chain& chain, int times) {
   for (int i = 0; i < times; ++i)
@@ -93,6 +137,26 @@ BOOST_AUTO_TEST_CASE(several_at_once_and_again_before_it_is_over) {
         chain.repair(dead);
         step_all(chain, between);
       }
+      BOOST_REQUIRE(chain.run_dry().ok());
+      check_answers(chain, asked);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(a_link_whose_end_a_send_sees_first) {
+  for (const size_t sender : {0u, 1u, 2u})
+    for (int before = 0; before < 12; ++before) {
+      Chain chain(3, {.replay_log_bytes = kLogAll,
+                      .wrap_sender = [&](size_t i, std::unique_ptr<transport::SendLink> link)
+                          -> std::unique_ptr<transport::SendLink> {
+                        if (i != sender) return link;
+                        return std::make_unique<FailsInSend>(std::move(link), before);
+                      }});
+      const std::vector<Asked> asked = submit_some(chain);
+      BOOST_REQUIRE(chain.run_dry().ok());
+      BOOST_REQUIRE(chain.loops[sender]->broken_by().has_value());
+      chain.given.wrap_sender = nullptr;
+      chain.lose({});
+      chain.repair({});
       BOOST_REQUIRE(chain.run_dry().ok());
       check_answers(chain, asked);
     }
