@@ -6,9 +6,10 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+CHAOS ?= --kills 1000 --seed 1
 DEMO_PROMPT ?= Explain in three sentences why a chain is as strong as its weakest link.
 
-.PHONY: help setup build demo test test-long bench install fuzz asan tsan format clean
+.PHONY: help setup build demo test test-long bench chaos install fuzz asan tsan format clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,6 +41,10 @@ bench: build ## figures side by side with llama.cpp, ucx_perftest and tokenizers
 	@$(call build_preset,release,tokenizer_bench executor_bench core_bench sequencer_bench overload_bench)
 	@tests/bench/peers.sh
 	@.venv/bin/python tests/bench/bench.py $(BENCH)
+
+chaos: build ## 1,000 kills of ranks under load, every answer compared; goes on where it was; CHAOS="--kills 200 --seed 2" is another run
+	@build/release/chainpump chaos tests/chaos/three_stages.yaml --model .venv/model.gguf \
+	  --state "build/chaos$$(printf '%s' '$(CHAOS)' | tr -c 'a-z0-9' '-').state" $(CHAOS)
 
 install: build ## install program, documents and schemas under PREFIX (default /usr/local); DESTDIR is honoured
 	@cmake --install build/release --prefix $(PREFIX)

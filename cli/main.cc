@@ -19,6 +19,7 @@
 #include "cli/bench_link.h"
 #include "cli/bench_pipeline.h"
 #include "cli/bench_serve.h"
+#include "cli/chaos.h"
 #include "cli/deploy_flags.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
@@ -60,6 +61,7 @@ struct Flags {
   BenchPipelineOptions bench_pipeline;
   DeployFlags bench_serve_deploy;
   BenchServeOptions bench_serve;
+  ChaosOptions chaos;
   std::string explain_key;
   std::string rank_label;
   std::string service_folder;  // of agent and coordinator
@@ -183,6 +185,25 @@ void add_bench_serve(CLI::App& verb, Flags& flags) {
       ->check(CLI::PositiveNumber);
 }
 
+void add_chaos(CLI::App& app, Flags& flags) {
+  ChaosOptions& o = flags.chaos;
+  CLI::App& verb =
+      *app.add_subcommand("chaos", "kill ranks under load; every answer must be right");
+  add_plan_flags(verb, o.deploy);
+  verb.add_option("--kills", o.num_faults,
+                  "how many faults, of all kinds; 30, or any in --duration")
+      ->check(CLI::Range(1, 1000000));
+  verb.add_option("--seed", o.seed, "the same seed is the same load and the same faults")
+      ->check(CLI::Validator(is_seed, ""))
+      ->capture_default_str();
+  verb.add_option("--faults", o.faults, "their kinds: kill, stop, or both with a comma between")
+      ->capture_default_str();
+  verb.add_option("--duration", o.duration_s, "seconds after which no fault is begun any more")
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--state", o.state_path, "a file to go on from, if the run was cut short");
+  verb.add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
+}
+
 void add_others(CLI::App& app, Flags& flags) {
   CLI::App& score = *app.add_subcommand("score", "log-probabilities of given tokens, JSON lines");
   add_deploy_flags(score, flags.score_deploy);
@@ -280,7 +301,8 @@ int plan_verb(Flags& flags) {
 int run_verb(const CLI::App& app, Flags& flags) {
   const bool json = flags.output == "json";
   flags.run.json = flags.plan.json = flags.validate.json = flags.bench_link.json =
-      flags.bench_kernels.json = flags.bench_pipeline.json = flags.bench_serve.json = json;
+      flags.bench_kernels.json = flags.bench_pipeline.json = flags.bench_serve.json =
+          flags.chaos.json = json;
   flags.plan.yaml = flags.validate.yaml = flags.output == "yaml";
   if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
   if (app.got_subcommand("serve") || app.got_subcommand("gateway")) {
@@ -310,6 +332,7 @@ int run_verb(const CLI::App& app, Flags& flags) {
     flags.batch.deploy = deploy_options(flags.batch_deploy);
     return run_batch(flags.batch);
   }
+  if (app.got_subcommand("chaos")) return run_chaos(flags.chaos);
   if (app.got_subcommand("validate")) return run_validate(flags.validate);
   if (app.got_subcommand("plan")) return plan_verb(flags);
   if (app.got_subcommand("explain")) return run_explain(flags.explain_key);
@@ -345,6 +368,7 @@ int main(int argc, char** argv) {
   cli::add_run(app, flags);
   cli::add_services(app, flags);
   cli::add_others(app, flags);
+  cli::add_chaos(app, flags);
   cli::add_quantize(app, flags.quantize);
   cli::refuse_empty_numbers(app);
   try {

@@ -1,0 +1,324 @@
+#include "cli/chaos_run.h"
+
+#include <signal.h>
+
+#include <algorithm>
+
+#include "cli/progress.h"
+
+namespace chainpump::cli {
+namespace {
+
+constexpr Duration kLookEvery = std::chrono::milliseconds(5);
+constexpr Duration kProcessesEvery = std::chrono::milliseconds(20);
+constexpr uint64_t kWarmUpRequests = 8;
+constexpr size_t kMetMin = 4;
+constexpr Duration kMetMax = std::chrono::minutes(2);      // until a fault meets so many
+constexpr Duration kGoesOnMax = std::chrono::seconds(30);  // after a fault
+constexpr Duration kEndMax = std::chrono::minutes(3);      // beyond any request's deadline
+constexpr Duration kCancelMax = std::chrono::seconds(10);
+constexpr Duration kReleaseMax = std::chrono::seconds(2);
+// Of each choice of a request, after a fault, before it goes on for certain: what was on its way
+// is not more.
+constexpr size_t kTokensOnTheWay = 2;
+
+std::string victim_name(const graph::Plan& plan, const ServiceProcess& process) {
+  if (process.role != ServiceRole::rank) return fmt::format("the {}", to_string(process.role));
+  auto number = static_cast<int32_t>(process.number) - graph::num_ranks(plan);
+  if (number < 0) return graph::rank_name(plan, RankId(process.number));
+  for (const graph::StagePlan& stage : plan.stages)
+    if ((number -= stage.standbys) < 0) return fmt::format("stage '{}'", stage.name);
+  return fmt::format("rank {}", process.number);
+}
+
+}  // namespace
+
+ChaosRun::ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service,
+                   ChaosLoad& load, UnderWay& under_way, std::function<void(ChaosReport)> on_part)
+    : task_(task),
+      plan_(plan),
+      service_(service),
+      load_(load),
+      under_way_(under_way),
+      on_part_(std::move(on_part)) {}
+
+ChaosRun::~ChaosRun() {
+  for (const OpenFault& fault : open_)
+    if (fault.stopped.valid()) send_signal(fault.stopped, SIGCONT);
+}
+
+Status ChaosRun::run() {
+  started_ = steady_clock().now();
+  Status done = warm_up();
+  if (done.ok()) done = inject_all();
+  load_.close();
+  if (done.ok()) done = await_ends();
+  // What is under way now is of no use any more, and must end.
+  if (!done.ok()) {
+    under_way_.stop(done.error());
+    const TimePoint deadline = steady_clock().now() + kCancelMax;
+    while (!load_.unfinished().empty() && steady_clock().now() < deadline)
+      std::this_thread::sleep_for(kLookEvery);
+  }
+  finish();
+  end_progress();
+  return done;
+}
+
+Status ChaosRun::warm_up() {
+  load_.allow(kWarmUpRequests);
+  int64_t num_before = part_.num_requests;
+  ASSIGN_OR_RETURN(const bool done, wait(kEndMax, [&] {
+                     return part_.num_requests - num_before >= int64_t{kWarmUpRequests};
+                   }));
+  if (!done)
+    return make_error(ErrorCode::deadline_exceeded,
+                      "the service does not answer, before any fault");
+  for (const ServiceProcess& process : service_.processes())
+    if (const auto held = holdings_of(process.name.pid); held && process.role != ServiceRole::rank)
+      warm_[process] = *held;
+  started_ = steady_clock().now();
+  load_.allow(std::numeric_limits<uint64_t>::max());
+  return ok_status();
+}
+
+Status ChaosRun::inject_all() {
+  for (uint64_t number = task_.first_fault; number < task_.end_fault; ++number) {
+    if (steady_clock().now() - started_ >= task_.duration) break;
+    RETURN_IF_ERROR(inject(number));
+    if (progress_is_rewritten())
+      show_progress(fmt::format("chaos: fault {}, {:.0f} s", number + 1,
+                                to_seconds(steady_clock().now() - started_)));
+  }
+  ASSIGN_OR_RETURN([[maybe_unused]] const bool over,
+                   wait(kGoesOnMax, [this] { return open_.empty() || open_.back().is_over; }));
+  return ok_status();
+}
+
+Status ChaosRun::wait_for_turn(const PlannedFault& fault) {
+  TimePoint since = steady_clock().now();
+  if (fault.in_recovery && !open_.empty()) {
+    since = open_.back().at;
+  } else {
+    ASSIGN_OR_RETURN([[maybe_unused]] const bool over,
+                     wait(kGoesOnMax, [this] { return open_.empty() || open_.back().is_over; }));
+    since = steady_clock().now();
+  }
+  const TimePoint due = since + fault.delay;
+  ASSIGN_OR_RETURN([[maybe_unused]] const bool due_now,
+                   wait(fault.delay, [&] { return steady_clock().now() >= due; }));
+  ASSIGN_OR_RETURN(const bool meets_enough,
+                   wait(kMetMax, [this] { return load_.unfinished().size() >= kMetMin; }));
+  if (meets_enough) return ok_status();
+  return make_error(ErrorCode::deadline_exceeded, "fewer than {} requests are under way", kMetMin);
+}
+
+Result<ServiceProcess> ChaosRun::pick_victim(const PlannedFault& fault) {
+  std::vector<ServiceProcess> ranks;
+  ASSIGN_OR_RETURN(const bool found, wait(kGoesOnMax, [&] {
+                     ranks = service_.processes();
+                     std::erase_if(ranks, [](const ServiceProcess& each) {
+                       return each.role != ServiceRole::rank;
+                     });
+                     return !ranks.empty();
+                   }));
+  if (!found) return make_error(ErrorCode::deadline_exceeded, "the service has no rank any more");
+  // The same one of the same seed, unless it is away just now.
+  const auto wanted = static_cast<uint32_t>(fault.victim * graph::num_processes(plan_));
+  const auto victim = std::find_if(ranks.begin(), ranks.end(),
+                                   [wanted](const auto& each) { return each.number >= wanted; });
+  return victim == ranks.end() ? ranks.front() : *victim;
+}
+
+Status ChaosRun::inject(uint64_t number) {
+  const PlannedFault planned = planned_fault(task_.seed, task_.kinds, number);
+  RETURN_IF_ERROR(wait_for_turn(planned));
+  OpenFault fault;
+  fault.kind = planned.kind;
+  UniqueFd process;
+  while (!process.valid()) {
+    ASSIGN_OR_RETURN(fault.victim, pick_victim(planned));
+    Result<UniqueFd> held = open_process(fault.victim.name);
+    if (held.ok()) {
+      process = std::move(*held);
+    } else if (held.error().code != ErrorCode::not_found) {
+      return held.error();
+    }
+  }
+  fault.met = load_.unfinished();
+  for (const auto& request : fault.met) fault.tokens_then.push_back(request->num_tokens());
+  victims_.insert(fault.victim.name);
+  fault.at = steady_clock().now();
+  send_signal(process, planned.kind == FaultKind::kill ? SIGKILL : SIGSTOP);
+  if (planned.kind == FaultKind::stop) {
+    fault.stopped = std::move(process);
+    fault.stopped_until = fault.at + planned.pause;
+  }
+  FaultRecord& record = fault.record;
+  record.number = number;
+  record.what = to_string(planned.kind);
+  record.at_ms = to_ms(fault.at - started_);
+  record.in_recovery = planned.in_recovery;
+  record.pause_ms = to_ms(planned.pause);
+  record.victim = victim_name(plan_, fault.victim);
+  record.pid = fault.victim.name.pid;
+  record.num_unfinished = static_cast<int32_t>(fault.met.size());
+  open_.push_back(std::move(fault));
+  return ok_status();
+}
+
+Status ChaosRun::await_ends() {
+  ASSIGN_OR_RETURN(const bool ended, wait(kEndMax, [this] { return load_.unfinished().empty(); }));
+  if (!ended)
+    return make_error(ErrorCode::deadline_exceeded, "{} requests have not ended by their deadline",
+                      load_.unfinished().size());
+  // What a process held for them it gives back in its own time.
+  ASSIGN_OR_RETURN([[maybe_unused]] const bool released,
+                   wait(kReleaseMax, [this] { return leaked().num_fds == 0; }));
+  const Holdings held = leaked();
+  part_.leaked_bytes = held.private_bytes;
+  part_.leaked_fds = held.num_fds;
+  return ok_status();
+}
+
+void ChaosRun::finish() {
+  judge_ended();
+  for (OpenFault& fault : open_) {
+    if (fault.stopped.valid()) send_signal(fault.stopped, SIGCONT);
+    settle(fault);
+  }
+  open_.clear();
+  on_part_(std::exchange(part_, {}));
+}
+
+Result<bool> ChaosRun::wait(Duration patience, const Condition& holds) {
+  const TimePoint deadline = steady_clock().now() + patience;
+  while (true) {
+    RETURN_IF_ERROR(look());
+    if (holds()) return true;
+    if (steady_clock().now() >= deadline) return false;
+    if (under_way_.is_stopped_within(kLookEvery)) return *under_way_.error();
+  }
+}
+
+Status ChaosRun::look() {
+  const TimePoint now = steady_clock().now();
+  for (OpenFault& fault : open_)
+    if (fault.stopped.valid() && now >= fault.stopped_until) {
+      send_signal(fault.stopped, SIGCONT);
+      fault.stopped.reset();
+    }
+  if (now - processes_seen_ >= kProcessesEvery) look_at_processes(now);
+  judge_ended();
+  look_at_faults(now);
+  RETURN_IF_ERROR(service_.check_alive());
+  if (const auto failure = load_.failure()) return *failure;
+  return ok_status();
+}
+
+void ChaosRun::look_at_processes(TimePoint now) {
+  std::vector<ServiceProcess> found = service_.processes();
+  for (const ServiceProcess& process : processes_) {
+    if (victims_.contains(process.name) || name_of(process.name.pid) == process.name) continue;
+    const std::string what = fmt::format("{}, process {}, has ended though nothing was done to it",
+                                         victim_name(plan_, process), process.name.pid);
+    part_.find(open_.empty() ? what
+                             : fmt::format("fault {}: {}", open_.back().record.number, what));
+    if (!open_.empty()) open_.back().record.foreign_pids.push_back(process.name.pid);
+    victims_.insert(process.name);  // told once
+  }
+  processes_ = std::move(found);
+  processes_seen_ = now;
+}
+
+void ChaosRun::judge_ended() {
+  for (const auto& request : load_.take_ended()) {
+    const Status& end = request->end();
+    const bool by_us = !end.ok() && end.error().code == ErrorCode::cancelled && under_way_.error();
+    const Comparison found = Comparison::of(request->asked().answer, request->receipt(), end.ok());
+    part_.lost += found.lost;
+    part_.duplicated += found.duplicated;
+    part_.differing += found.differing;
+    if (!by_us) ++part_.num_requests;
+    const bool has_failed = !end.ok() && !by_us;
+    if (has_failed) ++part_.failed;
+    if (found.is_equal() && !has_failed) continue;
+    std::string faults;
+    for (const OpenFault& fault : open_)
+      if (std::find(fault.met.begin(), fault.met.end(), request) != fault.met.end())
+        faults += fmt::format(" {}", fault.record.number);
+    part_.find(fmt::format("request {} (faults{}): {}{}", request->number(), faults, found.first,
+                           has_failed ? " failed: " + end.error().message : ""));
+  }
+}
+
+bool ChaosRun::goes_on(const OpenFault& fault) const {
+  if (fault.stopped.valid()) return false;
+  const bool is_there =
+      std::any_of(processes_.begin(), processes_.end(), [&fault](const ServiceProcess& process) {
+        return process.role == fault.victim.role && process.number == fault.victim.number &&
+               (fault.kind == FaultKind::stop || process.name != fault.victim.name);
+      });
+  if (!is_there) return false;
+  size_t num_on = 0;
+  for (size_t i = 0; i < fault.met.size(); ++i) {
+    const LiveRequest& request = *fault.met[i];
+    const size_t on_the_way = kTokensOnTheWay * request.receipt().num_choices();
+    const bool is_on =
+        request.has_ended() || request.num_tokens() > fault.tokens_then[i] + on_the_way;
+    // One that had no token may wait behind all others.
+    if (!is_on && fault.tokens_then[i] > 0) return false;
+    num_on += is_on;
+  }
+  return num_on >= kMetMin;
+}
+
+void ChaosRun::look_at_faults(TimePoint now) {
+  for (OpenFault& fault : open_) {
+    if (fault.is_over) continue;
+    const bool in_vain = now - fault.at > kGoesOnMax;
+    if (!in_vain && !goes_on(fault)) continue;
+    fault.is_over = true;
+    fault.went_on = now;
+    if (!in_vain) fault.record.went_on_ms = to_ms(now - fault.at);
+    if (in_vain)
+      part_.find(fmt::format("fault {}: requests did not go on within {:.0f} s",
+                             fault.record.number, to_seconds(kGoesOnMax)));
+  }
+  while (!open_.empty() && open_.front().is_over && open_.size() > 1 &&
+         std::all_of(open_.front().met.begin(), open_.front().met.end(),
+                     [](const auto& request) { return request->has_ended(); })) {
+    judge_ended();
+    settle(open_.front());
+    open_.erase(open_.begin());
+    on_part_(std::exchange(part_, {}));
+  }
+}
+
+/// What it met has ended.
+void ChaosRun::settle(OpenFault& fault) {
+  const TimePoint went_on = fault.is_over ? fault.went_on : steady_clock().now();
+  for (const auto& request : fault.met) {
+    if (!request->has_ended()) continue;
+    std::optional<Duration> longest;
+    for (size_t i = 0; i < request->receipt().num_choices(); ++i)
+      if (const auto gap = gap_across(request->receipt().times(i), fault.at, went_on))
+        longest = std::max(longest.value_or(Duration(0)), *gap);
+    if (longest) fault.record.gaps_ms.push_back(to_ms(*longest));
+  }
+  part_.faults.push_back(std::move(fault.record));
+}
+
+Holdings ChaosRun::leaked() const {
+  Holdings out;
+  for (const auto& [process, before] : warm_) {
+    if (name_of(process.name.pid) != process.name) continue;
+    const auto held = holdings_of(process.name.pid);
+    if (!held) continue;
+    out.private_bytes += std::max<int64_t>(0, held->private_bytes - before.private_bytes);
+    out.num_fds += std::max<int64_t>(0, held->num_fds - before.num_fds);
+  }
+  return out;
+}
+
+}  // namespace chainpump::cli

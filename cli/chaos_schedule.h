@@ -1,0 +1,53 @@
+// What `chainpump chaos` does, from its seed alone: which faults come when, and what the load asks
+// for. Who the victim is of the ranks that there are, and which requests a fault meets, is the
+// run's. Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "gateway/types.h"
+
+namespace chainpump::cli {
+
+enum class FaultKind : uint8_t { kill, stop };
+
+/// One kind of faults, as users name it.
+struct FaultEntry {
+  std::string_view name;
+  std::string_view what;          // it does
+  std::optional<FaultKind> kind;  // none: not yet
+};
+std::span<const FaultEntry> fault_entries();
+std::string_view to_string(FaultKind kind);
+
+/// "kill,stop", each once, in the table's order. invalid_argument: there is no such fault;
+/// unimplemented: not yet.
+Result<std::vector<FaultKind>> parse_faults(std::string_view text);
+
+struct PlannedFault {
+  FaultKind kind = FaultKind::kill;
+  double victim = 0;  // in (0, 1): its place among the processes of the kind that it meets
+  /// It does not wait until requests go on after the fault before it.
+  bool in_recovery = false;
+  Duration delay{0};  // since that fault if in_recovery, else since they went on
+  Duration pause{0};  // of a stop
+  bool operator==(const PlannedFault&) const = default;
+};
+
+/// The fault of this number, from 0. `kinds` is not empty.
+PlannedFault planned_fault(uint64_t seed, const std::vector<FaultKind>& kinds, uint64_t number);
+
+inline constexpr int32_t kChaosPromptMax = 400;
+inline constexpr int32_t kChaosOutputMax = 300;
+
+/// The load's request of this number: prompts of 20 to 400 tokens, some with a beginning that
+/// others have too, 100 to 300 new ones unless a stop string ends it, half sampled, some with two
+/// choices, with penalties, with stop strings.
+gateway::GenerateRequest chaos_request(uint64_t seed, uint64_t number, int32_t vocabulary_size);
+
+}  // namespace chainpump::cli

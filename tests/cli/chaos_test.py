@@ -1,0 +1,116 @@
+"""`chainpump chaos` on the demo: ranks killed under load, cut short by Ctrl-C and gone on with; what it refuses; and
+that nothing of it is left.
+"""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import program
+from processes import stat_of, wait_until
+
+PATIENCE_S = 150
+NUM_KILLS = 5
+KEYS = ["requests", "faults", "lost", "duplicated", "differing", "failed", "gap_p50_ms", "gap_p99_ms", "leaked_bytes", "leaked_fds",
+        "foreign_pids", "findings", "each"]
+COUNTS = ("lost", "duplicated", "differing", "failed")
+MODEL = ["--model", program.model()]
+
+
+class Chaos(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def start(self, *arguments):
+        environment = dict(os.environ, TMPDIR=str(self.folder))
+        process = subprocess.Popen([program.program(), "chaos", *map(str, arguments)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=environment, start_new_session=True)
+        self.addCleanup(self.end, process)
+        return process
+
+    @staticmethod
+    def end(process):
+        process.kill()
+        process.communicate()
+
+    def left(self):
+        """Processes and files of this test's folder."""
+        found = [str(path) for path in self.folder.rglob("*")]
+        for entry in pathlib.Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and os.fsencode(self.folder) in (entry / "environ").read_bytes() and stat_of(entry.name):
+                    found.append(entry.name)
+            except (PermissionError, FileNotFoundError, ProcessLookupError):
+                continue
+        return found
+
+    def test_kills(self):
+        state = self.folder.parent / f"{self.folder.name}-state"
+        self.addCleanup(state.unlink)
+        command = ["demo", *MODEL, "--kills", NUM_KILLS, "--seed", 4, "--state", state, "-o", "json"]
+        first = self.start(*command)
+        # Its first line is the run's name; the second comes when all requests that met the first kill have ended.
+        wait_until(lambda: first.poll() is not None or state.exists() and len(state.read_text().splitlines()) >= 2,
+                   "the first fault's end", PATIENCE_S)
+        first.send_signal(signal.SIGINT)
+        out, errors = first.communicate(timeout=PATIENCE_S)
+        self.assertEqual(first.returncode, 130, errors)
+        so_far = json.loads(out)
+        self.assertGreaterEqual(so_far["faults"], 1)
+        self.assertEqual([so_far[count] for count in COUNTS], [0] * 4, so_far)
+        self.assertEqual(self.left(), [])
+
+        second = self.start(*command)
+        out, errors = second.communicate(timeout=PATIENCE_S)
+        self.assertEqual(second.returncode, 0, errors)
+        report = json.loads(out)
+        self.assertEqual(list(report), KEYS)
+        self.assertEqual(report["faults"], NUM_KILLS)
+        self.assertEqual([report[count] for count in COUNTS], [0] * 4, report)
+        self.assertEqual([each["number"] for each in report["each"]], list(range(NUM_KILLS)))
+        self.assertEqual(report["each"][:so_far["faults"]], so_far["each"])
+        for each in report["each"]:
+            self.assertGreaterEqual(each["unfinished"], 4)
+            self.assertEqual(each["what"], "kill")
+        self.assertGreater(report["requests"], 10)
+        self.assertGreater(report["gap_p50_ms"], 0)
+        self.assertEqual(self.left(), [])
+        # All is done: nothing is started, and it is said again.
+        self.assertEqual(json.loads(program.succeed(["chaos", *command])), report)
+        other = program.call(["chaos", *command, "--context", 700, "--faults", "stop"])
+        self.assertEqual((other.returncode, other.stdout), (3, b""))
+        self.assertIn(b"of another run", other.stderr)
+
+    def test_refusals(self):
+        graph = self.folder / "graph.yaml"
+        graph.write_text("stages: 2\nfailover: {restarts: 0}\n")
+        for arguments, status, words in ((["demo", "--faults", "kil"], 2, b"did you mean 'kill'"),
+                                         (["demo", "--faults", "slow"], 2, b"not yet"),
+                                         (["demo", "--kills", "0"], 2, b"--kills"),
+                                         (["demo", "--kils", "1"], 2, b"did you mean '--kills'"),
+                                         (["demo", "--duration", "-1"], 2, b"--duration"),
+                                         (["demo", "--seed", "-1"], 2, b"--seed"),
+                                         (["demo", "--context", "400"], 2, b"700 tokens"),
+                                         ([graph], 2, b"failover.restarts"),
+                                         ([self.folder / "none.yaml"], 3, b"none.yaml")):
+            done = program.call(["chaos", *arguments, *MODEL])
+            self.assertEqual((done.returncode, done.stdout), (status, b""), (arguments, done.stderr))
+            self.assertIn(words, done.stderr)
+
+    def test_interrupted_before_it_begins(self):
+        process = self.start("demo", *MODEL, "--kills", 1000)
+        wait_until(lambda: any(self.folder.iterdir()), "its folder")
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 143, errors)
+        self.assertIn(b"0 requests, 0 faults", out)
+        self.assertEqual(self.left(), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
