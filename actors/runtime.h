@@ -31,7 +31,8 @@ struct RuntimeOptions {
   std::string cache_folder;  // where ranks keep repacked weights between starts; empty: nowhere
   /// Loading, rank by rank; may be empty.
   std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> on_progress;
-  /// A rank that died and is replaced, and the like, in a sentence; may be empty, and must be short.
+  /// A rank that died and is replaced, and the like, in a sentence; may be empty, and must be
+  /// short.
   std::function<void(const std::string&)> on_notice;
 };
 
