@@ -11,10 +11,11 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kFaultLinesMax = 40;
 
+/// A standby's end is nothing that a request could notice.
 std::vector<double> all_gaps(const ChaosReport& report) {
   std::vector<double> gaps;
   for (const FaultRecord& fault : report.faults)
-    gaps.insert(gaps.end(), fault.gaps_ms.begin(), fault.gaps_ms.end());
+    if (!fault.is_standby) gaps.insert(gaps.end(), fault.gaps_ms.begin(), fault.gaps_ms.end());
   return gaps;
 }
 
@@ -36,6 +37,7 @@ Json fault_json(const FaultRecord& fault) {
           {"pause_ms", fault.pause_ms},
           {"victim", fault.victim},
           {"pid", fault.pid},
+          {"standby", fault.is_standby},
           {"unfinished", fault.num_unfinished},
           {"went_on_ms", or_null(fault.went_on_ms)},
           {"gap_ms", or_null(longest_gap(fault))},
@@ -93,6 +95,7 @@ Result<FaultRecord> fault_of(const nlohmann::json& json) {
   reader.read("pause_ms", fault.pause_ms);
   reader.read("victim", fault.victim);
   reader.read("pid", fault.pid);
+  reader.read("standby", fault.is_standby);
   reader.read("unfinished", fault.num_unfinished);
   reader.read("went_on_ms", fault.went_on_ms);
   reader.read("gaps_ms", fault.gaps_ms);
@@ -102,10 +105,11 @@ Result<FaultRecord> fault_of(const nlohmann::json& json) {
 }
 
 std::string fault_line(const FaultRecord& fault) {
-  std::string line =
-      fmt::format("{:>5}  {:<6}{:>9.1f}  {:<24}{:>8}{:>7}{:>9}{:>9}", fault.number, fault.what,
-                  fault.at_ms / 1000, fault.victim + (fault.in_recovery ? " *" : ""), fault.pid,
-                  fault.num_unfinished, or_dash(fault.went_on_ms), or_dash(longest_gap(fault)));
+  std::string line = fmt::format(
+      "{:>5}  {:<6}{:>9.1f}  {:<32}{:>8}{:>7}{:>9}{:>9}", fault.number, fault.what,
+      fault.at_ms / 1000,
+      (fault.is_standby ? "standby of " : "") + fault.victim + (fault.in_recovery ? " *" : ""),
+      fault.pid, fault.num_unfinished, or_dash(fault.went_on_ms), or_dash(longest_gap(fault)));
   for (const int32_t pid : fault.foreign_pids) line += fmt::format("  ended too: {}", pid);
   return line + "\n";
 }
@@ -194,7 +198,7 @@ std::string chaos_table(const ChaosReport& report) {
   const std::vector<double> gaps = all_gaps(report);
   std::string text;
   if (!report.faults.empty())
-    text = fmt::format("{:>5}  {:<6}{:>9}  {:<24}{:>8}{:>7}{:>9}{:>9}\n", "fault", "what", "at s",
+    text = fmt::format("{:>5}  {:<6}{:>9}  {:<32}{:>8}{:>7}{:>9}{:>9}\n", "fault", "what", "at s",
                        "victim", "pid", "open", "on ms", "gap ms");
   for (const FaultRecord& fault : shown_faults(report)) text += fault_line(fault);
   if (report.faults.size() > kFaultLinesMax)

@@ -17,9 +17,10 @@ struct FaultRecord {
   std::string what;     // "kill"
   double at_ms = 0;     // since the load began
   bool in_recovery = false;
-  double pause_ms = 0;  // of a stop
-  std::string victim;   // "stage 'front'", "the coordinator"
-  int32_t pid = 0;      // the victim's
+  double pause_ms = 0;      // of a stop
+  std::string victim;       // "stage 'front'", "the coordinator"
+  int32_t pid = 0;          // the victim's
+  bool is_standby = false;  // it served no lane, as far as is known
   int32_t num_unfinished = 0;
   std::optional<double> went_on_ms;   // until requests went on; none: not within the patience
   std::vector<double> gaps_ms;        // of each request that had tokens before and after
@@ -49,8 +50,8 @@ struct ChaosReport {
 
 /// {"requests", "faults", "lost", "duplicated", "differing", "failed", "gap_p50_ms", "gap_p99_ms",
 /// "leaked_bytes", "leaked_fds", "foreign_pids", "findings": [text], "each": [{"number", "what",
-/// "at_ms", "in_recovery", "pause_ms", "victim", "pid", "unfinished", "went_on_ms" (or null),
-/// "gap_ms" (the longest, or null), "gaps_ms", "foreign_pids"}]}
+/// "at_ms", "in_recovery", "pause_ms", "victim", "pid", "standby", "unfinished", "went_on_ms" (or
+/// null), "gap_ms" (the longest, or null), "gaps_ms", "foreign_pids"}]}
 nlohmann::ordered_json chaos_json(const ChaosReport& report);
 /// Its inverse; bad_file.
 Result<ChaosReport> chaos_report_of(const nlohmann::json& json);

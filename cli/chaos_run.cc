@@ -17,6 +17,7 @@ constexpr Duration kMetMax = std::chrono::minutes(2);      // until a fault meet
 constexpr Duration kGoesOnMax = std::chrono::seconds(30);  // after a fault
 constexpr Duration kEndMax = std::chrono::minutes(3);      // beyond any request's deadline
 constexpr Duration kCancelMax = std::chrono::seconds(10);
+constexpr Duration kStatusMax = std::chrono::seconds(1);
 constexpr Duration kReleaseMax = std::chrono::seconds(2);
 // Of each choice of a request, after a fault, before it goes on for certain: what was on its way
 // is not more.
@@ -33,11 +34,12 @@ std::string victim_name(const graph::Plan& plan, const ServiceProcess& process) 
 
 }  // namespace
 
-ChaosRun::ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service,
+ChaosRun::ChaosRun(const ChaosTask& task, ChaosService& service, gateway::Service& client,
                    ChaosLoad& load, UnderWay& under_way, std::function<void(ChaosReport)> on_part)
     : task_(task),
-      plan_(plan),
       service_(service),
+      client_(client),
+      plan_(client.deployment().plan),
       load_(load),
       under_way_(under_way),
       on_part_(std::move(on_part)) {}
@@ -130,6 +132,17 @@ Result<ServiceProcess> ChaosRun::pick_victim(const PlannedFault& fault) {
   return victim == ranks.end() ? ranks.front() : *victim;
 }
 
+/// Said by the service, which knows while it is whole.
+bool ChaosRun::is_standby(const ServiceProcess& process) {
+  if (process.role != ServiceRole::rank) return false;
+  const auto status = client_.status(kStatusMax);
+  return status.ok() && !status->stages.stages.empty() &&
+         std::none_of(status->stages.stages.begin(), status->stages.stages.end(),
+                      [&process](const actors::StageReport& stage) {
+                        return stage.pid == process.name.pid;
+                      });
+}
+
 Status ChaosRun::inject(uint64_t number) {
   const PlannedFault planned = planned_fault(task_.seed, task_.kinds, number);
   RETURN_IF_ERROR(wait_for_turn(planned));
@@ -145,6 +158,7 @@ Status ChaosRun::inject(uint64_t number) {
       return held.error();
     }
   }
+  fault.record.is_standby = !planned.in_recovery && is_standby(fault.victim);
   fault.met = load_.unfinished();
   for (const auto& request : fault.met) fault.tokens_then.push_back(request->num_tokens());
   victims_.insert(fault.victim.name);

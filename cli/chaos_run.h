@@ -14,7 +14,7 @@
 #include "cli/chaos_report.h"
 #include "cli/chaos_schedule.h"
 #include "cli/chaos_service.h"
-#include "graph/plan.h"
+#include "gateway/service.h"
 
 namespace chainpump::cli {
 
@@ -30,7 +30,7 @@ class ChaosRun {
  public:
   /// All of these outlive it. What is found goes to `on_part`, a part for each fault that is over,
   /// in order, and one in the end.
-  ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service, ChaosLoad& load,
+  ChaosRun(const ChaosTask& task, ChaosService& service, gateway::Service& client, ChaosLoad& load,
            UnderWay& under_way, std::function<void(ChaosReport)> on_part);
   ~ChaosRun();
 
@@ -59,6 +59,7 @@ class ChaosRun {
   Status inject(uint64_t number);
   Status wait_for_turn(const PlannedFault& fault);
   Result<ServiceProcess> pick_victim(const PlannedFault& fault);
+  bool is_standby(const ServiceProcess& process);
   Status await_ends();
   void finish();
 
@@ -73,8 +74,9 @@ class ChaosRun {
   Holdings leaked() const;
 
   const ChaosTask& task_;
-  const graph::Plan& plan_;
   ChaosService& service_;
+  gateway::Service& client_;
+  const graph::Plan& plan_;
   ChaosLoad& load_;
   UnderWay& under_way_;
   const std::function<void(ChaosReport)> on_part_;

@@ -204,10 +204,14 @@ BOOST_AUTO_TEST_CASE(reports) {
   second.went_on_ms = std::nullopt;
   second.in_recovery = true;
   second.foreign_pids = {5, 6};
+  FaultRecord third = record(2, {1000});
+  third.is_standby = true;  // its gaps are not of the figures
+
   report.faults.push_back(second);
+  report.faults.push_back(third);
   const auto json = chaos_json(report);
   for (const auto& [key, value] : std::map<std::string, double>{{"requests", 3},
-                                                                {"faults", 2},
+                                                                {"faults", 3},
                                                                 {"lost", 1},
                                                                 {"duplicated", 2},
                                                                 {"differing", 3},
