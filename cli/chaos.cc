@@ -50,17 +50,16 @@ Result<DeployOptions> deploy_in(const std::string& folder, const DeployFlags& fl
   return options;
 }
 
-Status check_plan(const graph::Plan& plan, uint64_t num_faults) {
+Status check_plan(const graph::Plan& plan, uint64_t num_faults, int32_t positions) {
   if (plan.failover_restarts == 0)
     return make_error(ErrorCode::invalid_argument,
                       "the graph's failover.restarts is 0: any rank's death ends its service, and "
                       "nothing is repaired (chainpump explain failover.restarts)");
-  constexpr int32_t kTokensMax = kChaosPromptMax + kChaosOutputMax;
-  if (plan.context_tokens < kTokensMax)
+  if (plan.context_tokens < positions)
     return make_error(ErrorCode::invalid_argument,
                       "the load has requests of {} tokens, and this deployment serves {} (give "
-                      "--context)",
-                      kTokensMax, plan.context_tokens);
+                      "--context, or --positions)",
+                      positions, plan.context_tokens);
   if (num_faults > static_cast<uint64_t>(plan.failover_restarts))
     std::fprintf(stderr,
                  "[after %d ends of ranks within %.0f s the graph's failover.restarts ends the "
@@ -111,7 +110,8 @@ Result<std::vector<CalmRequest>> answer_alone(const ChaosOptions& options, Deplo
   RETURN_IF_ERROR(await_ready(*service, under_way));
   std::vector<gateway::GenerateRequest> requests;
   for (size_t i = 0; i < pool_size(options); ++i)
-    requests.push_back(chaos_request(options.seed, i, service->deployment().vocabulary_size));
+    requests.push_back(
+        chaos_request(options.seed, i, service->deployment().vocabulary_size, options.positions));
   return answer_calmly(*service, std::move(requests), under_way);
 }
 
@@ -119,6 +119,7 @@ nlohmann::ordered_json name_of_run(const ChaosOptions& options, const std::strin
   return {{"seed", options.seed},
           {"faults", options.faults},
           {"requests", pool_size(options)},
+          {"positions", options.positions},
           {"graph", graph_text},
           {"version", fmt::format("{}+{}", release(), commit())}};
 }
@@ -159,7 +160,7 @@ Status chaos(const ChaosOptions& options, UnderWay& under_way, ChaosState& state
   task.first_fault = state.report().faults.size();
   if (task.first_fault >= task.end_fault) return ok_status();
   ASSIGN_OR_RETURN(const Prepared prepared, prepare(deploy));
-  RETURN_IF_ERROR(check_plan(prepared.plan, task.end_fault));
+  RETURN_IF_ERROR(check_plan(prepared.plan, task.end_fault, options.positions));
   ASSIGN_OR_RETURN(const std::vector<CalmRequest> pool, answer_alone(options, deploy, under_way));
 
   ASSIGN_OR_RETURN(ChaosService service,

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/chaos_schedule.h"
 #include "cli/deploy_flags.h"
 
 namespace chainpump::cli {
@@ -15,6 +16,7 @@ struct ChaosOptions {
   uint64_t seed = 1;
   std::string faults = "kill";
   std::optional<double> duration_s;
+  int32_t positions = kChaosPositions;
   std::string state_path;
   bool json = false;
 };

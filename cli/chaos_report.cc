@@ -39,6 +39,7 @@ Json fault_json(const FaultRecord& fault) {
           {"pid", fault.pid},
           {"standby", fault.is_standby},
           {"unfinished", fault.num_unfinished},
+          {"positions", fault.num_positions},
           {"went_on_ms", or_null(fault.went_on_ms)},
           {"gap_ms", or_null(longest_gap(fault))},
           {"gaps_ms", fault.gaps_ms},
@@ -97,6 +98,7 @@ Result<FaultRecord> fault_of(const nlohmann::json& json) {
   reader.read("pid", fault.pid);
   reader.read("standby", fault.is_standby);
   reader.read("unfinished", fault.num_unfinished);
+  reader.read("positions", fault.num_positions);
   reader.read("went_on_ms", fault.went_on_ms);
   reader.read("gaps_ms", fault.gaps_ms);
   reader.read("foreign_pids", fault.foreign_pids);

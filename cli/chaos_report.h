@@ -22,6 +22,7 @@ struct FaultRecord {
   int32_t pid = 0;          // the victim's
   bool is_standby = false;  // it served no lane, as far as is known
   int32_t num_unfinished = 0;
+  int64_t num_positions = 0;          // of those that had tokens: what a stage may have held
   std::optional<double> went_on_ms;   // until requests went on; none: not within the patience
   std::vector<double> gaps_ms;        // of each request that had tokens before and after
   std::vector<int32_t> foreign_pids;  // processes that ended though nothing was done to them
@@ -50,8 +51,8 @@ struct ChaosReport {
 
 /// {"requests", "faults", "lost", "duplicated", "differing", "failed", "gap_p50_ms", "gap_p99_ms",
 /// "leaked_bytes", "leaked_fds", "foreign_pids", "findings": [text], "each": [{"number", "what",
-/// "at_ms", "in_recovery", "pause_ms", "victim", "pid", "standby", "unfinished", "went_on_ms" (or
-/// null), "gap_ms" (the longest, or null), "gaps_ms", "foreign_pids"}]}
+/// "at_ms", "in_recovery", "pause_ms", "victim", "pid", "standby", "unfinished", "positions",
+/// "went_on_ms" (or null), "gap_ms" (the longest, or null), "gaps_ms", "foreign_pids"}]}
 nlohmann::ordered_json chaos_json(const ChaosReport& report);
 /// Its inverse; bad_file.
 Result<ChaosReport> chaos_report_of(const nlohmann::json& json);

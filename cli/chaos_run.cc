@@ -32,6 +32,10 @@ std::string victim_name(const graph::Plan& plan, const ServiceProcess& process) 
   return fmt::format("rank {}", process.number);
 }
 
+size_t num_prompt_tokens(const gateway::GenerateRequest& request) {
+  return std::get<gateway::TokenIds>(request.prompt).size();
+}
+
 }  // namespace
 
 ChaosRun::ChaosRun(const ChaosTask& task, ChaosService& service, gateway::Service& client,
@@ -160,7 +164,13 @@ Status ChaosRun::inject(uint64_t number) {
   }
   fault.record.is_standby = !planned.in_recovery && is_standby(fault.victim);
   fault.met = load_.unfinished();
-  for (const auto& request : fault.met) fault.tokens_then.push_back(request->num_tokens());
+  for (const auto& request : fault.met) {
+    const size_t num_tokens = request->num_tokens();
+    fault.tokens_then.push_back(num_tokens);
+    if (num_tokens > 0)
+      fault.record.num_positions +=
+          static_cast<int64_t>(num_tokens + num_prompt_tokens(request->asked().request));
+  }
   victims_.insert(fault.victim.name);
   fault.at = steady_clock().now();
   send_signal(process, planned.kind == FaultKind::kill ? SIGKILL : SIGSTOP);

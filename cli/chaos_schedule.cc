@@ -67,10 +67,18 @@ Duration seconds(double s) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
 }
 
+/// So many of `positions` as `tokens` is of 700.
+int32_t share(int32_t tokens, int32_t positions) {
+  return static_cast<int32_t>(int64_t{tokens} * positions / kChaosPositions);
+}
+
 std::vector<TokenId> prompt_of(const Dice& dice, uint64_t seed, uint64_t number,
-                               int32_t vocabulary_size) {
+                               int32_t vocabulary_size, int32_t positions) {
   constexpr uint64_t kNumPrefixes = 3;
-  const int32_t length = dice.between(Draw::prompt_length, 20, kChaosPromptMax);
+  constexpr int32_t kShortest = 9;  // the least that 16 positions leave
+  const int32_t longest = share(400, positions);
+  const int32_t length =
+      dice.between(Draw::prompt_length, std::max(kShortest, share(20, positions)), longest);
   std::vector<TokenId> prompt = make_prompt(seed, number, length, vocabulary_size);
   if (!dice.is_below(Draw::has_prefix, 0.3)) return prompt;
   // Far from any request's own number.
@@ -130,14 +138,18 @@ PlannedFault planned_fault(uint64_t seed, const std::vector<FaultKind>& kinds, u
   return fault;
 }
 
-gateway::GenerateRequest chaos_request(uint64_t seed, uint64_t number, int32_t vocabulary_size) {
+gateway::GenerateRequest chaos_request(uint64_t seed, uint64_t number, int32_t vocabulary_size,
+                                       int32_t positions) {
+  CHECK_GE(positions, kChaosPositionsMin);
+  CHECK_LE(positions, kChaosPositions);
   const Dice dice(seed, number);
   gateway::GenerateRequest request;
-  request.prompt = prompt_of(dice, seed, number, vocabulary_size);
+  request.prompt = prompt_of(dice, seed, number, vocabulary_size, positions);
   request.seed = seed + number;
   request.deadline = kDeadline;
   graph::SamplingParams& sampling = request.sampling;
-  sampling.max_new_tokens = dice.between(Draw::output_length, 100, kChaosOutputMax);
+  sampling.max_new_tokens =
+      dice.between(Draw::output_length, share(100, positions), share(300, positions));
   sampling.ignore_eos = true;  // lengths are the load's, not the model's
   if (dice.is_below(Draw::sampling, 0.5)) {
     sampling.temperature = static_cast<float>(0.6 + 0.6 * dice.roll(Draw::temperature));

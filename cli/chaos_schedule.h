@@ -42,12 +42,14 @@ struct PlannedFault {
 /// The fault of this number, from 0. `kinds` is not empty.
 PlannedFault planned_fault(uint64_t seed, const std::vector<FaultKind>& kinds, uint64_t number);
 
-inline constexpr int32_t kChaosPromptMax = 400;
-inline constexpr int32_t kChaosOutputMax = 300;
+inline constexpr int32_t kChaosPositions = 700;
+inline constexpr int32_t kChaosPositionsMin = 16;
 
 /// The load's request of this number: prompts of 20 to 400 tokens, some with a beginning that
 /// others have too, 100 to 300 new ones unless a stop string ends it, half sampled, some with two
-/// choices, with penalties, with stop strings.
-gateway::GenerateRequest chaos_request(uint64_t seed, uint64_t number, int32_t vocabulary_size);
+/// choices, with penalties, with stop strings. With fewer `positions` than 700 all lengths are
+/// shorter in proportion, but no prompt is of less than 9 tokens.
+gateway::GenerateRequest chaos_request(uint64_t seed, uint64_t number, int32_t vocabulary_size,
+                                       int32_t positions = kChaosPositions);
 
 }  // namespace chainpump::cli

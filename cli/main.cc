@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cstdio>
 #include <iostream>
 #include <new>
@@ -20,6 +19,7 @@
 #include "cli/bench_pipeline.h"
 #include "cli/bench_serve.h"
 #include "cli/chaos.h"
+#include "cli/chaos_flags.h"
 #include "cli/deploy_flags.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
@@ -68,14 +68,6 @@ struct Flags {
   std::string service_plan;
   std::string output = "table";
 };
-
-/// CLI11 would wrap a negative number round, and cut off one that is too large.
-std::string is_seed(const std::string& text) {
-  uint64_t seed = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
-  const bool whole = error == std::errc() && end == text.data() + text.size();
-  return whole ? std::string() : "must be a whole number from 0 to 18446744073709551615";
-}
 
 void add_sampling_flags(CLI::App& verb, RunOptions& run) {
   graph::SamplingParams& s = run.sampling;
@@ -183,25 +175,6 @@ void add_bench_serve(CLI::App& verb, Flags& flags) {
       ->check(CLI::PositiveNumber);
   verb.add_option("--slo-tpot", o.level.tpot_ms, "and each after it takes so many ms on average")
       ->check(CLI::PositiveNumber);
-}
-
-void add_chaos(CLI::App& app, Flags& flags) {
-  ChaosOptions& o = flags.chaos;
-  CLI::App& verb =
-      *app.add_subcommand("chaos", "kill ranks under load; every answer must be right");
-  add_plan_flags(verb, o.deploy);
-  verb.add_option("--kills", o.num_faults,
-                  "how many faults, of all kinds; 30, or any in --duration")
-      ->check(CLI::Range(1, 1000000));
-  verb.add_option("--seed", o.seed, "the same seed is the same load and the same faults")
-      ->check(CLI::Validator(is_seed, ""))
-      ->capture_default_str();
-  verb.add_option("--faults", o.faults, "their kinds: kill, stop, or both with a comma between")
-      ->capture_default_str();
-  verb.add_option("--duration", o.duration_s, "seconds after which no fault is begun any more")
-      ->check(CLI::PositiveNumber);
-  verb.add_option("--state", o.state_path, "a file to go on from, if the run was cut short");
-  verb.add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
 }
 
 void add_others(CLI::App& app, Flags& flags) {
@@ -368,7 +341,7 @@ int main(int argc, char** argv) {
   cli::add_run(app, flags);
   cli::add_services(app, flags);
   cli::add_others(app, flags);
-  cli::add_chaos(app, flags);
+  cli::add_chaos(app, flags.chaos, flags.output);
   cli::add_quantize(app, flags.quantize);
   cli::refuse_empty_numbers(app);
   try {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -72,6 +73,13 @@ void refuse_empty_numbers(CLI::App& app) {
         [](const std::string& text) { return text.empty() ? "must be a number" : std::string(); },
         ""));
   }
+}
+
+std::string is_seed(const std::string& text) {
+  uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole ? std::string() : "must be a whole number from 0 to 18446744073709551615";
 }
 
 int usage_exit(const CLI::App& app, const CLI::ParseError& error) {

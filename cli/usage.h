@@ -3,12 +3,17 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <string>
 
 namespace chainpump::cli {
 
 /// The parsing library takes an empty argument, what a script makes of an unset variable, for 0:
 /// here it is an error, for every number of every verb. Called once all flags are there.
 void refuse_empty_numbers(CLI::App& app);
+
+/// A check of options, the error or nothing: the library would wrap a negative number round, and
+/// cut off one that is too large.
+std::string is_seed(const std::string& text);
 
 /// Prints help or version to standard output and returns 0 if that was asked for; else explains
 /// `error`, which parsing `app`'s command line gave, on standard error and returns 2.

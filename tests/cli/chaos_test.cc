@@ -140,6 +140,17 @@ BOOST_AUTO_TEST_CASE(a_seed_is_a_load) {
   BOOST_TEST((num_shared > 80 && num_shared < 160), num_shared);
 }
 
+BOOST_AUTO_TEST_CASE(a_load_of_short_requests) {
+  for (const int32_t positions : {kChaosPositionsMin, 64, 300, kChaosPositions})
+    for (uint64_t i = 0; i < 400; ++i) {
+      const gateway::GenerateRequest request = chaos_request(7, i, 1000, positions);
+      const size_t prompt = std::get<gateway::TokenIds>(request.prompt).size();
+      const int32_t all = static_cast<int32_t>(prompt) + request.sampling.max_new_tokens;
+      BOOST_TEST_REQUIRE((prompt >= 9 && request.sampling.max_new_tokens >= 2), positions);
+      BOOST_TEST_REQUIRE(all <= positions);
+    }
+}
+
 BOOST_AUTO_TEST_CASE(answers_compared) {
   struct Case {
     const char* what;

@@ -96,6 +96,7 @@ class Chaos(unittest.TestCase):
                                          (["demo", "--duration", "-1"], 2, b"--duration"),
                                          (["demo", "--seed", "-1"], 2, b"--seed"),
                                          (["demo", "--context", "400"], 2, b"700 tokens"),
+                                         (["demo", "--positions", "701"], 2, b"--positions"),
                                          ([graph], 2, b"failover.restarts"),
                                          ([self.folder / "none.yaml"], 3, b"none.yaml")):
             done = program.call(["chaos", *arguments, *MODEL])

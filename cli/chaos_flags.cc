@@ -1,0 +1,33 @@
+#include "cli/chaos_flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include "cli/usage.h"
+
+namespace chainpump::cli {
+
+void add_chaos(CLI::App& app, ChaosOptions& options, std::string& output) {
+  CLI::App& verb =
+      *app.add_subcommand("chaos", "kill ranks under load; every answer must be right");
+  add_plan_flags(verb, options.deploy);
+  verb.add_option("--kills", options.num_faults,
+                  "how many faults, of all kinds; 30, or any in --duration")
+      ->check(CLI::Range(1, 1000000));
+  verb.add_option("--seed", options.seed, "the same seed is the same load and the same faults")
+      ->check(CLI::Validator(is_seed, ""))
+      ->capture_default_str();
+  verb.add_option("--faults", options.faults,
+                  "their kinds: kill, stop, or both with a comma between")
+      ->capture_default_str();
+  verb.add_option("--duration", options.duration_s,
+                  "seconds after which no fault is begun any more")
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--positions", options.positions,
+                  "tokens of the longest request; others are in proportion")
+      ->check(CLI::Range(kChaosPositionsMin, kChaosPositions))
+      ->capture_default_str();
+  verb.add_option("--state", options.state_path, "a file to go on from, if the run was cut short");
+  verb.add_option("-o", output, "table or json")->check(CLI::IsMember({"table", "json"}));
+}
+
+}  // namespace chainpump::cli
