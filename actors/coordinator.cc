@@ -5,6 +5,7 @@
 
 #include "actors/convert.h"
 #include "actors/lane_links.h"
+#include "graph/failure_detector.h"
 
 namespace chainpump::actors {
 namespace {
@@ -14,6 +15,7 @@ using graph::LaneId;
 
 // The core decides how long a rank may take; a call's own deadline only bounds a lost answer.
 constexpr Duration kCallDeadline = std::chrono::minutes(10);
+constexpr Duration kBeatDeadline = std::chrono::seconds(10);
 constexpr Duration kShutdownDeadline = std::chrono::seconds(2);
 
 class Coordinator {
@@ -25,6 +27,7 @@ class Coordinator {
         observer_(std::move(observer)),
         clock_(clock),
         core_(options_.plan, graph::DeploymentLimits{}),
+        detector_(graph::FailureDetectorLimits{}),
         processes_(static_cast<size_t>(num_processes(options_.plan))),
         ports_(static_cast<size_t>(num_ranks(options_.plan))) {
     for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
@@ -35,8 +38,15 @@ class Coordinator {
   void on_event(const CoordinatorEvent& event, CoordinatorActor self) {
     if (!event.of || is_there(*event.of)) step(event.event, self);
   }
-  void on_time(CoordinatorActor self) { carry_out(core_.on_time(clock_.now()), self); }
-  std::optional<TimePoint> next_deadline() const { return core_.next_deadline(); }
+  void on_time(CoordinatorActor self) {
+    carry_out(core_.on_time(clock_.now()), self);
+    look_for_hangs(self);
+  }
+  std::optional<TimePoint> next_deadline() const {
+    const std::optional<TimePoint> own = core_.next_deadline();
+    const std::optional<TimePoint> look = detector_.next_deadline();
+    return own && look ? std::min(*own, *look) : own ? own : look;
+  }
   bool stopped() const { return core_.phase() == Deployment::Phase::stopped; }
 
   void on_spawned(const RankSpawned& spawned, CoordinatorActor self) {
@@ -55,6 +65,7 @@ class Coordinator {
     process.report = std::move(loaded.report);
     process.is_loaded = true;
     watch(loaded.of.process, self);
+    if (options_.finds_hangs) detector_.watch(loaded.of.process, clock_.now());
     step(Deployment::Loaded{loaded.of.process, process.report.numerics_id}, self);
   }
 
@@ -76,6 +87,10 @@ class Coordinator {
     if (ended.error.code == ErrorCode::disconnected)
       return step(Deployment::LinkBroken{process, ended.error}, self);
     step(Deployment::Failed{process, ended.error}, self);
+  }
+
+  void on_beat(const BeatHeard& beat) {
+    if (is_there(beat.of)) detector_.on_answer(beat.of.process, beat.count, clock_.now());
   }
 
  private:
@@ -107,6 +122,22 @@ class Coordinator {
     if (error.code == ErrorCode::disconnected)
       return tell(self, Deployment::Unreachable{of.process, std::move(error)}, of);
     tell(self, Deployment::Failed{of.process, std::move(error)}, of);
+  }
+
+  void look_for_hangs(const CoordinatorActor& self) {
+    const graph::FailureDetector::Looked looked = detector_.on_time(clock_.now());
+    for (const ProcessId process : looked.ask)
+      at(process).port->beat(kBeatDeadline, [self, of = run_of(process)](Result<uint64_t> count) {
+        caf::anon_send(self, std::make_shared<BeatHeard>(
+                                 BeatHeard{of, count.ok() ? std::optional(*count) : std::nullopt}));
+      });
+    for (const auto& [process, silent_for, answers] : looked.hung)
+      step(Deployment::Failed{process,
+                              make_error(ErrorCode::deadline_exceeded, "it hangs: {} for {:.2f} s",
+                                         answers ? "its computing thread has done nothing"
+                                                 : "it has not answered",
+                                         std::chrono::duration<double>(silent_for).count())},
+           self);
   }
 
   void carry_out(const std::vector<Deployment::Action>& actions, const CoordinatorActor& self) {
@@ -149,6 +180,7 @@ class Coordinator {
 
   void spawn(ProcessId process, const CoordinatorActor& self) {
     at(process) = {.run = at(process).run + 1, .port = nullptr, .report = {}};
+    detector_.forget(process);
     caf::anon_send(agent_, std::make_shared<SpawnRank>(SpawnRank{run_of(process)}), self);
   }
 
@@ -265,12 +297,14 @@ class Coordinator {
 
   // A rank that has not loaded may be busy with that for long and has nothing to close.
   void shutdown(ProcessId process) {
+    detector_.forget(process);
     const auto& port = at(process).port;
     if (!port || !at(process).is_loaded) return kill(process);
     port->shutdown(kShutdownDeadline, [port](const Result<Ok>&) {});
   }
 
   void kill(ProcessId process) {
+    detector_.forget(process);
     caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{process}));
   }
 
@@ -279,6 +313,7 @@ class Coordinator {
   DeploymentObserver observer_;
   const Clock& clock_;
   Deployment core_;
+  graph::FailureDetector detector_;
   std::vector<Process> processes_;                // by number
   std::vector<Lane> lanes_;                       // by id
   std::vector<std::shared_ptr<RankPort>> ports_;  // by place
@@ -311,6 +346,7 @@ CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer s
         coordinator->on_watch_ended(*ended, self);
         settle();
       },
+      [=](std::shared_ptr<BeatHeard>& beat) { coordinator->on_beat(*beat); },
       [=](std::shared_ptr<CoordinatorEvent>& event) {
         coordinator->on_event(*event, self);
         settle();

@@ -59,14 +59,18 @@ struct WatchEnded {
   ProcessRun of;
   Error error;
 };
+/// To the coordinator: how far a rank's computing thread has come; nothing: the call failed.
+struct BeatHeard {
+  ProcessRun of;
+  std::optional<uint64_t> count;
+};
 using StartAtom = caf::atom_constant<caf::atom("start")>;
 
-using CoordinatorActor =
-    caf::typed_actor<caf::reacts_to<StartAtom>, caf::reacts_to<std::shared_ptr<RankSpawned>>,
-                     caf::reacts_to<std::shared_ptr<RankLoaded>>,
-                     caf::reacts_to<std::shared_ptr<RankFenced>>,
-                     caf::reacts_to<std::shared_ptr<WatchEnded>>,
-                     caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<TickAtom>>;
+using CoordinatorActor = caf::typed_actor<
+    caf::reacts_to<StartAtom>, caf::reacts_to<std::shared_ptr<RankSpawned>>,
+    caf::reacts_to<std::shared_ptr<RankLoaded>>, caf::reacts_to<std::shared_ptr<RankFenced>>,
+    caf::reacts_to<std::shared_ptr<WatchEnded>>, caf::reacts_to<std::shared_ptr<BeatHeard>>,
+    caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<TickAtom>>;
 using AgentActor = caf::typed_actor<caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
@@ -95,6 +99,7 @@ struct CoordinatorOptions {
   bool spin_between_ops = true;
   std::string listen_address = "127.0.0.1";
   std::string cache_folder = {};  // as RuntimeOptions
+  bool finds_hangs = true;        // not where ranks are threads, of which none can be ended alone
 };
 
 CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions options,
@@ -113,4 +118,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankSpawned>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankLoaded>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankFenced>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchEnded>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::BeatHeard>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CoordinatorEvent>)

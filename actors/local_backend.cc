@@ -97,7 +97,8 @@ Result<std::unique_ptr<Backend>> make_local_backend(const graph::Plan& plan, Run
       DeploymentActors::create({.plan = plan,
                                 .isa = options.isa,
                                 .spin_between_ops = options.spin_between_ops,
-                                .cache_folder = options.cache_folder},
+                                .cache_folder = options.cache_folder,
+                                .finds_hangs = !options.in_process},
                                host_maker(options, first_cores(plan)),
                                observer(plan, options, outcome)));
   return Result<std::unique_ptr<Backend>>(

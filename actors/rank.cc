@@ -61,6 +61,7 @@ class Handler final : public rpc::RankHandler {
   void on_watch(bool of_links, rpc::Reply<Ok> reply) override {
     stage_.tell(WatchCommand{of_links, std::move(reply)});
   }
+  uint64_t on_beat() override { return stage_.beat().count(); }
   void on_fence(uint8_t lane, uint32_t epoch, rpc::Reply<rpc::StageHoldings> reply) override {
     stage_.tell(FenceCommand{graph::LaneId(lane), PlanEpoch(epoch), std::move(reply)});
   }

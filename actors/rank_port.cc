@@ -47,6 +47,9 @@ class RpcPort final : public RankPort {
   void watch(bool of_links, rpc::Callback<Ok> callback) override {
     client_.watch(of_links, std::move(callback));
   }
+  void beat(Duration deadline, rpc::Callback<uint64_t> callback) override {
+    client_.beat(deadline, std::move(callback));
+  }
   void fence(graph::LaneId lane, PlanEpoch epoch, Duration deadline,
              rpc::Callback<rpc::StageHoldings> callback) override {
     client_.fence(lane.value, epoch.value, deadline, std::move(callback));
@@ -112,6 +115,9 @@ class LocalPort final : public RankPort {
   }
   void watch(bool of_links, rpc::Callback<Ok> callback) override {
     stage_.tell(WatchCommand{.of_links = of_links, .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void beat(Duration, rpc::Callback<uint64_t> callback) override {
+    callback(stage_.beat().count());
   }
   void fence(graph::LaneId lane, PlanEpoch epoch, Duration,
              rpc::Callback<rpc::StageHoldings> callback) override {

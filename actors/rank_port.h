@@ -36,6 +36,7 @@ class RankPort {
   virtual void trace(uint64_t since, Duration deadline, rpc::Callback<StepEvents> callback) = 0;
   virtual void shutdown(Duration deadline, rpc::Callback<Ok> callback) = 0;
   virtual void watch(bool of_links, rpc::Callback<Ok> callback) = 0;
+  virtual void beat(Duration deadline, rpc::Callback<uint64_t> callback) = 0;
   virtual void fence(graph::LaneId lane, PlanEpoch epoch, Duration deadline,
                      rpc::Callback<rpc::StageHoldings> callback) = 0;
   virtual void resume(graph::LaneId lane, PlanEpoch epoch, std::vector<rpc::StageHoldings> stages,

@@ -9,7 +9,7 @@
 namespace chainpump::actors {
 namespace {
 
-constexpr Duration kTickWaitMax = std::chrono::seconds(1);
+constexpr Duration kTickWaitMax = std::chrono::milliseconds(200);  // an idle rank beats, too
 constexpr Duration kOpeningPoll = std::chrono::milliseconds(1);
 constexpr Duration kLeaveMax = std::chrono::seconds(1);
 // Longer than a frame takes to come and go over TCP on one machine, shorter than a scheduler slice.
@@ -29,7 +29,7 @@ transport::WaiterOptions waiter_options(graph::SpinPolicy spin) {
 
 /// With room for the shares of all its lanes.
 models::StageSpec stage_spec(const graph::Plan& plan, const graph::RankPlace& place,
-                             const rpc::LoadParams& params) {
+                             const rpc::LoadParams& params, Beat* beat) {
   const graph::StagePlan& stage = plan.stages[static_cast<size_t>(place.stage.value)];
   const int32_t num_lanes = lanes_per_rank(plan, place.stage);
   return {.layer_begin = stage.layer_begin,
@@ -45,6 +45,7 @@ models::StageSpec stage_spec(const graph::Plan& plan, const graph::RankPlace& pl
           .max_sequences = plan.max_sequences * num_lanes,
           .context_tokens = plan.context_tokens,
           .exact_activations = plan.exact_activations,
+          .beat = beat,
           .isa = params.isa,
           .cache_folder = params.cache_folder};
 }
@@ -58,8 +59,13 @@ Error leaving() { return make_error(ErrorCode::cancelled, "the rank is shutting 
 }  // namespace
 
 RankStage::RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
-                     std::shared_ptr<StepTrace> trace, const Clock& clock)
-    : clock_(clock), hub_(std::move(hub)), waiter_(std::move(waiter)), trace_(std::move(trace)) {}
+                     std::shared_ptr<StepTrace> trace, std::shared_ptr<Beat> beat,
+                     const Clock& clock)
+    : clock_(clock),
+      hub_(std::move(hub)),
+      waiter_(std::move(waiter)),
+      trace_(std::move(trace)),
+      beat_(std::move(beat)) {}
 
 RankStage::~RankStage() = default;
 
@@ -77,8 +83,9 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
     return make_error(ErrorCode::invalid_argument, "the plan has no rank {}", params.rank);
   const RankId rank(params.rank);
   place_ = place_of(plan_, rank);
-  ASSIGN_OR_RETURN(
-      executor_, models::load_stage(plan_.model_path, stage_spec(plan_, place_, params), progress));
+  ASSIGN_OR_RETURN(executor_,
+                   models::load_stage(plan_.model_path,
+                                      stage_spec(plan_, place_, params, beat_.get()), progress));
   lanes_ = std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, *executor_, clock_);
   ASSIGN_OR_RETURN(const auto address, lanes_->listen(params.listen_address));
   waiter_->set_options(waiter_options(plan_.edges.front().spin));
@@ -219,6 +226,7 @@ void RankStage::shutdown(ShutdownCommand command) {
 bool RankStage::ticking() const { return state_ == State::ready || state_ == State::leaving; }
 
 void RankStage::tick() {
+  beat_->tick();
   if (state_ == State::leaving) {
     lanes_->drain();
     lanes_->wait_until(clock_.now() + kOpeningPoll);

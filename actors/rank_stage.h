@@ -23,6 +23,7 @@
 
 #include "actors/commands.h"
 #include "actors/rank_lanes.h"
+#include "base/beat.h"
 #include "base/clock.h"
 #include "graph/plan.h"
 #include "models/stage_executor.h"
@@ -32,9 +33,9 @@ namespace chainpump::actors {
 
 class RankStage {
  public:
-  /// Whoever shares the waiter may wake tick(); whoever shares the trace may read it.
+  /// Whoever shares the waiter may wake tick(); whoever shares trace and beat may read them.
   RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
-            std::shared_ptr<StepTrace> trace, const Clock& clock);
+            std::shared_ptr<StepTrace> trace, std::shared_ptr<Beat> beat, const Clock& clock);
   ~RankStage();
 
   void load(LoadCommand command);
@@ -74,6 +75,7 @@ class RankStage {
   const std::shared_ptr<LoopbackHub> hub_;
   const std::shared_ptr<transport::Waiter> waiter_;
   const std::shared_ptr<StepTrace> trace_;
+  const std::shared_ptr<Beat> beat_;
   State state_ = State::empty;
   graph::Plan plan_;
   graph::RankPlace place_;

@@ -10,10 +10,11 @@ namespace {
 
 StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_ptr<LoopbackHub> hub,
                                          std::shared_ptr<transport::Waiter> waiter,
-                                         std::shared_ptr<StepTrace> trace, const Clock* clock) {
+                                         std::shared_ptr<StepTrace> trace,
+                                         std::shared_ptr<Beat> beat, const Clock* clock) {
   // Made here, in the actor's own thread, and gone with the behaviour, in the same thread.
-  const auto stage =
-      std::make_shared<RankStage>(std::move(hub), std::move(waiter), std::move(trace), *clock);
+  const auto stage = std::make_shared<RankStage>(std::move(hub), std::move(waiter),
+                                                 std::move(trace), std::move(beat), *clock);
   const auto ticking = std::make_shared<bool>(false);
   const auto settle = [=] {
     if (stage->gone()) return self->quit();
@@ -47,10 +48,11 @@ Result<StageHandle> spawn_stage(caf::actor_system& system, std::shared_ptr<Loopb
                                 const Clock& clock) {
   auto waiter = std::make_shared<transport::Waiter>(transport::WaiterOptions{});
   auto trace = std::make_shared<StepTrace>();
+  auto beat = std::make_shared<Beat>();
   ASSIGN_OR_RETURN(const StageActor actor,
                    spawn_detached(system, "the thread of a stage", stage_behavior, std::move(hub),
-                                  waiter, trace, &clock));
-  return StageHandle(actor, std::move(waiter), std::move(trace));
+                                  waiter, trace, beat, &clock));
+  return StageHandle(actor, std::move(waiter), std::move(trace), std::move(beat));
 }
 
 }  // namespace chainpump::actors

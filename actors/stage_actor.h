@@ -12,6 +12,7 @@
 
 #include "actors/commands.h"
 #include "actors/rank_links.h"
+#include "base/beat.h"
 #include "base/clock.h"
 #include "base/step_trace.h"
 #include "transport/waiter.h"
@@ -33,8 +34,11 @@ using StageActor = caf::typed_actor<
 class StageHandle {
  public:
   StageHandle(StageActor actor, std::shared_ptr<transport::Waiter> waiter,
-              std::shared_ptr<const StepTrace> trace)
-      : actor_(std::move(actor)), waiter_(std::move(waiter)), trace_(std::move(trace)) {}
+              std::shared_ptr<const StepTrace> trace, std::shared_ptr<const Beat> beat)
+      : actor_(std::move(actor)),
+        waiter_(std::move(waiter)),
+        trace_(std::move(trace)),
+        beat_(std::move(beat)) {}
 
   template <typename Command>
   void tell(Command command) const {
@@ -49,11 +53,14 @@ class StageHandle {
   const StageActor& actor() const { return actor_; }
   /// What the stage does, to be read beside it.
   const StepTrace& trace() const { return *trace_; }
+  /// Whether its computing thread gets on.
+  const Beat& beat() const { return *beat_; }
 
  private:
   StageActor actor_;
   std::shared_ptr<transport::Waiter> waiter_;
   std::shared_ptr<const StepTrace> trace_;
+  std::shared_ptr<const Beat> beat_;
 };
 
 /// no_room if the system refuses the thread.

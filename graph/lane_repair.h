@@ -28,9 +28,10 @@
 namespace chainpump::graph {
 
 struct LaneRepairLimits {
-  Duration fence_max = std::chrono::seconds(2);
+  // Long steps may be under way. Hangs are found otherwise (graph/failure_detector.h), and sooner.
+  Duration fence_max = std::chrono::seconds(60);
   Duration connect_max = std::chrono::seconds(5);
-  Duration resume_max = std::chrono::seconds(5);
+  Duration resume_max = std::chrono::seconds(60);
   // A broken connection or link is most often a death, of the rank itself or of its neighbour,
   // whose own news says more; it comes within milliseconds, on a busy machine some hundreds of
   // them.

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/beat.h"
 #include "base/dtype.h"
 #include "base/result.h"
 #include "graph/microbatch.h"
@@ -31,6 +32,7 @@ struct StageSpec {
   int32_t max_sequences = 0;
   int32_t context_tokens = 0;
   bool exact_activations = false;
+  Beat* beat = nullptr;      // that its computing thread raises; outlives the executor; may be null
   std::string isa;           // CHAINPUMP_ISA, or empty
   std::string cache_folder;  // where repacked weights are kept between starts; empty: nowhere
 };

@@ -26,7 +26,7 @@ using Cxx = import "/capnp/c++.capnp";
 using Plan = import "plan.capnp".Plan;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 6;
+const protocolVersion :UInt32 = 7;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -88,6 +88,10 @@ interface Rank {
   # until `resume`, every stage runs what has come to it until its input has ended, then ends its
   # output. What finds no way on is void. Returns what the stage holds then. Again: the same.
   # invalid_argument: `epoch` is not newer than any the lane has seen before, or unknown lane.
+
+  beat @10 () -> (count :UInt64);
+  # How far the thread that computes has come: grows with every barrier between two parts of a layer,
+  # and several times a second when it has nothing to do. Answered by another thread, at once.
 
   resume @9 (laneId :UInt8, epoch :UInt32, stages :List(StageHoldings)) -> ();
   # Only on the rank of the lane's first stage, when the links of all its ranks are open again:

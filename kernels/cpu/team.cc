@@ -84,6 +84,7 @@ struct TeamState {
   std::vector<Barriers> barriers;
   alignas(64) std::atomic<uint32_t> run{0};  // counts started runs
   bool spin = true;
+  Beat* beat = nullptr;
   const std::function<void(TeamMember&)>* work = nullptr;
   bool stopping = false;
   std::vector<std::thread> helpers;
@@ -116,6 +117,7 @@ struct TeamState {
 };
 
 void TeamMember::barrier() {
+  if (index_ == 0 && team_->beat) team_->beat->tick();
   if (size_ > 1) team_->barrier(index_, kBarrierSpins);
 }
 
@@ -131,6 +133,7 @@ Team::Team(const TeamOptions& options) : state_(std::make_unique<TeamState>(opti
   CHECK_LE(options.num_threads, 1 << kRoundsMax);
   CHECK(options.cores.empty() || options.cores.size() == static_cast<size_t>(options.num_threads));
   state_->spin = options.spin;
+  state_->beat = options.beat;
 }
 
 Result<Team> Team::create(const TeamOptions& options) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/beat.h"
 #include "base/result.h"
 
 namespace chainpump::kernels::cpu {
@@ -20,7 +21,8 @@ class TeamMember {
  public:
   int index() const { return index_; }
   int size() const { return size_; }
-  /// Waits until every member has come here. Writes before it are seen after it by all.
+  /// Waits until every member has come here. Writes before it are seen after it by all. Member 0's
+  /// is a beat.
   void barrier();
 
  private:
@@ -42,6 +44,7 @@ struct TeamOptions {
   int num_threads = 1;     // in [1, 1024]
   std::vector<int> cores;  // one per thread to pin to, or empty
   bool spin = true;        // false where threads outnumber cores: sleep at once
+  Beat* beat = nullptr;    // outlives the team; may be null
 };
 
 class Team {

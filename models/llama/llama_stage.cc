@@ -64,9 +64,9 @@ Status LlamaStage::initialise(const LoadProgress& progress) {
       kv_, KvPool::create({spec_.kv_type, spec_.layer_end - spec_.layer_begin, spec_.num_kv_blocks,
                            config_.num_kv_heads, config_.head_dim}));
   ASSIGN_OR_RETURN(scratch_, LayerScratch::create(config_, spec_, isa_));
-  ASSIGN_OR_RETURN(
-      kernels::cpu::Team team,
-      kernels::cpu::Team::create({spec_.num_threads, spec_.cores, spec_.spin_between_ops}));
+  ASSIGN_OR_RETURN(kernels::cpu::Team team,
+                   kernels::cpu::Team::create(
+                       {spec_.num_threads, spec_.cores, spec_.spin_between_ops, spec_.beat}));
   team_.emplace(std::move(team));
   PanelCache cache({.folder = spec_.cache_folder},
                    {mapped_.path(), mapped_.identity(), fingerprint_, isa_});

@@ -1,9 +1,11 @@
 // The coordinator and the node agent with ranks that answer what they are asked at once, or when
 // the test lets them.
+#include <atomic>
 #include <boost/test/unit_test.hpp>
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "actors/deployment_actors.h"
 
@@ -45,6 +47,9 @@ class World {
   // The last of each, by number of the process.
   std::map<uint32_t, rpc::ConnectParams> connects;
   std::map<uint32_t, PlanEpoch> fences;
+  std::set<uint32_t> stuck;  // their computing threads do nothing
+  std::set<uint32_t> mute;   // nor does any other
+  std::vector<std::string> notices;
   std::map<uint32_t, rpc::Callback<Ok>> watches;
   std::map<uint32_t, rpc::Callback<rpc::HelloReply>> held_hellos;
   std::vector<rpc::StageHoldings> resumed_with;
@@ -82,6 +87,12 @@ class AnsweringPort final : public RankPort {
     BOOST_TEST(of_links);
     world_.locked([&] { world_.watches[number_] = std::move(callback); });
   }
+  void beat(Duration, rpc::Callback<uint64_t> callback) override {
+    const bool mute = world_.locked([&] { return world_.mute.contains(number_); });
+    if (mute) return;
+    const bool stuck = world_.locked([&] { return world_.stuck.contains(number_); });
+    callback(count_ += stuck ? 0 : 1);
+  }
   void fence(LaneId, PlanEpoch epoch, Duration,
              rpc::Callback<rpc::StageHoldings> callback) override {
     world_.locked([&] { world_.fences[number_] = epoch; });
@@ -117,6 +128,7 @@ class AnsweringPort final : public RankPort {
   World& world_;
   const uint32_t number_;
   int32_t stage_ = -1;
+  std::atomic<uint64_t> count_{0};
 };
 
 class Host final : public RankHost {
@@ -126,7 +138,10 @@ class Host final : public RankHost {
     world_.locked([&] { ++world_.spawned[number.value]; });
     return std::shared_ptr<RankPort>(std::make_shared<AnsweringPort>(world_, number.value));
   }
-  void kill(RankId number) override { world_.on_exit(number, "killed by SIGKILL (Killed)"); }
+  void kill(RankId number) override {
+    world_.locked([&] { world_.stuck.erase(number.value), world_.mute.erase(number.value); });
+    world_.on_exit(number, "killed by SIGKILL (Killed)");
+  }
 
  private:
   World& world_;
@@ -151,6 +166,9 @@ struct Fixture {
     };
     observer.on_repaired = [this](auto ports, LaneId, PlanEpoch first_since, RankId process) {
       world.locked([&] { world.repaired.push_back({std::move(ports), first_since, process}); });
+    };
+    observer.on_notice = [this](const std::string& what) {
+      world.locked([&] { world.notices.push_back(what); });
     };
     observer.on_failed = [this](Error error) { world.locked([&] { world.failure = error; }); };
     observer.on_stopped = [this] { world.locked([&] { world.stopped = true; }); };
@@ -252,6 +270,24 @@ BOOST_AUTO_TEST_CASE(who_has_failed_is_killed_and_replaced) {
     BOOST_TEST(world.spawned[0] == 2);
     BOOST_TEST((world.repaired[0].first_since == PlanEpoch(2)));
   });
+}
+
+BOOST_AUTO_TEST_CASE(who_hangs_is_killed_and_replaced) {
+  size_t times = 0;
+  for (const bool mute : {false, true}) {
+    const TimePoint began = steady_clock().now();
+    world.locked([&] { (mute ? world.mute : world.stuck).insert(0); });
+    repaired(++times);
+    BOOST_TEST((steady_clock().now() - began < std::chrono::milliseconds(1200)));
+    world.wait([&] { return world.notices.size() >= 2; });
+    const auto notices = world.locked([&] { return std::exchange(world.notices, {}); });
+    BOOST_TEST_REQUIRE(notices.size() == 2u);
+    const char* const how = mute ? "it has not answered" : "its computing thread has done nothing";
+    BOOST_TEST(notices[0].find(fmt::format("stage 'front': it hangs: {} for 0.", how)) == 0u,
+               notices[0]);
+    BOOST_TEST(notices[1].find("lane 0 serves again after ") == 0u, notices[1]);
+  }
+  world.locked([&] { BOOST_TEST(world.spawned[0] == 3); });
 }
 
 BOOST_AUTO_TEST_CASE(what_an_earlier_process_of_a_number_answers_is_void) {

@@ -204,6 +204,7 @@ class LiveRank final : public RankPort {
   void stats(Duration, rpc::Callback<rpc::RankStats>) override {}
   void trace(uint64_t, Duration, rpc::Callback<StepEvents>) override {}
   void shutdown(Duration, rpc::Callback<Ok>) override {}
+  void beat(Duration, rpc::Callback<uint64_t>) override {}
   void fence(graph::LaneId, PlanEpoch, Duration, rpc::Callback<rpc::StageHoldings>) override {}
   void resume(graph::LaneId, PlanEpoch, std::vector<rpc::StageHoldings>, Duration,
               rpc::Callback<Ok>) override {}

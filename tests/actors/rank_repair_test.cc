@@ -47,7 +47,7 @@ struct Repair : Ranks {
   void lose(size_t rank) {
     stages[rank] = std::make_unique<RankStage>(
         hub, std::make_shared<transport::Waiter>(transport::WaiterOptions{}),
-        std::make_shared<StepTrace>(), steady_clock());
+        std::make_shared<StepTrace>(), std::make_shared<Beat>(), steady_clock());
   }
   /// Of the lanes that the rank served.
   void repair(size_t dead) {

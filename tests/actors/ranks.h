@@ -84,7 +84,7 @@ struct Ranks {
     for (int32_t i = 0; i < num_ranks(plan); ++i)
       stages.push_back(std::make_unique<RankStage>(
           hub, std::make_shared<transport::Waiter>(transport::WaiterOptions{}),
-          std::make_shared<StepTrace>(), steady_clock()));
+          std::make_shared<StepTrace>(), std::make_shared<Beat>(), steady_clock()));
   }
 
   Answer<rpc::LoadReport> load(int32_t stage) { return load(stage, static_cast<uint32_t>(stage)); }

@@ -1,4 +1,4 @@
-"""Ranks of a service that repairs are killed, one after the other, the first of the lane among them, while several
+"""Ranks of a service are killed or stopped, one after the other, the first of the lane among them, while several
 requests run: each ends with the tokens of a calm run, and no other process ends.
 """
 import json
@@ -23,7 +23,7 @@ class Failover(Case):
         self.addCleanup(path.unlink)
         return str(path)
 
-    def check(self, stages):
+    def check(self, stages, number=signal.SIGKILL):
         graph = self.graph(stages)
         service = self.serve(graph=graph)
         service.wait_ready()
@@ -47,7 +47,7 @@ class Failover(Case):
             ranks = ranks_of(agent)
             if all(each.poll() is not None for each in running) or len(ranks) <= victim:
                 break
-            os.kill(ranks[victim][0], signal.SIGKILL)
+            os.kill(ranks[victim][0], number)
             num_killed += 1
             wait_until(lambda: ranks_of(agent).get(victim) not in (None, ranks[victim]), f"another process {victim}")
         for thread in threads:
@@ -64,6 +64,10 @@ class Failover(Case):
 
     def test_with_standbys(self):
         self.check("{standbys: 1}, {standbys: 1}, {standbys: 1}")
+
+
+    def test_ranks_that_hang(self):
+        self.check("{standbys: 1}, {standbys: 1}, {standbys: 1}", signal.SIGSTOP)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from processes import PATIENCE_S, Run, fragile_graph, ranks_of, stat_of, wait_until
+from processes import PATIENCE_S, Run, fragile_graph, identity, ranks_of, stat_of, wait_until
 from program import model
 
 DEATH_NEWS_S = 1.0
@@ -99,13 +99,13 @@ class Ends(unittest.TestCase):
             lines.append(line)
         return lines[-1]
 
-    def kill(self, run, stage):
-        os.kill(run.ranks[stage][0], signal.SIGKILL)
+    def kill(self, run, stage, number=signal.SIGKILL, word="died: killed by SIGKILL"):
+        os.kill(run.ranks[stage][0], number)
         killed = time.monotonic()
-        line = self.wait_line(run, "died")
+        line = self.wait_line(run, word)
         seconds = time.monotonic() - killed
-        self.assertRegex(line, rf"stage .*{stage}.* died: killed by SIGKILL")
-        print(f"stage {stage} killed: told after {seconds * 1000:.0f} ms", file=sys.stderr)
+        self.assertRegex(line, rf"stage .*{stage}.*{word}")
+        print(f"stage {stage} got {number.name}: told after {seconds * 1000:.0f} ms", file=sys.stderr)
         self.assertLess(seconds, DEATH_NEWS_S)
 
     def test_a_killed_rank_is_named_within_a_second(self):
@@ -129,6 +129,32 @@ class Ends(unittest.TestCase):
         status, errors, _ = run.wait_end()
         self.assertEqual((status, errors), (128 + signal.SIGTERM, ""))
         run.check_nothing_left()
+
+    def test_a_stopped_rank_is_noticed_within_a_second_and_replaced(self):
+        run = self.start(LONG_RUN)
+        for stage in (0, 1, 2):
+            run.wait_text()
+            stopped = run.ranks[stage]
+            self.kill(run, stage, signal.SIGSTOP, "it hangs")
+            wait_until(lambda: identity(stopped[0]) != stopped, "the end of the stopped rank")
+            self.assertRegex(self.wait_line(run, "again"), r"lane 0 serves again after [0-9.]+ s")
+        run.wait_text()
+        run.process.send_signal(signal.SIGTERM)
+        self.assertEqual(run.wait_end()[0], 128 + signal.SIGTERM)
+        run.check_nothing_left()
+
+    def test_a_run_that_was_stopped_as_a_whole_goes_on_as_if_nothing_had_been(self):
+        run = self.start(LONG_RUN)
+        run.wait_text()
+        os.killpg(run.process.pid, signal.SIGSTOP)
+        time.sleep(2)  # what it is about
+        os.killpg(run.process.pid, signal.SIGCONT)
+        before = dict(run.ranks)
+        run.wait_text(2000)
+        self.assertEqual(run.ranks, before)
+        run.process.send_signal(signal.SIGTERM)
+        status, errors, _ = run.wait_end()
+        self.assertEqual((status, errors), (128 + signal.SIGTERM, ""))
 
     def test_a_rank_killed_while_it_starts(self):
         for stage in (0, 1, 2):

@@ -102,6 +102,7 @@ struct FakeRank final : RankHandler {
     watches_links = of_links;
     held_watch = std::move(reply);
   }
+  uint64_t on_beat() override { return UINT64_MAX - 7; }
   /// What it holds is what it was asked.
   void on_fence(uint8_t lane, uint32_t epoch, Reply<StageHoldings> reply) override {
     if (epoch == 0) return reply(make_error(ErrorCode::invalid_argument, "epoch 0 is over"));

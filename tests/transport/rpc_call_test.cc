@@ -174,6 +174,14 @@ BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_beat_is_a_count) {
+  Fixture f;
+  BOOST_REQUIRE(f.hello().ok());
+  const auto beat = f.call<uint64_t>([&](auto done) { f.client->beat(5s, done); });
+  BOOST_REQUIRE(beat.ok());
+  BOOST_TEST(*beat == UINT64_MAX - 7);
+}
+
 BOOST_AUTO_TEST_CASE(a_fence_answers_with_what_is_held_and_a_resume_takes_it) {
   Fixture f;
   const auto fence = [&](uint8_t lane, uint32_t epoch) {

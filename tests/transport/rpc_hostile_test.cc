@@ -37,6 +37,7 @@ struct QuickRank final : RankHandler {
   void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
   void on_watch(bool, Reply<Ok>) override {}
+  uint64_t on_beat() override { return 7; }
   void on_fence(uint8_t lane, uint32_t, Reply<StageHoldings> reply) override {
     reply(StageHoldings{.stage = lane,
                         .sequences = {1, 2},

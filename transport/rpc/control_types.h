@@ -13,7 +13,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 6;
+inline constexpr uint32_t kProtocolVersion = 7;
 
 struct HelloReply {
   uint32_t protocol_version = 0;

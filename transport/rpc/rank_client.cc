@@ -162,6 +162,13 @@ void RankClient::watch(bool of_links, Callback<Ok> callback) {
                     });
 }
 
+void RankClient::beat(Duration deadline, Callback<uint64_t> callback) {
+  thread_->call<uint64_t>(
+      connection_, "beat", deadline, std::move(callback), [](schema::Rank::Client& rank) {
+        return rank.beatRequest().send().then([](auto&& response) { return response.getCount(); });
+      });
+}
+
 void RankClient::fence(uint8_t lane, uint32_t epoch, Duration deadline,
                        Callback<StageHoldings> callback) {
   thread_->call<StageHoldings>(connection_, "fence", deadline, std::move(callback),

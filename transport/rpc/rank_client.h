@@ -58,6 +58,7 @@ class RankClient {
   /// deadline: it is open as long as the connection is.
   void watch(bool of_links, Callback<Ok> callback);
   /// What the stage holds of the lane, once nothing of it is on its way any more.
+  void beat(Duration deadline, Callback<uint64_t> callback);
   void fence(uint8_t lane, uint32_t epoch, Duration deadline, Callback<StageHoldings> callback);
   void resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages, Duration deadline,
               Callback<Ok> callback);

@@ -200,6 +200,12 @@ class RankServer final : public schema::Rank::Server {
     return promise.then([](Result<Ok> result) { value_of(result); });
   }
 
+  kj::Promise<void> beat(BeatContext context) override {
+    peer_->check(context);
+    context.getResults().setCount(serving_.handler.on_beat());
+    return kj::READY_NOW;
+  }
+
   kj::Promise<void> fence(FenceContext context) override {
     peer_->check(context);
     auto [promise, reply] = peer_->make_reply<rpc::StageHoldings>();

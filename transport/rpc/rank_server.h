@@ -62,6 +62,7 @@ class RankHandler {
   virtual void on_shutdown(Reply<Ok> reply) = 0;
   /// Answered, with an error, when this rank can no longer serve, or a link of its lanes broke.
   virtual void on_watch(bool of_links, Reply<Ok> reply) = 0;
+  virtual uint64_t on_beat() = 0;  // at once
   virtual void on_fence(uint8_t lane, uint32_t epoch, Reply<StageHoldings> reply) = 0;
   virtual void on_resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages,
                          Reply<Ok> reply) = 0;
