@@ -124,18 +124,19 @@ nlohmann::ordered_json name_of_run(const ChaosOptions& options, const std::strin
           {"version", fmt::format("{}+{}", release(), commit())}};
 }
 
-Status chaos_in(ChaosService& service, const ChaosTask& task, const std::string& graph_name,
+Status chaos_in(ChaosService& service, const ChaosTask& task, const Prepared& prepared,
                 const std::vector<CalmRequest>& pool, UnderWay& under_way, ChaosState& state) {
   ASSIGN_OR_RETURN(const std::unique_ptr<gateway::rpc::Client> client,
-                   gateway::rpc::Client::connect(service.socket(graph_name), kConnectMax));
+                   gateway::rpc::Client::connect(service.socket(prepared.graph.name), kConnectMax));
   Status stored = ok_status();
   ChaosLoad load(pool, *client, under_way, static_cast<uint64_t>(state.report().num_requests));
-  ChaosRun run(task, service, *client, load, under_way, [&](const ChaosReport& part) {
-    if (Status added = state.add(part); !added.ok() && stored.ok()) {
-      stored = added;
-      under_way.stop(added.error());
-    }
-  });
+  ChaosRun run(task, prepared.plan, service, *client, load, under_way,
+               [&](const ChaosReport& part) {
+                 if (Status added = state.add(part); !added.ok() && stored.ok()) {
+                   stored = added;
+                   under_way.stop(added.error());
+                 }
+               });
   RETURN_IF_ERROR(load.start(kClients));
   const Status done = run.run();
   RETURN_IF_ERROR(stored);
@@ -166,7 +167,7 @@ Status chaos(const ChaosOptions& options, UnderWay& under_way, ChaosState& state
   ASSIGN_OR_RETURN(ChaosService service,
                    ChaosService::start(folder.path(), serve_arguments(deploy, options.deploy)));
   Status done = await_ready(service, under_way);
-  if (done.ok()) done = chaos_in(service, task, prepared.graph.name, pool, under_way, state);
+  if (done.ok()) done = chaos_in(service, task, prepared, pool, under_way, state);
   if (!done.ok() || !state.report().is_good()) std::fputs(service.complaints().c_str(), stderr);
   return done;
 }

@@ -38,12 +38,13 @@ size_t num_prompt_tokens(const gateway::GenerateRequest& request) {
 
 }  // namespace
 
-ChaosRun::ChaosRun(const ChaosTask& task, ChaosService& service, gateway::Service& client,
-                   ChaosLoad& load, UnderWay& under_way, std::function<void(ChaosReport)> on_part)
+ChaosRun::ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service,
+                   gateway::Service& client, ChaosLoad& load, UnderWay& under_way,
+                   std::function<void(ChaosReport)> on_part)
     : task_(task),
+      plan_(plan),
       service_(service),
       client_(client),
-      plan_(client.deployment().plan),
       load_(load),
       under_way_(under_way),
       on_part_(std::move(on_part)) {}

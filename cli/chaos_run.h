@@ -30,8 +30,9 @@ class ChaosRun {
  public:
   /// All of these outlive it. What is found goes to `on_part`, a part for each fault that is over,
   /// in order, and one in the end.
-  ChaosRun(const ChaosTask& task, ChaosService& service, gateway::Service& client, ChaosLoad& load,
-           UnderWay& under_way, std::function<void(ChaosReport)> on_part);
+  ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service,
+           gateway::Service& client, ChaosLoad& load, UnderWay& under_way,
+           std::function<void(ChaosReport)> on_part);
   ~ChaosRun();
 
   /// Until the last fault's requests have ended. An error if the service has failed, or `under_way`
@@ -74,9 +75,9 @@ class ChaosRun {
   Holdings leaked() const;
 
   const ChaosTask& task_;
+  const graph::Plan& plan_;
   ChaosService& service_;
   gateway::Service& client_;
-  const graph::Plan& plan_;
   ChaosLoad& load_;
   UnderWay& under_way_;
   const std::function<void(ChaosReport)> on_part_;
