@@ -121,20 +121,22 @@ Status ChaosRun::wait_for_turn(const PlannedFault& fault) {
 }
 
 Result<ServiceProcess> ChaosRun::pick_victim(const PlannedFault& fault) {
-  std::vector<ServiceProcess> ranks;
+  const ServiceRole role = entry_of(fault.kind).victim;
+  std::vector<ServiceProcess> choice;
   ASSIGN_OR_RETURN(const bool found, wait(kGoesOnMax, [&] {
-                     ranks = service_.processes();
-                     std::erase_if(ranks, [](const ServiceProcess& each) {
-                       return each.role != ServiceRole::rank;
-                     });
-                     return !ranks.empty();
+                     choice = service_.processes();
+                     std::erase_if(choice, [role](const auto& each) { return each.role != role; });
+                     return !choice.empty();
                    }));
-  if (!found) return make_error(ErrorCode::deadline_exceeded, "the service has no rank any more");
+  if (!found)
+    return make_error(ErrorCode::deadline_exceeded, "the service has no {} any more",
+                      to_string(role));
   // The same one of the same seed, unless it is away just now.
-  const auto wanted = static_cast<uint32_t>(fault.victim * graph::num_processes(plan_));
-  const auto victim = std::find_if(ranks.begin(), ranks.end(),
+  const int32_t num_places = role == ServiceRole::rank ? graph::num_processes(plan_) : 1;
+  const auto wanted = static_cast<uint32_t>(fault.victim * num_places);
+  const auto victim = std::find_if(choice.begin(), choice.end(),
                                    [wanted](const auto& each) { return each.number >= wanted; });
-  return victim == ranks.end() ? ranks.front() : *victim;
+  return victim == choice.end() ? choice.front() : *victim;
 }
 
 /// Said by the service, which knows while it is whole.
@@ -174,14 +176,14 @@ Status ChaosRun::inject(uint64_t number) {
   }
   victims_.insert(fault.victim.name);
   fault.at = steady_clock().now();
-  send_signal(process, planned.kind == FaultKind::kill ? SIGKILL : SIGSTOP);
-  if (planned.kind == FaultKind::stop) {
+  send_signal(process, entry_of(planned.kind).is_stop ? SIGSTOP : SIGKILL);
+  if (entry_of(planned.kind).is_stop) {
     fault.stopped = std::move(process);
     fault.stopped_until = fault.at + planned.pause;
   }
   FaultRecord& record = fault.record;
   record.number = number;
-  record.what = to_string(planned.kind);
+  record.what = entry_of(planned.kind).name;
   record.at_ms = to_ms(fault.at - started_);
   record.in_recovery = planned.in_recovery;
   record.pause_ms = to_ms(planned.pause);
@@ -282,7 +284,7 @@ bool ChaosRun::goes_on(const OpenFault& fault) const {
   const bool is_there =
       std::any_of(processes_.begin(), processes_.end(), [&fault](const ServiceProcess& process) {
         return process.role == fault.victim.role && process.number == fault.victim.number &&
-               (fault.kind == FaultKind::stop || process.name != fault.victim.name);
+               (entry_of(fault.kind).is_stop || process.name != fault.victim.name);
       });
   if (!is_there) return false;
   size_t num_on = 0;

@@ -10,14 +10,20 @@
 namespace chainpump::cli {
 namespace {
 
+// In the order of FaultKind.
 constexpr FaultEntry kFaults[] = {
-    {"kill", "SIGKILL of a rank", FaultKind::kill},
-    {"stop", "SIGSTOP of a rank, and SIGCONT after 0.1 to 3 s", FaultKind::stop},
-    {"slow", "a rank that computes slowly", std::nullopt},
-    {"partition", "links that carry nothing", std::nullopt},
-    {"corrupt", "frames that arrive damaged", std::nullopt},
-    {"coordinator", "SIGKILL of the coordinator", std::nullopt},
-    {"gateway", "SIGKILL of the gateway", std::nullopt},
+    {FaultKind::kill, "kill", "SIGKILL of a rank", true},
+    {.kind = FaultKind::stop,
+     .name = "stop",
+     .what = "SIGSTOP of a rank, and SIGCONT after 0.1 to 3 s",
+     .can_be = true,
+     .is_stop = true},
+    {FaultKind::slow, "slow", "a rank that computes slowly"},
+    {FaultKind::partition, "partition", "links that carry nothing"},
+    {FaultKind::corrupt, "corrupt", "frames that arrive damaged"},
+    {FaultKind::coordinator, "coordinator", "SIGKILL of the coordinator", false,
+     ServiceRole::coordinator},
+    {FaultKind::gateway, "gateway", "SIGKILL of the gateway", false, ServiceRole::gateway},
 };
 
 // One that does not end by then has failed.
@@ -93,10 +99,24 @@ std::vector<TokenId> prompt_of(const Dice& dice, uint64_t seed, uint64_t number,
 
 std::span<const FaultEntry> fault_entries() { return kFaults; }
 
-std::string_view to_string(FaultKind kind) {
-  return std::find_if(std::begin(kFaults), std::end(kFaults),
-                      [kind](const FaultEntry& entry) { return entry.kind == kind; })
-      ->name;
+const FaultEntry& entry_of(FaultKind kind) {
+  const FaultEntry& entry = kFaults[static_cast<size_t>(kind)];
+  CHECK(entry.kind == kind);
+  return entry;
+}
+
+std::string_view to_string(ServiceRole role) {
+  switch (role) {
+    case ServiceRole::gateway:
+      return "gateway";
+    case ServiceRole::coordinator:
+      return "coordinator";
+    case ServiceRole::agent:
+      return "agent";
+    case ServiceRole::rank:
+      return "rank";
+  }
+  return "?";
 }
 
 Result<std::vector<FaultKind>> parse_faults(std::string_view text) {
@@ -112,9 +132,9 @@ Result<std::vector<FaultKind>> parse_faults(std::string_view text) {
       return make_error(ErrorCode::invalid_argument, "--faults: no fault '{}'{}",
                         graph::shown(name), graph::hint(name, names));
     }
-    if (!found->kind)
+    if (!found->can_be)
       return make_error(ErrorCode::unimplemented, "--faults: '{}' ({}) not yet", name, found->what);
-    kinds.push_back(*found->kind);
+    kinds.push_back(found->kind);
     if (comma == std::string_view::npos) break;
     text.remove_prefix(comma + 1);
   }
@@ -133,7 +153,7 @@ PlannedFault planned_fault(uint64_t seed, const std::vector<FaultKind>& kinds, u
   fault.in_recovery = number > 0 && dice.is_below(Draw::in_recovery, kInRecoveryShare);
   fault.delay =
       seconds(dice.roll(Draw::delay) * (fault.in_recovery ? kInRecoveryWithinS : kDelayMaxS));
-  if (fault.kind == FaultKind::stop)
+  if (entry_of(fault.kind).is_stop)
     fault.pause = seconds(kPauseMinS + dice.roll(Draw::pause) * (kPauseMaxS - kPauseMinS));
   return fault;
 }

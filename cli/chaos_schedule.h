@@ -14,16 +14,23 @@
 
 namespace chainpump::cli {
 
-enum class FaultKind : uint8_t { kill, stop };
+/// A service's processes, by what they are.
+enum class ServiceRole : uint8_t { gateway, coordinator, agent, rank };
+std::string_view to_string(ServiceRole role);
 
-/// One kind of faults, as users name it.
+enum class FaultKind : uint8_t { kill, stop, slow, partition, corrupt, coordinator, gateway };
+
+/// One kind of faults. A new one that ends or stops a process is a line in the table.
 struct FaultEntry {
-  std::string_view name;
-  std::string_view what;          // it does
-  std::optional<FaultKind> kind;  // none: not yet
+  FaultKind kind;
+  std::string_view name;  // as users say it
+  std::string_view what;  // it does
+  bool can_be = false;    // not yet
+  ServiceRole victim = ServiceRole::rank;
+  bool is_stop = false;  // for a while; otherwise it is the process's end
 };
 std::span<const FaultEntry> fault_entries();
-std::string_view to_string(FaultKind kind);
+const FaultEntry& entry_of(FaultKind kind);
 
 /// "kill,stop", each once, in the table's order. invalid_argument: there is no such fault;
 /// unimplemented: not yet.

@@ -53,20 +53,6 @@ PrivateFolder::~PrivateFolder() {
   if (path_) std::filesystem::remove_all(*path_, ignored);
 }
 
-std::string_view to_string(ServiceRole role) {
-  switch (role) {
-    case ServiceRole::gateway:
-      return "gateway";
-    case ServiceRole::coordinator:
-      return "coordinator";
-    case ServiceRole::agent:
-      return "agent";
-    case ServiceRole::rank:
-      return "rank";
-  }
-  return "?";
-}
-
 Result<ChaosService> ChaosService::start(const std::string& folder,
                                          const std::vector<std::string>& arguments) {
   int fds[2];

@@ -11,6 +11,7 @@
 
 #include "actors/os/process.h"
 #include "base/result.h"
+#include "cli/chaos_schedule.h"
 #include "cli/process_facts.h"
 
 namespace chainpump::cli {
@@ -29,9 +30,6 @@ class PrivateFolder {
       : path_(std::make_unique<std::filesystem::path>(std::move(path))) {}
   std::unique_ptr<std::filesystem::path> path_;
 };
-
-enum class ServiceRole : uint8_t { gateway, coordinator, agent, rank };
-std::string_view to_string(ServiceRole role);
 
 struct ServiceProcess {
   ServiceRole role = ServiceRole::rank;
