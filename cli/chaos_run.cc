@@ -270,12 +270,13 @@ void ChaosRun::judge_ended() {
     const bool has_failed = !end.ok() && !by_us;
     if (has_failed) ++part_.failed;
     if (found.is_equal() && !has_failed) continue;
-    std::string faults;
+    std::string what = fmt::format("request {}", request->number());
     for (const OpenFault& fault : open_)
       if (std::find(fault.met.begin(), fault.met.end(), request) != fault.met.end())
-        faults += fmt::format(" {}", fault.record.number);
-    part_.find(fmt::format("request {} (faults{}): {}{}", request->number(), faults, found.first,
-                           has_failed ? " failed: " + end.error().message : ""));
+        what += fmt::format(", fault {}", fault.record.number);
+    if (!found.is_equal()) what += ": " + found.first;
+    if (has_failed) what += ": " + end.error().message;
+    part_.find(std::move(what));
   }
 }
 

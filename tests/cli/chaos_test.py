@@ -52,7 +52,7 @@ class Chaos(unittest.TestCase):
     def test_kills(self):
         state = self.folder.parent / f"{self.folder.name}-state"
         self.addCleanup(state.unlink)
-        command = ["demo", *MODEL, "--kills", NUM_KILLS, "--seed", 4, "--state", state, "-o", "json"]
+        command = ["demo", *MODEL, "--kills", NUM_KILLS, "--seed", 4, "--positions", 400, "--state", state, "-o", "json"]
         first = self.start(*command)
         # Its first line is the run's name; the second comes when all requests that met the first kill have ended.
         wait_until(lambda: first.poll() is not None or state.exists() and len(state.read_text().splitlines()) >= 2,
@@ -85,6 +85,22 @@ class Chaos(unittest.TestCase):
         other = program.call(["chaos", *command, "--context", 700, "--faults", "stop"])
         self.assertEqual((other.returncode, other.stdout), (3, b""))
         self.assertIn(b"of another run", other.stderr)
+
+    def test_a_graph_whose_bound_ends_its_service(self):
+        graph = self.folder / "graph.yaml"
+        graph.write_text("name: mine\nstages: 2\nthreads: 1\nfailover: {restarts: 1}\n")
+        process = self.start(graph, *MODEL, "--kills", 3, "--positions", 100, "-o", "json")
+        out, errors = process.communicate(timeout=PATIENCE_S)
+        self.assertEqual(process.returncode, 5, errors)
+        self.assertIn(b"[after 1 ends of ranks within 60 s the graph's failover.restarts ends the service", errors)
+        self.assertIn(b"2nd end of a rank", errors)
+        report = json.loads(out)
+        self.assertEqual(report["faults"], 2)
+        self.assertGreaterEqual(report["failed"], 4)
+        self.assertEqual([report[count] for count in COUNTS[:3]], [0] * 3, report)
+        self.assertTrue(any("2nd end of a rank" in finding for finding in report["findings"]), report["findings"])
+        graph.unlink()
+        self.assertEqual(self.left(), [])
 
     def test_refusals(self):
         graph = self.folder / "graph.yaml"
