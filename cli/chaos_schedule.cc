@@ -27,10 +27,10 @@ constexpr FaultEntry kFaults[] = {
 };
 
 // One that does not end by then has failed.
-constexpr Duration kDeadline = std::chrono::minutes(2);
+constexpr Duration kDeadline = std::chrono::minutes(4);
 constexpr double kInRecoveryShare = 0.15;
 constexpr double kInRecoveryWithinS = 0.5;
-constexpr double kDelayMaxS = 0.6;
+constexpr double kDelayMaxS = 1.5;  // so that requests come to their ends
 constexpr double kPauseMinS = 0.1;
 constexpr double kPauseMaxS = 3;
 

@@ -95,7 +95,7 @@ BOOST_AUTO_TEST_CASE(a_seed_is_a_row_of_faults) {
     num_kills += fault.kind == FaultKind::kill;
     num_in_recovery += fault.in_recovery;
     ++victims[static_cast<size_t>(fault.victim * 4)];
-    BOOST_TEST_REQUIRE((fault.delay >= 0s && fault.delay <= 600ms));
+    BOOST_TEST_REQUIRE((fault.delay >= 0s && fault.delay <= 1500ms));
     if (fault.kind == FaultKind::stop)
       BOOST_TEST_REQUIRE((fault.pause >= 100ms && fault.pause <= 3s));
     else
