@@ -133,21 +133,22 @@ void Deployment::on(const Loaded& event, TimePoint now, Actions& actions) {
   Process& process = at(event.process);
   if (process.state != State::loading) return;
   process.state = State::loaded;
+  process.has_loaded = true;
   process.deadline.reset();
   process.numerics_id = event.numerics_id;
   if (phase_ == Phase::starting) {
     if (all_in(State::loaded)) start_lanes(now, actions);
     return;
   }
-  // What all others compute as; they were all loaded when the deployment began to serve.
+  // What all others compute as; they were all loaded when the deployment began to serve, but for
+  // those of a coordinator that died before that.
+  if (numerics_id_.empty()) numerics_id_ = process.numerics_id;
   if (numerics_id_ != process.numerics_id)
     return end_process(process,
                        make_error(ErrorCode::internal, "{} computes as {}, all others as {}",
                                   name_of(process), process.numerics_id, numerics_id_),
                        now, actions);
-  if (process.is_standby) return;
-  take_place(process);
-  for (const LaneId lane : place_of(process).lanes) at(lane).advance(now);
+  if (!process.is_standby) take_place_again(process, event.lanes, now, actions);
 }
 
 void Deployment::start_lanes(TimePoint now, Actions& actions) {

@@ -30,6 +30,12 @@
 //   any       stop requested, fail                      shutdown, and kill at the deadline
 //
 // Lanes that the place does not serve see nothing of this.
+//
+// A coordinator that takes over from one that died begins with adopt() in place of start(), in the
+// phase serving. Each process that lives is starting: it is greeted and told to load, which one
+// that has loaded already answers at once, and says what it knows of its lanes. A lane that was
+// serving as far as is written, and whose ranks all say the same, serves on and sees no action; any
+// other begins a repair. Who has died meanwhile is an end like any other.
 // Pure; one thread.
 #pragma once
 
@@ -42,6 +48,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "graph/deployment_record.h"
 #include "graph/lane_repair.h"
 #include "graph/plan.h"
 
@@ -68,6 +75,7 @@ class Deployment {
   struct Loaded {
     ProcessId process;
     std::string numerics_id;
+    std::vector<std::pair<LaneId, LaneSeen>> lanes = {};  // that it has seen before
   };
   struct Fenced {
     ProcessId process;
@@ -109,10 +117,13 @@ class Deployment {
     ProcessId process;
     Error error;
   };  // there never was one, and no other can be: its agent is gone, or has no room
+  struct CannotGoOn {
+    Error error;
+  };  // the coordinator itself, which cannot write down what it is about to do
   struct StopRequested {};
   using Event =
       std::variant<Greeted, LoadProgressed, Loaded, Fenced, Connected, Resumed, CallFailed,
-                   LinkBroken, Unreachable, Failed, Exited, NotStarted, StopRequested>;
+                   LinkBroken, Unreachable, Failed, Exited, NotStarted, CannotGoOn, StopRequested>;
 
   enum class ActionKind : uint8_t {
     spawn,
@@ -120,7 +131,7 @@ class Deployment {
     fence,
     connect,
     resume,
-    serve,         // for the whole deployment: every lane is connected; once
+    serve,         // for the whole deployment: every lane is connected, or was once; once
     lane_serving,  // a lane serves again
     repairing,     // what has gone, and is being replaced or linked again
     fail,          // for the whole deployment: tell whoever waits why; at most once
@@ -144,6 +155,12 @@ class Deployment {
 
   /// Spawns every process. Called once, first.
   std::vector<Action> start(TimePoint now);
+  /// Or this: `record` is what was written last, checked against the plan, and `living` whose
+  /// processes run.
+  std::vector<Action> adopt(const DeploymentRecord& record, const std::vector<ProcessId>& living,
+                            TimePoint now);
+  /// To be written down, if it has changed, before the actions of a step are carried out.
+  DeploymentRecord record() const;
   std::vector<Action> step(const Event& event, TimePoint now);
   /// To be called when next_deadline() has come. If it is called much later, its caller was stopped
   /// or starved, and the news that it waits for has waited, too: it gets another moment to come.
@@ -154,6 +171,11 @@ class Deployment {
   /// Who has the place, or is to have it once it has loaded.
   ProcessId process_in(RankId place) const { return places_[place.value].process; }
   PlanEpoch epoch(LaneId lane) const { return lanes_[lane.value].epoch(); }
+  /// Since when the process of the lane's first place is that.
+  PlanEpoch first_since(LaneId lane) const { return lanes_[lane.value].first_since(); }
+  const std::string& numerics_id() const { return numerics_id_; }
+  /// Whether `serve` was said, by this coordinator or one before.
+  bool has_served() const { return has_served_; }
   LaneRepair::State state(LaneId lane) const { return lanes_[lane.value].state(); }
 
  private:
@@ -168,6 +190,7 @@ class Deployment {
     RankId place;
     bool is_standby = false;
     State state = State::starting;
+    bool has_loaded = false;  // for this coordinator or one before
     std::optional<TimePoint> deadline = {};
     std::optional<Suspicion> suspicion = {};
     std::string numerics_id = {};
@@ -205,6 +228,7 @@ class Deployment {
   void on(const Failed& event, TimePoint now, Actions& actions);
   void on(const Exited& event, TimePoint now, Actions& actions);
   void on(const NotStarted& event, TimePoint now, Actions& actions);
+  void on(const CannotGoOn& event, TimePoint now, Actions& actions);
   void on(const StopRequested& event, TimePoint now, Actions& actions);
 
   void look_at(Process& process, TimePoint now, Actions& actions);
@@ -216,6 +240,10 @@ class Deployment {
   void spawn(Process& process, TimePoint now, Actions& actions);
   void start_lanes(TimePoint now, Actions& actions);
   void take_place(Process& process);
+  void take_place_again(Process& process, const std::vector<std::pair<LaneId, LaneSeen>>& seen,
+                        TimePoint now, Actions& actions);
+  void find_gone(Process& process, TimePoint now, Actions& actions);
+  void serve_when_all_do(Actions& actions);
   void replace(Process& gone, const Error& why, TimePoint now, Actions& actions);
   /// `why` says so of the process, its name included.
   void end_process(Process& process, Error why, TimePoint now, Actions& actions);
@@ -234,6 +262,7 @@ class Deployment {
   size_t max_restarts_;
   Duration restart_window_;
   Phase phase_ = Phase::starting;
+  bool has_served_ = false;         // `serve` was said
   PlanEpoch epoch_;                 // the highest that any lane has
   std::string numerics_id_;         // of all processes, since they connect
   std::vector<Process> processes_;  // by number

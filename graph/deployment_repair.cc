@@ -36,7 +36,7 @@ void Deployment::on(const Fenced& event, TimePoint now, Actions&) {
     at(event.lane).on_fenced(*stage, event.epoch, now);
 }
 
-void Deployment::on(const Connected& event, TimePoint now, Actions& actions) {
+void Deployment::on(const Connected& event, TimePoint now, Actions&) {
   const auto stage = stage_in(event.lane, event.process);
   if (!stage || phase_ == Phase::stopping || phase_ == Phase::stopped) return;
   at(event.lane).on_connected(*stage, event.epoch, now);
@@ -46,7 +46,6 @@ void Deployment::on(const Connected& event, TimePoint now, Actions& actions) {
     return;
   for (LaneRepair& lane : lanes_) lane.serve();
   phase_ = Phase::serving;
-  actions.push_back({.kind = ActionKind::serve});
 }
 
 void Deployment::on(const Resumed& event, TimePoint, Actions&) {
@@ -100,6 +99,7 @@ void Deployment::pass_on_asks(Actions& actions) {
       actions.push_back(std::move(action));
     }
   }
+  if (phase_ == Phase::serving) serve_when_all_do(actions);
 }
 
 void Deployment::look_at(LaneId lane, TimePoint now, Actions& actions) {

@@ -3,6 +3,7 @@
 //
 //   state        what ends it                                 what is asked then
 //   starting     serve(): all_connected()                     -
+//   adopting     all are there, and at work in its epoch      serving
 //   serving      -
 //   any, by begin(): fencing                                  fence, of all that have links
 //   fencing      all those have fenced, every place is taken  connect, of all
@@ -12,6 +13,9 @@
 //   Who does not answer a fence or a resume in time is hung(). A link that does not open, or a call
 //   that failed though no death has explained it for a while: must_begin_anew(), with a new epoch.
 //   (Links have two ends: only the next fence shows which of them hangs.)
+//
+// A lane that an earlier coordinator had is adopting at first, if it served as far as is known, or
+// else begins anew at once; who is found with links is then fenced as soon as it is found.
 //
 // Each begin() has an epoch of its own; an answer of another one is void. A place is empty, taken
 // by a loaded process that knows nothing of the lane yet, or linked: told to connect, in any epoch.
@@ -24,6 +28,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "graph/deployment_record.h"
 
 namespace chainpump::graph {
 
@@ -39,9 +44,16 @@ struct LaneRepairLimits {
   Duration late_look_max = std::chrono::seconds(1);  // later than that, the looker was stopped too
 };
 
+/// What a process says of a lane that it may have served for an earlier coordinator.
+struct LaneSeen {
+  PlanEpoch epoch;       // the newest that it has seen
+  bool linked = false;   // it was told to connect, in any epoch
+  bool at_work = false;  // with open links of that epoch, and resumed
+};
+
 class LaneRepair {
  public:
-  enum class State : uint8_t { starting, serving, fencing, connecting, resuming };
+  enum class State : uint8_t { starting, adopting, serving, fencing, connecting, resuming };
   enum class AskKind : uint8_t { fence, connect, resume, serving };
   struct Ask {
     AskKind kind;
@@ -54,10 +66,20 @@ class LaneRepair {
   };
 
   LaneRepair(int32_t num_stages, PlanEpoch epoch, const LaneRepairLimits& limits);
+  /// A lane of an earlier coordinator, as it was when that was last written down; adopting, of whom
+  /// nobody is there yet.
+  LaneRepair(int32_t num_stages, const DeploymentRecord::Lane& was, const LaneRepairLimits& limits);
+  DeploymentRecord::Lane record() const {
+    const bool serves = state_ == State::serving || state_ == State::adopting;
+    return {epoch_, first_since_, first_is_new_, serves};
+  }
 
   // Places.
   void take(StageIndex stage);   // a loaded process is there now, a new one
   void leave(StageIndex stage);  // nobody is there that could be asked
+  /// A loaded process is there that says this of the lane. False if the lane was to be taken over
+  /// as it is, and cannot: it has to begin anew. To be followed by advance().
+  bool adopt(StageIndex stage, const LaneSeen& seen, TimePoint now);
 
   // The start.
   void start(TimePoint deadline);  // asks for connect; every place is taken

@@ -1,0 +1,161 @@
+// How a deployment goes on under a new coordinator: what is written down for it, and what it does
+// with that.
+#include <algorithm>
+
+#include "base/check.h"
+#include "graph/deployment.h"
+
+namespace chainpump::graph {
+
+Status check(const DeploymentRecord& record, const Plan& plan) {
+  const auto bad = [](const char* what) {
+    return make_error(ErrorCode::bad_file, "the record is not of a deployment of this plan: {}",
+                      what);
+  };
+  if (record.lanes.size() != static_cast<size_t>(num_lanes(plan))) return bad("it has other lanes");
+  if (record.processes.size() != static_cast<size_t>(num_processes(plan)))
+    return bad("it has other processes");
+  if (record.epoch < plan.epoch) return bad("its epoch is older");
+  for (const DeploymentRecord::Lane& lane : record.lanes)
+    if (lane.epoch > record.epoch || lane.epoch < plan.epoch || lane.first_since > lane.epoch)
+      return bad("a lane's epoch is none of its");
+  // Each place has one process of its stage; those beside them stand by.
+  const auto num_places = static_cast<size_t>(num_ranks(plan));
+  std::vector<int32_t> num_standbys(plan.stages.size());
+  size_t next_standby = num_places;
+  for (const StagePlan& stage : plan.stages) {
+    int32_t num_in_place = 0;
+    const auto count = [&](size_t number) {
+      if (!record.processes[number].is_standby) ++num_in_place;
+    };
+    for (size_t i = 0; i < num_places; ++i)
+      if (place_of(plan, RankId(static_cast<uint32_t>(i))).stage == stage.index) count(i);
+    for (int32_t i = 0; i < stage.standbys; ++i) count(next_standby++);
+    if (num_in_place != static_cast<int32_t>(stage.devices.size()))
+      return bad("a stage has other ranks");
+  }
+  if (!std::is_sorted(record.ends.begin(), record.ends.end())) return bad("its ends have no order");
+  return ok_status();
+}
+
+// -------------------------------------------------------------------------------- a lane
+
+LaneRepair::LaneRepair(int32_t num_stages, const DeploymentRecord::Lane& was,
+                       const LaneRepairLimits& limits)
+    : limits_(limits),
+      state_(State::adopting),
+      epoch_(was.epoch),
+      first_since_(was.first_since),
+      first_is_new_(was.first_is_new),
+      members_(static_cast<size_t>(num_stages)) {}
+
+bool LaneRepair::adopt(StageIndex stage, const LaneSeen& seen, TimePoint now) {
+  if (!seen.linked) {
+    take(stage);
+    return state_ != State::adopting;
+  }
+  CHECK(at(stage).place == Place::empty);
+  const bool as_written = state_ == State::adopting && seen.at_work && seen.epoch == epoch_;
+  at(stage) = {.place = Place::linked, .answered = as_written};
+  if (state_ == State::adopting) {
+    if (!as_written) return false;
+    if (!all_there() || !none_awaited()) return true;
+    state_ = State::serving;
+    ask(AskKind::serving, StageIndex(0));
+  } else if (state_ == State::fencing) {
+    deadline_ = now + limits_.fence_max;
+    ask(AskKind::fence, stage);
+  }
+  return true;
+}
+
+// -------------------------------------------------------------------------------- all of them
+
+DeploymentRecord Deployment::record() const {
+  DeploymentRecord record{.has_served = has_served_,
+                          .epoch = epoch_,
+                          .numerics_id = numerics_id_,
+                          .lanes = {},
+                          .processes = {},
+                          .ends = {ends_.begin(), ends_.end()}};
+  for (const LaneRepair& lane : lanes_) record.lanes.push_back(lane.record());
+  for (const Process& process : processes_)
+    record.processes.push_back({.is_standby = process.is_standby, .is_loaded = process.has_loaded});
+  return record;
+}
+
+Deployment::Actions Deployment::adopt(const DeploymentRecord& record,
+                                      const std::vector<ProcessId>& living, TimePoint now) {
+  CHECK_EQ(record.processes.size(), processes_.size());
+  CHECK_EQ(record.lanes.size(), lanes_.size());
+  phase_ = Phase::serving;
+  has_served_ = record.has_served;
+  epoch_ = record.epoch;
+  numerics_id_ = record.numerics_id;
+  ends_.assign(record.ends.begin(), record.ends.end());
+  for (size_t i = 0; i < lanes_.size(); ++i)
+    lanes_[i] = LaneRepair(static_cast<int32_t>(ranks_[i].size()), record.lanes[i], limits_.repair);
+  for (size_t i = 0; i < processes_.size(); ++i) {
+    Process& process = processes_[i];
+    const bool lives = std::find(living.begin(), living.end(), id_of(process)) != living.end();
+    process.is_standby = record.processes[i].is_standby;
+    process.has_loaded = record.processes[i].is_loaded;
+    process.state = lives ? State::starting : State::gone;
+    if (lives) process.deadline = now + limits_.greet_max;
+    if (!process.is_standby) places_[process.place.value].process = id_of(process);
+  }
+  Actions actions;
+  if (has_served_) actions.push_back({.kind = ActionKind::serve});
+  for (size_t i = 0; i < processes_.size(); ++i)
+    if (processes_[i].state == State::gone) find_gone(processes_[i], now, actions);
+  for (size_t i = 0; i < lanes_.size(); ++i)
+    if (!record.lanes[i].serving && lanes_[i].state() == LaneRepair::State::adopting)
+      begin_repair({LaneId(static_cast<uint8_t>(i))}, now);
+  pass_on_asks(actions);
+  return actions;
+}
+
+/// One that had not loaded was about to be started, or its end was counted before.
+void Deployment::find_gone(Process& process, TimePoint now, Actions& actions) {
+  if (phase_ != Phase::serving) return;  // one end too many
+  const Error why = make_error(ErrorCode::disconnected, "{} died while there was no coordinator",
+                               name_of(process));
+  if (!process.has_loaded || may_repair(why, "a rank", now, actions))
+    replace(process, why, now, actions);
+}
+
+/// It has loaded, for this coordinator or for one before.
+void Deployment::take_place_again(Process& process,
+                                  const std::vector<std::pair<LaneId, LaneSeen>>& seen,
+                                  TimePoint now, Actions& actions) {
+  const Place& place = place_of(process);
+  std::vector<LaneId> uncertain;
+  for (const LaneId lane : place.lanes) {
+    const auto found = std::find_if(seen.begin(), seen.end(),
+                                    [&](const auto& entry) { return entry.first == lane; });
+    const LaneSeen none;
+    if (!at(lane).adopt(place.stage, found == seen.end() ? none : found->second, now))
+      uncertain.push_back(lane);
+    at(lane).advance(now);
+  }
+  if (uncertain.empty()) return;
+  const Error why = make_error(ErrorCode::disconnected, "{} had stopped to work in {}",
+                               name_of(process), lanes_text(uncertain));
+  if (may_repair(why, "a rank or link", now, actions)) begin_repair(uncertain, now);
+}
+
+void Deployment::on(const CannotGoOn& event, TimePoint now, Actions& actions) {
+  fail(event.error, now, actions);
+}
+
+void Deployment::serve_when_all_do(Actions& actions) {
+  if (has_served_) return;
+  if (!std::all_of(lanes_.begin(), lanes_.end(), [](const LaneRepair& lane) {
+        return lane.state() == LaneRepair::State::serving;
+      }))
+    return;
+  has_served_ = true;
+  actions.push_back({.kind = ActionKind::serve});
+}
+
+}  // namespace chainpump::graph
