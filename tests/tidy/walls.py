@@ -47,4 +47,4 @@ LIBRARIES = {
     "Boost.Test": (("boost/test",), ("tests/",), "tests only"),
 }
 # Libraries that only one file may include, however many its folder holds.
-ONE_FILE = {"libfyaml"}
+ONE_FILE = {"libfyaml", "SQLite"}
