@@ -1,6 +1,9 @@
 // The coordinator: a thin shell round graph::Deployment. It asks the node agent for processes,
 // tells each over its port what to load, whom to connect to, and in a repair to fence and to
 // resume, and reports what became of the deployment. It is not on the token path.
+//
+// With a store it writes down what the core says before it does anything, and given what an earlier
+// coordinator wrote it goes on from there: it asks the agent who runs, and then each of those.
 #pragma once
 
 #include <caf/typed_actor.hpp>
@@ -13,6 +16,7 @@
 #include "actors/rank_host.h"
 #include "actors/rank_port.h"
 #include "actors/stage_actor.h"
+#include "actors/store/state_store.h"
 #include "graph/deployment.h"
 #include "graph/plan.h"
 
@@ -32,7 +36,11 @@ struct SpawnRank {
 struct KillRank {
   ProcessId process;
 };
-/// From the agent.
+using FindAtom = caf::atom_constant<caf::atom("find")>;
+/// From the agent: who runs already, for an earlier coordinator.
+struct RanksFound {
+  Result<std::vector<RankHost::Found>> ranks;
+};
 struct RankSpawned {
   ProcessRun of;
   std::shared_ptr<RankPort> port;
@@ -67,25 +75,33 @@ struct BeatHeard {
 using StartAtom = caf::atom_constant<caf::atom("start")>;
 
 using CoordinatorActor = caf::typed_actor<
-    caf::reacts_to<StartAtom>, caf::reacts_to<std::shared_ptr<RankSpawned>>,
-    caf::reacts_to<std::shared_ptr<RankLoaded>>, caf::reacts_to<std::shared_ptr<RankFenced>>,
-    caf::reacts_to<std::shared_ptr<WatchEnded>>, caf::reacts_to<std::shared_ptr<BeatHeard>>,
-    caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<TickAtom>>;
-using AgentActor = caf::typed_actor<caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
+    caf::reacts_to<StartAtom>, caf::reacts_to<std::shared_ptr<RanksFound>>,
+    caf::reacts_to<std::shared_ptr<RankSpawned>>, caf::reacts_to<std::shared_ptr<RankLoaded>>,
+    caf::reacts_to<std::shared_ptr<RankFenced>>, caf::reacts_to<std::shared_ptr<WatchEnded>>,
+    caf::reacts_to<std::shared_ptr<BeatHeard>>, caf::reacts_to<std::shared_ptr<CoordinatorEvent>>,
+    caf::reacts_to<TickAtom>>;
+using AgentActor = caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
+                                    caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
-/// What becomes of a deployment; ports and reports are those of the plan's ranks, in its order.
-/// Called in the coordinator's thread, each at most once, but for repairs; progress often, in a
-/// thread of the rank's port, until it serves.
+/// A lane's first rank, as its clients know it.
+struct LaneFirst {
+  RankId process;   // its number, by which the agent names its socket
+  PlanEpoch since;  // the epoch since when it is that, 1 from the start: with another than before
+                    // the lane's clients attach anew
+};
+
+/// What becomes of a deployment; ports are those of the plan's ranks, in its order, null where a
+/// new coordinator has not heard of one yet. Called in the coordinator's thread, each at most once,
+/// but for repairs; progress often, in a thread of the rank's port, until it serves.
 struct DeploymentObserver {
   std::function<void(RankId, int64_t bytes_done, int64_t bytes_total)> on_progress;
-  std::function<void(std::vector<std::shared_ptr<RankPort>>, std::vector<rpc::LoadReport>)>
+  /// Or it has, under an earlier coordinator.
+  std::function<void(std::vector<std::shared_ptr<RankPort>>, std::string numerics_id,
+                     std::vector<LaneFirst> by_lane)>
       on_serving;
-  /// A lane serves again. `first_since` is the epoch since when this process is its first rank, 1
-  /// from the start: with another than before its clients attach anew. `first_process` is the
-  /// number of that process, by which the agent names its socket.
-  std::function<void(std::vector<std::shared_ptr<RankPort>>, graph::LaneId lane,
-                     PlanEpoch first_since, RankId first_process)>
+  /// A lane serves again.
+  std::function<void(std::vector<std::shared_ptr<RankPort>>, graph::LaneId lane, LaneFirst first)>
       on_repaired;
   /// What goes wrong and is mended, in a sentence for whoever looks after it; may be empty.
   std::function<void(const std::string&)> on_notice = {};
@@ -100,6 +116,9 @@ struct CoordinatorOptions {
   std::string listen_address = "127.0.0.1";
   std::string cache_folder = {};  // as RuntimeOptions
   bool finds_hangs = true;        // not where ranks are threads, of which none can be ended alone
+  std::shared_ptr<StateStore> store = {};  // null: nothing outlives the coordinator
+  /// What an earlier coordinator of this plan wrote there; checked.
+  std::optional<graph::DeploymentRecord> before = {};
 };
 
 CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions options,
@@ -114,6 +133,7 @@ void tell(const CoordinatorActor& coordinator, graph::Deployment::Event event,
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::SpawnRank>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::KillRank>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RanksFound>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankSpawned>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankLoaded>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankFenced>)

@@ -8,7 +8,6 @@ namespace chainpump::actors {
 
 void LaneLinks::renew(PlanEpoch epoch) {
   epoch_ = epoch;
-  ++incarnation_;
   secrets_.resize(plan_.stages.size());
   for (uint64_t& secret : secrets_)
     CHECK_EQ(getrandom(&secret, sizeof secret, 0), static_cast<ssize_t>(sizeof secret));
@@ -29,10 +28,10 @@ rpc::ConnectParams LaneLinks::params(StageIndex stage, const rpc::LoadReport& ne
                      .address = next.listen_address,
                      .port = next.listen_port,
                      .secret = secrets_[own],
-                     .incarnation = incarnation_}},
+                     .incarnation = epoch_.value}},
           .accept = {{.edge = link(before(stage)).value,
                       .secret = secrets_[before(stage)],
-                      .incarnation = incarnation_}}};
+                      .incarnation = epoch_.value}}};
 }
 
 }  // namespace chainpump::actors

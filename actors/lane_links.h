@@ -1,5 +1,6 @@
-// What the ranks of one lane are told to open and to accept: its links in a circle, each with an
-// incarnation and a secret that are new whenever they are made anew. One thread, the coordinator's.
+// What the ranks of one lane are told to open and to accept: its links in a circle, each with a
+// secret that is new whenever they are made anew, and the epoch as its incarnation, which no other
+// coordinator ever uses. One thread, the coordinator's.
 #pragma once
 
 #include <vector>
@@ -30,8 +31,7 @@ class LaneLinks {
 
   const graph::Plan& plan_;
   graph::LaneId lane_;
-  PlanEpoch epoch_;  // 0: none
-  uint32_t incarnation_ = 0;
+  PlanEpoch epoch_;                // 0: none
   std::vector<uint64_t> secrets_;  // of the link from each stage
 };
 

@@ -33,14 +33,14 @@ DeploymentObserver observer(const graph::Plan& plan, const RuntimeOptions& optio
                 if (on_progress) on_progress(rank, done, total);
               },
           .on_serving =
-              [plan, outcome](auto ports, const auto& reports) {
-                serve(plan, outcome, std::move(ports), reports.front().numerics_id);
+              [plan, outcome](auto ports, std::string numerics_id, const auto&) {
+                serve(plan, outcome, std::move(ports), std::move(numerics_id));
               },
           .on_repaired =
-              [plan, outcome](auto ports, graph::LaneId lane, PlanEpoch first_since, RankId) {
+              [plan, outcome](auto ports, graph::LaneId lane, LaneFirst at_first) {
                 const std::shared_ptr<RankPort> first = first_of(plan, lane, ports);
                 outcome->set_ports(std::move(ports));
-                if (const auto lanes = outcome->lanes()) lanes->reopen(lane, first, first_since);
+                if (const auto lanes = outcome->lanes()) lanes->reopen(lane, first, at_first.since);
               },
           .on_notice =
               [on_notice = options.on_notice](const std::string& what) {

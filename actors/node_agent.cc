@@ -36,18 +36,29 @@ AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make
   const auto failed = [](const CoordinatorActor& coordinator, const ProcessRun& of, Error error) {
     tell(coordinator, Deployment::NotStarted{of.process, std::move(error)}, of);
   };
+  const auto have_host = [=](const CoordinatorActor& coordinator) -> Status {
+    if (state->host) return ok_status();
+    ASSIGN_OR_RETURN(
+        state->host, make_host([coordinator, runs](RankId number, std::string how) {
+          const ProcessId process(number.value);
+          tell(coordinator, Deployment::Exited{process, std::move(how)}, runs->of(process));
+        }));
+    return ok_status();
+  };
+  const auto find = [=](const CoordinatorActor& coordinator) -> RanksFound {
+    const Status there = have_host(coordinator);
+    if (!there.ok()) return {there.error()};
+    return {state->host->find()};
+  };
   return {
+      [=](FindAtom, const CoordinatorActor& coordinator) {
+        self->send(coordinator, std::make_shared<RanksFound>(find(coordinator)));
+      },
       [=](std::shared_ptr<SpawnRank>& command, const CoordinatorActor& coordinator) {
         const ProcessRun of = command->of;
         runs->begin(of);
-        if (!state->host) {
-          auto host = make_host([coordinator, runs](RankId number, std::string how) {
-            const ProcessId process(number.value);
-            tell(coordinator, Deployment::Exited{process, std::move(how)}, runs->of(process));
-          });
-          if (!host.ok()) return failed(coordinator, of, std::move(host).error());
-          state->host = std::move(host).value();
-        }
+        const Status there = have_host(coordinator);
+        if (!there.ok()) return failed(coordinator, of, there.error());
         Result<std::shared_ptr<RankPort>> port = state->host->spawn(RankId(of.process.value));
         if (!port.ok()) return failed(coordinator, of, std::move(port).error());
         self->send(coordinator, std::make_shared<RankSpawned>(RankSpawned{of, *port}));

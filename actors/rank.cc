@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <mutex>
 #include <optional>
 
 #include "actors/actor_system.h"
@@ -14,6 +15,23 @@
 
 namespace chainpump::actors {
 namespace {
+
+/// All that want to know how far loading has come; any thread.
+class LoadWatchers {
+ public:
+  void add(rpc::ProgressReport report) {
+    const std::lock_guard lock(mutex_);
+    reports_.push_back(std::move(report));
+  }
+  void tell(int64_t done, int64_t total) {
+    const std::lock_guard lock(mutex_);
+    for (const rpc::ProgressReport& report : reports_) report(done, total);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<rpc::ProgressReport> reports_;  // one for each coordinator there was
+};
 
 class Handler final : public rpc::RankHandler {
  public:
@@ -28,7 +46,12 @@ class Handler final : public rpc::RankHandler {
       const graph::StagePlan& stage = plan->stages[static_cast<size_t>(place.stage.value)];
       os::keep_off(stage.devices[static_cast<size_t>(place.replica)].cores);
     }
-    stage_.tell(LoadCommand{std::move(params), std::move(progress), std::move(reply)});
+    // The stage's thread loads and hears nothing meanwhile: whoever asks again is told as well.
+    loading_->add(std::move(progress));
+    const auto tell_all = [loading = loading_](int64_t done, int64_t total) {
+      loading->tell(done, total);
+    };
+    stage_.tell(LoadCommand{std::move(params), tell_all, std::move(reply)});
   }
   void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {
     stage_.tell(ConnectCommand{std::move(params), std::move(reply)});
@@ -73,6 +96,7 @@ class Handler final : public rpc::RankHandler {
 
  private:
   StageHandle stage_;
+  const std::shared_ptr<LoadWatchers> loading_ = std::make_shared<LoadWatchers>();
 };
 
 /// A socket's option, or nothing if that is no socket.

@@ -22,7 +22,15 @@ class RankHost {
   /// be used again from then on.
   using OnExit = std::function<void(RankId rank, std::string how)>;
 
+  struct Found {
+    RankId rank;
+    std::shared_ptr<RankPort> port;  // null: it does not listen; most likely it is about to end
+  };
+
   virtual ~RankHost() = default;
+  /// Those that run already, for a coordinator before this one; their ends are told from here on.
+  /// Once, before any spawn().
+  virtual Result<std::vector<Found>> find() { return std::vector<Found>(); }
   virtual Result<std::shared_ptr<RankPort>> spawn(RankId rank) = 0;
   /// Makes sure that the rank ends, whatever it is doing.
   virtual void kill(RankId rank) = 0;

@@ -132,6 +132,7 @@ Status RankLanes::check_connect(const Lane& lane, const rpc::ConnectParams& para
 Status RankLanes::open(Lane& lane, const rpc::ConnectParams& params) {
   const bool is_new = lane.epoch == plan_.epoch && params.epoch > plan_.epoch.value;
   lane.epoch = PlanEpoch(params.epoch);
+  lane.was_linked = true;
   if (is_first() && is_new) {
     lane.awaited = true;
     lane.loop->hold();
@@ -271,6 +272,16 @@ void RankLanes::resume(ResumeCommand command) {
   lane->awaited = false;
   lane->loop->resume(stages);
   command.reply(Ok{});
+}
+
+std::vector<rpc::LaneState> RankLanes::states() const {
+  std::vector<rpc::LaneState> states;
+  for (const Lane& lane : lanes_)
+    states.push_back({.lane = lane.id.value,
+                      .epoch = lane.epoch.value,
+                      .linked = lane.was_linked,
+                      .at_work = lane.loop->at_work() && !lane.loop->is_held()});
+  return states;
 }
 
 std::optional<Error> RankLanes::take_broken() {

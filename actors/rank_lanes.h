@@ -52,6 +52,8 @@ class RankLanes {
   void connect(ConnectCommand command);
   void fence(FenceCommand command);
   void resume(ResumeCommand command);
+  /// What the rank knows of each of its lanes, for a coordinator that was not there.
+  std::vector<rpc::LaneState> states() const;
   /// Why a link of a lane at work has ended, once for each.
   std::optional<Error> take_broken();
   /// The same, as long as it has not been linked again.
@@ -84,8 +86,9 @@ class RankLanes {
     graph::LaneId id;
     graph::EdgePlan input_edge;  // with the ids of this lane's links
     graph::EdgePlan output_edge;
-    PlanEpoch epoch;       // the newest seen
-    bool awaited = false;  // at the first stage: no client before it was resumed
+    PlanEpoch epoch;          // the newest seen
+    bool awaited = false;     // at the first stage: no client before it was resumed
+    bool was_linked = false;  // told to connect, in any epoch
     std::unique_ptr<transport::ReceiveLink> input;  // while opening
     std::unique_ptr<transport::SendLink> output;    // while opening
     rpc::Reply<rpc::StageHoldings> fenced;          // while draining

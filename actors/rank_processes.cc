@@ -1,6 +1,5 @@
 #include "actors/rank_processes.h"
 
-#include <algorithm>
 #include <csignal>
 
 #include "actors/rank.h"
@@ -34,12 +33,6 @@ Result<UniqueFd> RankProcesses::spawn(RankId id, const UniqueFd& listener) {
   CHECK(is_new);
   RETURN_IF_ERROR(watcher_->watch(entry->second.process));
   return std::move(sockets.first);
-}
-
-bool RankProcesses::has(RankId id) const {
-  const std::lock_guard lock(mutex_);
-  return std::any_of(ranks_.begin(), ranks_.end(),
-                     [&](const auto& entry) { return entry.second.id == id; });
 }
 
 void RankProcesses::kill(RankId id) {

@@ -27,7 +27,6 @@ class RankProcesses {
   /// Starts a rank and returns our end of its control connection, with whose end the rank ends.
   /// `listener`, if valid, is where it takes other connections.
   Result<UniqueFd> spawn(RankId id, const UniqueFd& listener);
-  bool has(RankId id) const;
   void kill(RankId id);
 
  private:

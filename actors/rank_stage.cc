@@ -70,10 +70,24 @@ RankStage::RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport
 RankStage::~RankStage() = default;
 
 void RankStage::load(LoadCommand command) {
-  if (state_ != State::empty) return command.reply(out_of_order("load"));
+  if (state_ != State::empty) return load_again(std::move(command));
   Result<rpc::LoadReport> report = load_stage(command.params, command.progress);
-  if (report.ok()) state_ = State::ready;
-  command.reply(std::move(report));
+  if (!report.ok()) return command.reply(std::move(report));
+  state_ = State::ready;
+  rank_ = RankId(command.params.rank);
+  report_ = *report;
+  load_again(std::move(command));
+}
+
+/// By a coordinator that does not know of the load before.
+void RankStage::load_again(LoadCommand command) {
+  if (std::optional<Error> why = why_not_ready("load")) return command.reply(std::move(*why));
+  if (command.params.rank != rank_.value)
+    return command.reply(make_error(ErrorCode::invalid_argument,
+                                    "it is rank {} already, not rank {}", rank_,
+                                    command.params.rank));
+  report_.lanes = lanes_->states();
+  command.reply(report_);
 }
 
 Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,

@@ -3,7 +3,7 @@
 //
 //   state      load        connect, fence, resume   a step fails   shutdown
 //   empty      -> ready    refused                  -              -> gone
-//   ready      refused     the lanes'               -> broken      -> leaving
+//   ready      the same    the lanes'               -> broken      -> leaving
 //   broken     refused     refused                  -              -> gone
 //   leaving    refused     refused                  -              refused
 //   leaving -> gone when all links have closed or a second has passed
@@ -62,6 +62,7 @@ class RankStage {
   enum class State : uint8_t { empty, ready, broken, leaving, gone };
   Result<rpc::LoadReport> load_stage(const rpc::LoadParams& params,
                                      const rpc::ProgressReport& progress);
+  void load_again(LoadCommand command);
   std::optional<Error> why_not_ready(const char* call) const;
   std::optional<Error> why_no_door(const char* call) const;
   void break_down(const Error& error);
@@ -79,6 +80,8 @@ class RankStage {
   State state_ = State::empty;
   graph::Plan plan_;
   graph::RankPlace place_;
+  RankId rank_;
+  rpc::LoadReport report_;  // of the load
   std::unique_ptr<models::StageExecutor> executor_;
   std::unique_ptr<RankLanes> lanes_;  // since it is loaded
   Error broken_by_;

@@ -3,7 +3,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
+#include <cstdio>
+#include <deque>
 #include <filesystem>
 #include <future>
 #include <map>
@@ -22,6 +25,7 @@ namespace {
 
 namespace rpc = transport::rpc;
 
+constexpr const char* kCoordinator = "coordinator";  // the verb, too
 constexpr Duration kHelloDeadline = std::chrono::seconds(10);
 constexpr Duration kStopMax = std::chrono::seconds(5);
 // A deployment fails at once when a process of ours dies, whose own end says more.
@@ -34,7 +38,7 @@ void sweep(const std::string& folder) {
   for (const auto& entry : entries) {
     const std::string name = entry.path().filename().string();
     const bool is_ours = name == "agent.sock" || name == "coordinator.sock" || name == "plan" ||
-                         name == "plan.new" ||
+                         name == "plan.new" || name.starts_with("state.db") ||
                          (name.starts_with("rank-") && name.ends_with(".sock"));
     if (is_ours) std::filesystem::remove(entry.path(), ignored);
   }
@@ -88,13 +92,24 @@ struct Service::Impl {
   std::string folder;
   std::string program;
   Failure failure;
-  std::mutex mutex;
-  std::map<pid_t, Child> children;
-  std::unique_ptr<os::ProcessWatcher> watcher;
+  size_t restarts_max = 0;  // of the coordinator, within the window
+  Duration restart_window{};
   std::optional<rpc::RpcThread> thread;
+
+  std::mutex mutex;  // what is below, since the watcher has begun
+  std::map<pid_t, Child> children;
+  UniqueFd coordinator_listener;  // stays, so that who connects waits for the next coordinator
   std::optional<rpc::CoordinatorClient> client;
+  std::deque<TimePoint> restarts;
+  bool is_ending = false;
+  bool has_given_up = false;
+  std::unique_ptr<os::ProcessWatcher> watcher;
 
   ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      is_ending = true;  // from here on no other client
+    }
     if (client) stop_deployment();
     client.reset();
     watcher.reset();   // before the deaths that are ours
@@ -105,14 +120,24 @@ struct Service::Impl {
   Status start(const rpc::ServiceSpec& spec) {
     sweep(folder);
     RETURN_IF_ERROR(rpc::write_service_file(plan_file(folder), spec));
+    restarts_max = static_cast<size_t>(std::max(0, spec.plan.failover_restarts));
+    restart_window = Duration(spec.plan.failover_window_ns);
+    ASSIGN_OR_RETURN(rpc::RpcThread started, rpc::RpcThread::create());
+    thread.emplace(std::move(started));
     ASSIGN_OR_RETURN(watcher, os::ProcessWatcher::create([this](pid_t pid) { on_death(pid); }));
     // They listen before anybody is there to connect: nobody has to wait for another's start.
     ASSIGN_OR_RETURN(const UniqueFd agent, rpc::listen_unix(agent_socket(folder)));
-    ASSIGN_OR_RETURN(const UniqueFd coordinator, rpc::listen_unix(coordinator_socket(folder)));
+    const std::lock_guard lock(mutex);
+    ASSIGN_OR_RETURN(coordinator_listener, rpc::listen_unix(coordinator_socket(folder)));
     RETURN_IF_ERROR(spawn("node agent", {"chainpump", "agent", "--dir", folder}, agent));
-    RETURN_IF_ERROR(spawn(
-        "coordinator", {"chainpump", "coordinator", "--dir", folder, "--plan", plan_file(folder)},
-        coordinator));
+    return start_coordinator();
+  }
+
+  // The rest under the lock.
+  Status start_coordinator() {
+    RETURN_IF_ERROR(spawn(kCoordinator,
+                          {"chainpump", kCoordinator, "--dir", folder, "--plan", plan_file(folder)},
+                          coordinator_listener));
     return watch();
   }
 
@@ -123,7 +148,6 @@ struct Service::Impl {
     options.descriptors = {{listener.get(), kServiceListenFd}};
     ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
     const pid_t pid = process.pid();
-    const std::lock_guard lock(mutex);
     const auto [entry, is_new] = children.emplace(pid, Child{name, std::move(process)});
     CHECK(is_new);
     return watcher->watch(entry->second.process);
@@ -135,13 +159,34 @@ struct Service::Impl {
     const Result<os::ExitStatus> status = child.process.wait(std::chrono::seconds(1));
     // A coordinator that ends by itself has said why.
     if (status.ok() && !status->signalled && failure.has_report()) return;
-    failure.set_death(make_error(ErrorCode::disconnected, "the {} died: {}", child.name,
-                                 status.ok() ? os::to_string(*status) : status.error().message));
+    const Error death = make_error(ErrorCode::disconnected, "the {} died: {}", child.name,
+                                   status.ok() ? os::to_string(*status) : status.error().message);
+    const bool was_killed = child.name == kCoordinator && status.ok() && status->signalled;
+    if (!was_killed || is_ending || failure.has_report()) return failure.set_death(death);
+    children.erase(pid);
+    const Status restarted = restart_coordinator(death);
+    if (restarted.ok()) return;
+    failure.set_death(restarted.error());
+    coordinator_listener.reset();  // nobody waits there in vain
+  }
+
+  /// Another one goes on with what this one had; or why not.
+  Status restart_coordinator(const Error& death) {
+    const TimePoint now = steady_clock().now();
+    while (!restarts.empty() && now - restarts.front() > restart_window) restarts.pop_front();
+    if (restarts.size() >= restarts_max) {
+      if (restarts_max == 0) return death;
+      has_given_up = true;
+      return make_error(death.code,
+                        "{}, after {} new starts within {:.3g} s (failover.restarts: {})",
+                        death.message, restarts.size(), to_seconds(restart_window), restarts_max);
+    }
+    restarts.push_back(now);
+    std::fprintf(stderr, "chainpump: %s; it is started anew\n", death.message.c_str());
+    return start_coordinator();
   }
 
   Status watch() {
-    ASSIGN_OR_RETURN(rpc::RpcThread started, rpc::RpcThread::create());
-    thread.emplace(std::move(started));
     ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
     client.emplace(*thread, std::move(socket), [](const Error&) {});  // its death is seen otherwise
     client->hello(kHelloDeadline, [this](const Result<rpc::HelloReply>& reply) {
@@ -185,5 +230,9 @@ Result<graph::Plan> Service::plan_of(const std::string& folder) {
 
 int Service::failure_fd() const { return impl_->failure.fd(); }
 Error Service::why_failed() { return impl_->failure.get(); }
+bool Service::has_given_up() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->has_given_up;
+}
 
 }  // namespace chainpump::actors

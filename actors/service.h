@@ -1,8 +1,11 @@
 // A deployment as a service: node agent, coordinator and ranks of one machine, each a process of
-// its own. This is the supervisor over them: it starts them, sees the first that dies, and ends
-// them all. Runtimes in any process of the same user may use the deployment (Runtime::attach).
+// its own. This is the supervisor over them: it starts them, and when one dies ends them all; but a
+// coordinator that was killed is followed by another, which goes on where it was, as often as the
+// plan has ranks repaired (failover). Runtimes in any process of the same user may use the
+// deployment (Runtime::attach).
 //
-// In the folder: the sockets agent.sock, coordinator.sock and rank-N.sock, and the file plan. Who
+// In the folder: the sockets agent.sock, coordinator.sock and rank-N.sock, the file plan, and
+// state.db, by which one coordinator follows another. Who
 // owns the folder, and that there is one service in it, is the caller's business.
 #pragma once
 
@@ -41,6 +44,8 @@ class Service {
   /// cannot be brought up or went down. Only once failure_fd() is readable; may take a tenth of a
   /// second, since what a death causes may be heard of before the death.
   Error why_failed();
+  /// Whether it failed because its coordinators died too often: another service would, too.
+  bool has_given_up() const;
 
  private:
   struct Impl;

@@ -14,44 +14,27 @@
 namespace chainpump::actors {
 namespace {
 
+using OnProgress = std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)>;
+
 constexpr Duration kHelloDeadline = std::chrono::seconds(10);
 
 class ServiceBackend final : public Backend {
  public:
-  ServiceBackend(std::string folder, graph::Plan plan, rpc::RpcThread lanes, rpc::RpcThread control,
-                 UniqueFd coordinator, std::shared_ptr<Outcome> outcome)
+  ServiceBackend(std::string folder, graph::Plan plan, OnProgress on_progress, rpc::RpcThread lanes,
+                 rpc::RpcThread control, UniqueFd coordinator, std::shared_ptr<Outcome> outcome)
       : folder_(std::move(folder)),
         plan_(std::move(plan)),
         outcome_(std::move(outcome)),
+        on_progress_(std::move(on_progress)),
         lanes_(std::move(lanes)),
-        control_(std::move(control)),
-        client_(std::in_place, control_, std::move(coordinator), [o = outcome_](const Error&) {
-          o->set_failed(make_error(ErrorCode::disconnected, "the service's coordinator died"));
-        }) {}
-
-  void watch(const std::function<void(RankId, int64_t, int64_t)>& on_progress) {
-    client_->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
-      if (!reply.ok() && reply.error().code != ErrorCode::disconnected)
-        o->set_failed(reply.error());
-    });
-    rpc::DeploymentCallbacks callbacks;
-    callbacks.on_progress = [on_progress](uint32_t rank, int64_t done, int64_t total) {
-      const CallbackScope scope;
-      if (on_progress) on_progress(RankId(rank), done, total);
-    };
-    callbacks.on_serving = [this](const std::string& numerics_id,
-                                  const std::vector<rpc::LaneAddress>& lanes) {
-      serve(numerics_id, lanes);
-    };
-    callbacks.on_ended = [o = outcome_](Error why) {
-      if (why.code == ErrorCode::cancelled) return o->set_stopped();
-      o->set_failed(std::move(why));
-    };
-    client_->watch(std::move(callbacks), [](const Result<Ok>&) {});
+        control_(std::move(control)) {
+    watch(std::move(coordinator));
   }
 
   void stats(Duration timeout, rpc::Reply<std::vector<rpc::RankStats>> reply) override {
     auto shared = std::make_shared<rpc::Reply<std::vector<rpc::RankStats>>>(std::move(reply));
+    const std::lock_guard lock(mutex_);
+    if (!client_) return (*shared)(make_error(ErrorCode::cancelled, "the runtime was stopped"));
     client_->stats(timeout, [shared](Result<std::vector<rpc::RankStats>> stats) {
       (*shared)(std::move(stats));
     });
@@ -70,15 +53,54 @@ class ServiceBackend final : public Backend {
   /// The service goes on without us.
   void request_stop() override { outcome_->set_stopped(); }
   void end() override {
-    client_.reset();
-    std::map<RankId, std::shared_ptr<RankPort>> tracers;  // their calls may want the lock
+    // Their calls may want the lock.
+    std::unique_ptr<rpc::CoordinatorClient> client;
+    std::map<RankId, std::shared_ptr<RankPort>> tracers;
     {
       const std::lock_guard lock(mutex_);
+      is_ending_ = true;
+      client.swap(client_);
       tracers.swap(tracers_);
     }
   }
 
  private:
+  /// First of all, and on the control thread whenever there is another coordinator.
+  void watch(UniqueFd coordinator) {
+    const std::lock_guard lock(mutex_);  // it may be lost at once
+    auto client = std::make_unique<rpc::CoordinatorClient>(control_, std::move(coordinator),
+                                                           [this](const Error&) { on_lost(); });
+    client->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
+      const bool died = !reply.ok() && (reply.error().code == ErrorCode::disconnected ||
+                                        reply.error().code == ErrorCode::cancelled);
+      if (!reply.ok() && !died) o->set_failed(reply.error());
+    });
+    rpc::DeploymentCallbacks callbacks;
+    callbacks.on_progress = [this](uint32_t rank, int64_t done, int64_t total) {
+      const CallbackScope scope;
+      if (on_progress_) on_progress_(RankId(rank), done, total);
+    };
+    callbacks.on_serving = [this](const std::string& numerics_id,
+                                  const std::vector<rpc::LaneAddress>& lanes) {
+      serve(numerics_id, lanes);
+    };
+    callbacks.on_ended = [o = outcome_](Error why) {
+      if (why.code == ErrorCode::cancelled) return o->set_stopped();
+      o->set_failed(std::move(why));
+    };
+    client->watch(std::move(callbacks), [](const Result<Ok>&) {});
+    if (!is_ending_) client_.swap(client);
+  }
+
+  /// The coordinator has died. Another listens at its socket, or will; who is under way in the
+  /// lanes notices nothing of it.
+  void on_lost() {
+    if (outcome_->why_ended()) return;
+    Result<UniqueFd> next = rpc::connect_unix(coordinator_socket(folder_));
+    if (next.ok()) return watch(*std::move(next));
+    outcome_->set_failed(make_error(ErrorCode::disconnected, "the service's coordinator died"));
+  }
+
   /// Once it serves, and whenever a lane's first rank is another.
   void serve(const std::string& numerics_id, const std::vector<rpc::LaneAddress>& addresses) {
     if (addresses.size() != static_cast<size_t>(num_lanes(plan_)))
@@ -155,32 +177,32 @@ class ServiceBackend final : public Backend {
   const std::string folder_;
   const graph::Plan plan_;
   const std::shared_ptr<Outcome> outcome_;
+  const OnProgress on_progress_;
   // Two threads: whoever waits on the lanes' for the reason of a death is told it on the other.
   rpc::RpcThread lanes_;
   rpc::RpcThread control_;
-  std::optional<rpc::CoordinatorClient> client_;
   std::map<graph::LaneId, uint32_t> epochs_;  // of the lanes' connections; on the control thread
   std::mutex mutex_;
+  bool is_ending_ = false;
+  std::unique_ptr<rpc::CoordinatorClient> client_;       // until end()
   std::vector<rpc::LaneAddress> addresses_;              // of the lanes, as told last
   std::map<RankId, std::shared_ptr<RankPort>> tracers_;  // as they are first asked for
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>> make_service_backend(
-    const std::string& folder,
-    std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> on_progress,
-    std::shared_ptr<Outcome> outcome) {
+Result<std::unique_ptr<Backend>> make_service_backend(const std::string& folder,
+                                                      OnProgress on_progress,
+                                                      std::shared_ptr<Outcome> outcome) {
   ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
   ASSIGN_OR_RETURN(const graph::Plan plan, Service::plan_of(folder));
   // A token comes when the first stage begins the next step: taking it must not delay that.
   const std::vector<int> busy = first_cores(plan);
   ASSIGN_OR_RETURN(rpc::RpcThread lanes, rpc::RpcThread::create([&] { os::keep_off(busy); }));
   ASSIGN_OR_RETURN(rpc::RpcThread control, rpc::RpcThread::create());
-  auto backend = std::make_unique<ServiceBackend>(
-      folder, plan, std::move(lanes), std::move(control), std::move(socket), std::move(outcome));
-  backend->watch(on_progress);
-  return Result<std::unique_ptr<Backend>>(std::move(backend));
+  return Result<std::unique_ptr<Backend>>(
+      std::make_unique<ServiceBackend>(folder, plan, std::move(on_progress), std::move(lanes),
+                                       std::move(control), std::move(socket), std::move(outcome)));
 }
 
 }  // namespace chainpump::actors

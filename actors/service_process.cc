@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <thread>
@@ -11,6 +12,7 @@
 #include "actors/rank_processes.h"
 #include "actors/remote_host.h"
 #include "actors/service_folder.h"
+#include "actors/store/state_store.h"
 #include "transport/rpc/agent_server.h"
 #include "transport/rpc/coordinator_server.h"
 #include "transport/rpc/service_file.h"
@@ -45,28 +47,65 @@ class Agent final : public rpc::AgentHandler {
   Status run(UniqueFd listener) {
     ASSIGN_OR_RETURN(ranks_,
                      RankProcesses::create(os::self_exe(), [this](RankId rank, std::string how) {
-                       server_.tell_exit(rank.value, std::move(how));
+                       on_exit(rank, std::move(how));
                      }));
     return server_.run(std::move(listener));
   }
 
-  Result<std::string> on_spawn(uint32_t number) override {
+  Result<std::string> on_spawn(uint32_t number, uint32_t run) override {
     if (number >= kRanksMax)
       return make_error(ErrorCode::invalid_argument, "there is no rank {}", number);
     const RankId rank(number);
-    if (ranks_->has(rank))
-      return make_error(ErrorCode::invalid_argument, "rank {} runs already", number);
     const std::string path = rank_socket(folder_, rank);
-    ASSIGN_OR_RETURN(const UniqueFd listener, rpc::listen_unix(path));
-    ASSIGN_OR_RETURN(lifelines_[rank], ranks_->spawn(rank, listener));
-    return path;
+    {
+      const std::lock_guard lock(mutex_);
+      Run& last = runs_[rank];
+      if (last.runs || run <= last.number)
+        return make_error(ErrorCode::invalid_argument, "rank {} {}", number,
+                          last.runs ? "runs already" : "had that run before");
+      last = {run, true};
+    }
+    Result<UniqueFd> listener = rpc::listen_unix(path);
+    Result<UniqueFd> lifeline =
+        listener.ok() ? ranks_->spawn(rank, *listener) : Result<UniqueFd>(listener.error());
+    if (lifeline.ok()) {
+      lifelines_[rank] = *std::move(lifeline);
+      return path;
+    }
+    const std::lock_guard lock(mutex_);
+    runs_[rank].runs = false;
+    return lifeline.error();
   }
   void on_kill(uint32_t rank) override { ranks_->kill(RankId(rank)); }
+  std::vector<rpc::AgentProcess> on_list() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<rpc::AgentProcess> processes;
+    for (const auto& [rank, run] : runs_)
+      processes.push_back({rank.value, run.number, run.runs, rank_socket(folder_, rank)});
+    return processes;
+  }
 
  private:
+  struct Run {
+    uint32_t number = 0;
+    bool runs = false;
+  };
+  void on_exit(RankId rank, std::string how) {
+    uint32_t run = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      Run& last = runs_[rank];
+      last.runs = false;
+      run = last.number;
+    }
+    server_.tell_exit(rank.value, run, std::move(how));
+  }
+
   const std::string folder_;
   rpc::AgentServer server_;
   std::map<RankId, UniqueFd> lifelines_;
+  std::mutex mutex_;
+  std::map<RankId, Run> runs_;
   std::unique_ptr<RankProcesses> ranks_;  // ends first: its thread uses the server
 };
 
@@ -79,14 +118,18 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   Result<int> run(UniqueFd listener, const rpc::ServiceSpec& spec) {
     ASSIGN_OR_RETURN(graph::Plan plan, from_wire(spec.plan));
     const std::vector<int> busy = first_cores(plan);
-    plan_ = plan;
+    ASSIGN_OR_RETURN(std::shared_ptr<StateStore> store, open_sqlite_store(state_file(folder_)));
+    ASSIGN_OR_RETURN(std::optional<graph::DeploymentRecord> before, store->read());
+    if (before) RETURN_IF_ERROR(graph::check(*before, plan));
     const auto make_host = [this, busy](caf::actor_system&, RankHost::OnExit on_exit) {
       return make_remote_host(folder_, std::move(on_exit), busy);
     };
     ASSIGN_OR_RETURN(actors_, DeploymentActors::create({.plan = std::move(plan),
                                                         .isa = spec.isa,
                                                         .spin_between_ops = spec.spin_between_ops,
-                                                        .cache_folder = spec.cache_folder},
+                                                        .cache_folder = spec.cache_folder,
+                                                        .store = std::move(store),
+                                                        .before = std::move(before)},
                                                        make_host, observer()));
     const Status served = server_.run(std::move(listener));
     actors_->end();
@@ -102,7 +145,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
       if (failure_) return reply(*failure_);
       ports = ports_;
     }
-    if (ports.empty())
+    if (ports.empty() || std::find(ports.begin(), ports.end(), nullptr) != ports.end())
       return reply(make_error(ErrorCode::overloaded, "the stages are not ready yet"));
     gather_stats(ports, kStatsDeadline, std::move(reply));
   }
@@ -116,22 +159,16 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
         .on_progress = [this](RankId rank, int64_t done,
                               int64_t total) { server_.set_progress(rank.value, done, total); },
         .on_serving =
-            [this](auto ports, const auto& reports) {
+            [this](auto ports, std::string numerics_id, const auto& firsts) {
               set_ports(std::move(ports));
-              numerics_id_ = reports.front().numerics_id;
-              for (int32_t i = 0; i < num_lanes(plan_); ++i) {
-                const graph::LaneId lane(static_cast<uint8_t>(i));
-                lanes_.push_back(
-                    {.socket = rank_socket(folder_, rank_at(plan_, lane, StageIndex(0))),
-                     .epoch = 1});
-              }
+              numerics_id_ = std::move(numerics_id);
+              for (const LaneFirst& first : firsts) lanes_.push_back(address_of(first));
               server_.set_serving(numerics_id_, lanes_);
             },
         .on_repaired =
-            [this](auto ports, graph::LaneId lane, PlanEpoch first_since, RankId first_process) {
+            [this](auto ports, graph::LaneId lane, LaneFirst first) {
               set_ports(std::move(ports));
-              lanes_[lane.value] = {.socket = rank_socket(folder_, first_process),
-                                    .epoch = first_since.value};
+              lanes_[lane.value] = address_of(first);
               server_.set_serving(numerics_id_, lanes_);
             },
         .on_notice =
@@ -147,13 +184,16 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
         .on_stopped = [this] { server_.set_stopped(); }};
   }
 
+  rpc::LaneAddress address_of(const LaneFirst& first) const {
+    return {.socket = rank_socket(folder_, first.process), .epoch = first.since.value};
+  }
+
   void set_ports(std::vector<std::shared_ptr<RankPort>> ports) {
     const std::lock_guard lock(mutex_);
     ports_.swap(ports);  // the others' end is not for those who hold the lock
   }
 
   const std::string folder_;
-  graph::Plan plan_;  // before the actors
   // In the coordinator's thread only:
   std::string numerics_id_;
   std::vector<rpc::LaneAddress> lanes_;

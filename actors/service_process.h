@@ -10,8 +10,9 @@ namespace chainpump::actors {
 /// Starts and ends ranks when told. Returns only if it cannot serve, with the exit status.
 int run_agent(const std::string& folder);
 
-/// Brings up the plan in `plan_path` with the folder's agent. Returns the exit status once that was
-/// stopped or has failed.
+/// Brings up the plan in `plan_path` with the folder's agent, or takes over from the coordinator
+/// that died before it, as that has left it in the folder's state file. Returns the exit status
+/// once that was stopped or has failed.
 int run_coordinator(const std::string& folder, const std::string& plan_path);
 
 }  // namespace chainpump::actors

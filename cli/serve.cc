@@ -69,14 +69,21 @@ class Supervisor {
     RETURN_IF_ERROR(start_stages(prepared));
     ASSIGN_OR_RETURN(Child child, Child::start(arguments_, folder_.listener()));
     while (true) {
-      pollfd ready[3] = {
-          {signals, POLLIN, 0}, {child.process.pidfd(), POLLIN, 0}, {child.news.get(), POLLIN, 0}};
-      if (::poll(ready, 3, timeout_ms()) == 0) {
+      pollfd ready[4] = {{signals, POLLIN, 0},
+                         {child.process.pidfd(), POLLIN, 0},
+                         {child.news.get(), POLLIN, 0},
+                         {saw_failure_ ? -1 : stages_->failure_fd(), POLLIN, 0}};
+      if (::poll(ready, 4, timeout_ms()) == 0) {
         std::fprintf(stderr, "chainpump: the gateway does not end; it is killed\n");
         return 5;
       }
       if (ready[0].revents != 0) {
         if (const auto status = on_signal(signals, child)) return *status;
+      } else if (ready[3].revents != 0) {
+        saw_failure_ = true;  // most often the gateway ends of it
+        if (!stages_->has_given_up()) continue;
+        std::fprintf(stderr, "chainpump: %s\n", stages_->why_failed().message.c_str());
+        return 5;
       } else if (ready[1].revents != 0) {
         ASSIGN_OR_RETURN(const os::ExitStatus end, child.process.wait(kEndMax));
         if (const auto status = after(end)) return *status;
@@ -90,6 +97,7 @@ class Supervisor {
 
  private:
   Status start_stages(const Prepared& prepared) {
+    saw_failure_ = false;
     stages_.reset();  // before the new ones take its place in the folder
     ASSIGN_OR_RETURN(stages_,
                      actors::Service::start(path_, prepared.plan,
@@ -168,6 +176,7 @@ class Supervisor {
   const std::string path_;
   std::unique_ptr<actors::Service> stages_;  // ends before its folder
   bool was_ready_ = false;
+  bool saw_failure_ = false;          // of the stages
   std::optional<TimePoint> ends_at_;  // once a signal has come
   std::vector<TimePoint> restarts_;
 };

@@ -6,6 +6,10 @@
 # A rank serves `Rank` as bootstrap on a socketpair that it inherits from whoever started it, and
 # ends when that connection does. Under a service it also listens on a Unix socket, where the
 # coordinator and the gateways connect; the end of such a connection is no more than that.
+# Processes of a service die alone. A coordinator that has died is followed by another, on the same
+# socket: whoever was connected connects again and watches anew. What it has to know of the one before
+# stands in the service's folder (graph/deployment_record.h says what, and when it is written); it asks
+# the agent which processes run, and each of them, by `load`, what it is. Epochs are never used twice.
 # Order of calls on a rank: load, connect, then (on a sequencer's rank, of the first stage) any number
 # of `attach`, one for each lane on a connection; stats at any time, and shutdown last. A call out of
 # order is refused with invalid_argument. `hello` is the first of every connection.
@@ -24,9 +28,11 @@
 
 using Cxx = import "/capnp/c++.capnp";
 using Plan = import "plan.capnp".Plan;
+using RankStats = import "stats.capnp".RankStats;
+using StepEvents = import "stats.capnp".StepEvents;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 7;
+const protocolVersion :UInt32 = 8;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -53,8 +59,10 @@ interface Rank {
 
   load @1 (params :LoadParams, progress :ProgressSink) -> (report :LoadReport);
   # Maps the model file, reads and packs this stage's weights, reserves KV and slots, and listens
-  # for incoming links. Once per rank. `progress` is called while it lasts and is the sign of life.
-  # bad_file, no_room, unimplemented (architecture, weight type), invalid_argument.
+  # for incoming links. `progress` is called while it lasts and is the sign of life. Again, from another
+  # coordinator, with the same `rank`: the same report once it has loaded, with its lanes as they are.
+  # bad_file, no_room, unimplemented (architecture, weight type), invalid_argument (another `rank`
+  # than before, too).
 
   connect @2 (epoch :UInt32, links :List(LinkTarget), accept :List(LinkAccept)) -> ();
   # Opens the links named, of some or all of this rank's lanes: of each lane the one out and the one
@@ -149,18 +157,30 @@ interface NodeAgent {
   hello @0 (protocolVersion :UInt32, build :Text) -> (protocolVersion :UInt32, build :Text, pid :Int32);
   # As Rank.hello.
 
-  spawn @1 (rank :UInt32) -> (socket :Text);
-  # Starts the rank of this number in the plan, which listens on `socket`, a path, when this returns.
-  # invalid_argument: it runs already; no_room, internal.
+  spawn @1 (rank :UInt32, run :UInt32) -> (socket :Text);
+  # Starts the process of this number, which listens on `socket`, a path, when this returns. `run`
+  # tells it from those that had the number before: chosen by the coordinator, and higher than theirs.
+  # invalid_argument: it runs already, or `run` is not higher; no_room, internal.
 
   kill @2 (rank :UInt32) -> ();
   # Ends the rank, whatever it is doing; its exit is told. One that does not run is no error.
 
   exits @3 (sink :ExitSink) -> ();
   # Tells of every rank that ends from now on. Never returns: drop it.
+
+  list @4 () -> (processes :List(AgentProcess));
+  # Every number that was ever used, with the last process that had it. Of one that runs here the end
+  # is told by `exits`, if that was called before.
 }
 
-interface ExitSink { exited @0 (rank :UInt32, how :Text) -> stream; }  # "killed by SIGKILL (Killed)"
+interface ExitSink { exited @0 (rank :UInt32, run :UInt32, how :Text) -> stream; }  # "killed by SIGKILL (Killed)"
+
+struct AgentProcess {
+  rank @0 :UInt32;
+  run @1 :UInt32;
+  runs @2 :Bool;      # it has not ended
+  socket @3 :Text;    # where it listens
+}
 
 interface Coordinator {
   # Brings a plan's ranks up and takes them down. Served on `coordinator.sock` of the service's
@@ -171,7 +191,8 @@ interface Coordinator {
   # Tells what the deployment has come to and what it comes to. Never returns: drop it.
 
   stats @2 () -> (stats :List(RankStats));
-  # Of every rank, in the plan's order. overloaded: not serving yet; else why it has failed.
+  # Of every rank, in the plan's order. overloaded: not serving yet, or a rank is on its way; else why
+  # it has failed.
 
   stop @3 () -> ();
   # Takes the deployment down; returns when every rank has left. The coordinator ends then.
@@ -218,6 +239,15 @@ struct LoadReport {
   listenPort @5 :UInt16;     # 0: this transport needs no port
   vocabularySize @6 :Int32;
   hiddenSize @7 :Int32;
+  lanes @8 :List(LaneState); # that it serves
+}
+
+struct LaneState {
+  # What a rank knows of a lane, for a coordinator that was not there (graph/lane_repair.h).
+  lane @0 :UInt8;
+  epoch @1 :UInt32;          # the newest that it has seen
+  linked @2 :Bool;           # it was told to connect, in any epoch
+  atWork @3 :Bool;           # with open links of that epoch; at the first stage: and resumed
 }
 
 # -------------------------------------------------------------------------------------- connect
@@ -322,76 +352,4 @@ struct RequestEnd {
   sequenceIndex @1 :UInt32;
   code @2 :ErrorCode;        # none: it has run to its end
   message @3 :Text;
-}
-
-# ---------------------------------------------------------------------------------------- stats
-
-struct RankStats {
-  stage @0 :StageReport;
-  links @1 :List(LinkReport);
-  lanes @2 :List(LaneReport);  # those whose first stage this is
-}
-
-struct LaneReport {
-  # What the lane's sequencer knows, as it was between two steps.
-  lane @0 :UInt8;
-  running @1 :Int32;         # sequences
-  waiting @2 :Int32;         # and those that do not
-  kvBlocks @3 :Int32;        # that the lane has at every stage
-  kvBlocksFree @4 :Int32;    # cached ones among them
-}
-
-struct StageReport {
-  stage @0 :Int32;
-  layerBegin @1 :Int32;
-  layerEnd @2 :Int32;
-  pid @3 :Int32;
-  cores @4 :List(Int32);
-  weightBytesRead @5 :Int64;
-  weightBytesHeld @6 :Int64;
-  kvBytes @7 :Int64;
-  steps @8 :UInt64;          # microbatches run
-  tokens @9 :UInt64;         # positions computed
-  busyNs @10 :Int64;         # computing
-  transferNs @11 :Int64;     # in links' own code
-  bubbleInputNs @12 :Int64;  # idle: nothing to do had come
-  bubbleCreditNs @13 :Int64; # idle: the stage after has no free slot
-  bubbleOtherNs @14 :Int64;
-  lanes @16 :List(UInt8);    # that the rank serves
-  wallNs @15 :Int64;         # since the first microbatch; the sum of the five above
-}
-
-struct StepEvents {
-  events @0 :List(StepEvent);  # in order
-  next @1 :UInt64;           # the number to ask for next
-  lost @2 :UInt64;           # asked for, but overwritten: a rank keeps the last 8,192
-  nowNs @3 :Int64;           # at the rank, on the clock of the events: monotonic, one per machine
-}
-
-struct StepEvent {
-  # One microbatch through one stage. Times in nanoseconds of the rank's monotonic clock.
-  microbatch @0 :UInt64;
-  numTokens @1 :Int32;
-  receivedNs @2 :Int64;      # at the first stage: when it was put together
-  creditFromNs @3 :Int64;    # waited for a free slot of the stage after; equal if it did not
-  creditUntilNs @4 :Int64;
-  computeFromNs @5 :Int64;
-  computeUntilNs @6 :Int64;
-  sentNs @7 :Int64;
-  lane @8 :UInt8;            # whose microbatch: each lane counts its own
-}
-
-struct LinkReport {
-  edge @0 :UInt32;           # of the plan
-  outgoing @1 :Bool;         # which end reports
-  transport @2 :Text;        # what was chosen, e.g. "tcp/lo"
-  frames @3 :UInt64;
-  payloadBytes @4 :UInt64;
-  metadataBytes @5 :UInt64;
-  copiedBytes @6 :UInt64;    # payload bytes that our own code copied
-  refusedFrames @7 :UInt64;
-  latencyP50Us @8 :Float64;
-  latencyP99Us @9 :Float64;
-  blockedOnCreditNs @10 :Int64;
-  lane @11 :UInt8;           # whose link of the edge
 }

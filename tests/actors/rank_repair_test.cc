@@ -232,4 +232,40 @@ BOOST_AUTO_TEST_CASE(who_watches_links_is_told_and_others_are_not) {
   BOOST_TEST(end.ok());
 }
 
+// As a coordinator asks that was not there before.
+BOOST_AUTO_TEST_CASE(a_load_again_says_what_the_lanes_are) {
+  Repair chain({1, 1});
+  const auto lane_of = [&](int32_t rank) {
+    const Answer<rpc::LoadReport> answer = chain.load(rank);
+    BOOST_TEST_REQUIRE(answer.ok());
+    const rpc::LoadReport& report = (*answer.held)->value();
+    BOOST_TEST(!report.numerics_id.empty());
+    BOOST_TEST_REQUIRE(report.lanes.size() == 1u);
+    return report.lanes[0];
+  };
+  const rpc::LaneState before = lane_of(0);
+  BOOST_TEST((before.epoch == 1u && !before.linked && !before.at_work));
+  chain.open();
+  for (const int32_t rank : {0, 1}) {
+    const rpc::LaneState now = lane_of(rank);
+    BOOST_TEST((now.epoch == 1u && now.linked && now.at_work));
+  }
+  const auto first = chain.fence(0, 0, 4);
+  const auto second = chain.fence(1, 0, 4);
+  chain.tick_until([&] { return first.come() && second.come(); });
+  for (const int32_t rank : {0, 1}) {
+    const rpc::LaneState now = lane_of(rank);
+    BOOST_TEST((now.epoch == 4u && now.linked && !now.at_work));
+  }
+  // Open again, but the first has not been resumed.
+  chain.epoch = 4;
+  const auto a = chain.connect_again(0, {graph::LaneId(0)});
+  const auto b = chain.connect_again(1, {graph::LaneId(0)});
+  chain.tick_until([&] { return a.ok() && b.ok(); });
+  BOOST_TEST(!lane_of(0).at_work);
+  BOOST_TEST(lane_of(1).at_work);
+  BOOST_TEST(chain.resume(0, 4, {}).ok());
+  BOOST_TEST(lane_of(0).at_work);
+}
+
 }  // namespace chainpump::actors

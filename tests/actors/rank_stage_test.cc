@@ -17,7 +17,7 @@ BOOST_AUTO_TEST_CASE(commands_out_of_order_are_refused) {
   ranks.stages[0]->stats({.reply = stats.reply()});
   BOOST_TEST(refused(stats));
   ranks.open();
-  BOOST_TEST(refused(ranks.load(0)));
+  BOOST_TEST(refused(ranks.load(0, 1)));  // it is another
   BOOST_TEST(refused(ranks.connect(0)));
   BOOST_TEST(refused(ranks.submit(1, 1, 1)));  // only the first takes requests
   const auto running = ranks.submit(0, 1, 5);

@@ -173,6 +173,52 @@ BOOST_AUTO_TEST_CASE(the_death_of_any_process_ends_it_with_the_reason) {
   }
 }
 
+// Requests do not notice it; runtimes that were there and new ones find the next. The last one too
+// many ends it.
+BOOST_AUTO_TEST_CASE(a_killed_coordinator_is_followed_by_another) {
+  const Model model;
+  graph::Plan plan = plan_for(model.path, 2, false);
+  plan.failover_restarts = 3;
+  Running service(plan);
+  Listener calm, listener, idle;  // outlive the runtime
+  const auto runtime = service.attach_ready();
+  runtime->submit(request(10, 1000, 0.9f), kPatience, calm.callbacks());
+  BOOST_REQUIRE(calm.wait_end().ok());
+  const pid_t agent = service.pid_of("agent");
+  const std::vector<pid_t> ranks = {service.pid_of("rank-0"), service.pid_of("rank-1")};
+  runtime->submit(request(10, 1000, 0.9f), kPatience, listener.callbacks());
+  for (size_t round = 1; round <= 3; ++round) {
+    BOOST_REQUIRE(listener.wait_tokens(10 * round));
+    const pid_t before = service.pid_of("coordinator");
+    BOOST_REQUIRE_EQUAL(::kill(before, SIGKILL), 0);
+    const auto another = service.attach_ready();
+    Listener quick;
+    another->submit(request(10, 3), kPatience, quick.callbacks());
+    BOOST_TEST(quick.wait_end().ok());
+    BOOST_TEST(service.pid_of("coordinator") != before);
+  }
+  const Result<Ok> end = listener.wait_end();
+  BOOST_REQUIRE_MESSAGE(end.ok(), why(end));
+  BOOST_TEST(listener.tokens == calm.tokens);
+  BOOST_TEST(service.pid_of("agent") == agent);
+  BOOST_TEST(service.pid_of("rank-0") == ranks[0]);
+  BOOST_TEST(service.pid_of("rank-1") == ranks[1]);
+  BOOST_TEST(wait_for([&] { return runtime->report(kPatience).ok(); }));
+  BOOST_TEST(!service.failed(0s));
+
+  runtime->submit(request(10, 3000), kPatience, idle.callbacks());
+  BOOST_REQUIRE_EQUAL(::kill(service.pid_of("coordinator"), SIGKILL), 0);
+  BOOST_REQUIRE(service.failed(kPatience));
+  BOOST_TEST(service.service->has_given_up());
+  const Error how = service.service->why_failed();
+  BOOST_TEST(how.message ==
+             "the coordinator died: killed by SIGKILL (Killed), after 3 new starts within 60 s "
+             "(failover.restarts: 3)");
+  BOOST_TEST(wait_for([&] { return !runtime->wait_ready(0s).ok(); }));
+  service.finish();
+  BOOST_TEST(!idle.wait_end().ok());
+}
+
 // Four ranks in two lanes; a runtime in another process uses both, and a death says whose it was.
 BOOST_AUTO_TEST_CASE(lanes_are_ranks_side_by_side) {
   const Model model;

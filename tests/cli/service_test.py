@@ -188,25 +188,24 @@ class Ends(Case):
         service.wait_ready()
         self.assertEqual(service.end()[0], 0)
 
-    def test_the_death_of_agent_or_coordinator_is_named_and_the_service_comes_back(self):
+    def test_the_death_of_the_agent_is_named_and_the_service_comes_back(self):
         service = self.serve()
         service.wait_ready()
-        for verb, name in ((b"agent", "node agent"), (b"coordinator", "coordinator")):
+        for _ in range(2):
             running = service.start("run", "demo", *LONG)
             read_some(running)
             began = time.monotonic()
-            os.kill(service.child(verb), signal.SIGKILL)
+            os.kill(service.child(b"agent"), signal.SIGKILL)
             _, errors = running.communicate(timeout=PATIENCE_S)
             self.assertLess(time.monotonic() - began, 2)
             self.assertEqual(running.returncode, 5)
-            self.assertIn(f"{name} died", errors.decode())
+            self.assertIn("node agent died", errors.decode())
             service.wait_ready()
             done = service.call(["run", "demo", *RAW, "-n", 2])
             self.assertEqual((done.returncode, USING in done.stderr), (0, True), done.stderr)
         status, errors = service.end()
         self.assertEqual(status, 0, errors)
         self.assertIn("the node agent died: killed by SIGKILL", errors)
-        self.assertIn("the coordinator died: killed by SIGKILL", errors)
         service.check_nothing_left()
 
     def test_what_a_killed_service_leaves_is_taken_over(self):

@@ -42,6 +42,7 @@ PUBLIC = {
                             'latencyP99Us = 3.5)], lanes = [(lane = 2, running = 3, waiting = 4, kvBlocks = 9, kvBlocksFree = 1)])'),
     "event": (7, "Event", '(number = 3, unixMs = -1, phase = draining, message = "gone")'),
 }
+STATS = {"RankStats", "StepEvents"}  # these stand in stats.capnp
 CONTROL = {
     "load": (0, "LoadParams", '(plan = (epoch = 3, modelPath = "/m.gguf", contextTokens = 4096, kv = (type = "f16", '
                               'blockTokens = 32, numBlocks = 9), stages = [(index = 0, name = "a", layerEnd = 3, '
@@ -111,7 +112,8 @@ def corpora():
     public |= hostile(public["generate_text"][1])
     public["four_million_messages"] = (2, claims_structs(1, 1, 1, 0, 4_000_000))
     public["four_million_logprobs"] = (3, claims_structs(3, 0, 3, 2, 4_000_000))
-    control = {name: (which, encode("control", kind, text)) for name, (which, kind, text) in CONTROL.items()}
+    control = {name: (which, encode("stats" if kind in STATS else "control", kind, text))
+               for name, (which, kind, text) in CONTROL.items()}
     control |= hostile(control["load"][1])
     control["thirty_million_links"] = (6, claims_structs(0, 0, 2, 1, 30 << 20))
     control["thirty_million_sequences"] = (10, claims_structs(1, 0, 4, 0, 30 << 20))

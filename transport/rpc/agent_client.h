@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
@@ -21,10 +22,12 @@ class AgentClient {
 
   void hello(Duration deadline, Callback<HelloReply> callback);
   /// The path where the new rank listens.
-  void spawn(uint32_t rank, Duration deadline, Callback<std::string> callback);
+  void spawn(uint32_t rank, uint32_t run, Duration deadline, Callback<std::string> callback);
   void kill(uint32_t rank, Duration deadline, Callback<Ok> callback);
   /// `on_exit` for every rank that ends from now on; the callback comes when that ends.
-  void exits(std::function<void(uint32_t rank, std::string how)> on_exit, Callback<Ok> callback);
+  void exits(std::function<void(uint32_t rank, uint32_t run, std::string how)> on_exit,
+             Callback<Ok> callback);
+  void list(Duration deadline, Callback<std::vector<AgentProcess>> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

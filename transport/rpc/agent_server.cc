@@ -4,8 +4,7 @@
 
 #include <set>
 
-#include "schemas/control.capnp.h"
-#include "transport/rpc/control_types.h"
+#include "transport/rpc/convert.h"
 #include "transport/rpc/serving.h"
 
 namespace chainpump::transport::rpc {
@@ -21,9 +20,10 @@ class ExitWatch {
   ~ExitWatch() { all_.erase(this); }
   KJ_DISALLOW_COPY(ExitWatch);
 
-  void tell(uint32_t rank, const std::string& how) {
+  void tell(uint32_t rank, uint32_t run, const std::string& how) {
     auto request = sink_.exitedRequest();
     request.setRank(rank);
+    request.setRun(run);
     request.setHow(how.c_str());
     task_ = task_.then([request = kj::mv(request)]() mutable { return request.send(); })
                 .eagerlyEvaluate([](kj::Exception&&) {});  // it has gone: so will its call
@@ -61,13 +61,20 @@ class AgentApi final : public schema::NodeAgent::Server {
   }
   kj::Promise<void> spawn(SpawnContext context) override {
     peer_.check(context);
-    Result<std::string> socket = handler_.on_spawn(context.getParams().getRank());
+    const auto params = context.getParams();
+    Result<std::string> socket = handler_.on_spawn(params.getRank(), params.getRun());
     context.getResults().setSocket(value_of(socket).c_str());
     return kj::READY_NOW;
   }
   kj::Promise<void> kill(KillContext context) override {
     peer_.check(context);
     handler_.on_kill(context.getParams().getRank());
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> list(ListContext context) override {
+    peer_.check(context);
+    const std::vector<AgentProcess> processes = handler_.on_list();
+    write_list(context.getResults().initProcesses(num(processes)), processes);
     return kj::READY_NOW;
   }
   kj::Promise<void> exits(ExitsContext context) override {
@@ -94,9 +101,9 @@ Status AgentServer::run(UniqueFd listener) {
                        });
 }
 
-void AgentServer::tell_exit(uint32_t rank, std::string how) {
-  impl_->serving.inbox->post([impl = impl_.get(), rank, how = std::move(how)] {
-    for (ExitWatch* watch : impl->watches) watch->tell(rank, how);
+void AgentServer::tell_exit(uint32_t rank, uint32_t run, std::string how) {
+  impl_->serving.inbox->post([impl = impl_.get(), rank, run, how = std::move(how)] {
+    for (ExitWatch* watch : impl->watches) watch->tell(rank, run, how);
   });
 }
 

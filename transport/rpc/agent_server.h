@@ -1,14 +1,16 @@
 // The node agent's side of the control protocol (NodeAgent in schemas/control.capnp). No header of
 // the RPC library shows.
 //
-// Thread rule: run() in one thread, where the handler is called; told() in any.
+// Thread rule: run() in one thread, where the handler is called; tell_exit() in any.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "transport/rpc/control_types.h"
 
 namespace chainpump::transport::rpc {
 
@@ -16,8 +18,9 @@ class AgentHandler {
  public:
   virtual ~AgentHandler() = default;
   /// Returns the path where the new rank listens.
-  virtual Result<std::string> on_spawn(uint32_t rank) = 0;
+  virtual Result<std::string> on_spawn(uint32_t rank, uint32_t run) = 0;
   virtual void on_kill(uint32_t rank) = 0;
+  virtual std::vector<AgentProcess> on_list() = 0;
 };
 
 class AgentServer {
@@ -30,7 +33,7 @@ class AgentServer {
   /// Serves for ever; returns why it cannot.
   Status run(UniqueFd listener);
   /// A rank has ended.
-  void tell_exit(uint32_t rank, std::string how);
+  void tell_exit(uint32_t rank, uint32_t run, std::string how);
 
  private:
   struct Impl;

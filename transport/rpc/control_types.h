@@ -13,7 +13,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 7;
+inline constexpr uint32_t kProtocolVersion = 8;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -95,6 +95,13 @@ struct LoadParams {
   std::string cache_folder;
 };
 
+struct LaneState {
+  uint8_t lane = 0;
+  uint32_t epoch = 1;
+  bool linked = false;
+  bool at_work = false;
+};
+
 struct LoadReport {
   std::string numerics_id;
   int64_t weight_bytes_read = 0;
@@ -104,6 +111,14 @@ struct LoadReport {
   uint16_t listen_port = 0;
   int32_t vocabulary_size = 0;
   int32_t hidden_size = 0;
+  std::vector<LaneState> lanes;
+};
+
+struct AgentProcess {
+  uint32_t rank = 0;
+  uint32_t run = 0;
+  bool runs = false;
+  std::string socket;
 };
 
 struct LaneAddress {

@@ -3,6 +3,34 @@
 #include "transport/rpc/fields.h"
 
 namespace chainpump::transport::rpc {
+void write(schema::LaneState::Builder out, const LaneState& in) {
+  out.setLane(in.lane);
+  out.setEpoch(in.epoch);
+  out.setLinked(in.linked);
+  out.setAtWork(in.at_work);
+}
+
+void read(schema::LaneState::Reader in, LaneState& out) {
+  out.lane = in.getLane();
+  out.epoch = in.getEpoch();
+  out.linked = in.getLinked();
+  out.at_work = in.getAtWork();
+}
+
+void write(schema::AgentProcess::Builder out, const AgentProcess& in) {
+  out.setRank(in.rank);
+  out.setRun(in.run);
+  out.setRuns(in.runs);
+  out.setSocket(text(in.socket));
+}
+
+void read(schema::AgentProcess::Reader in, AgentProcess& out) {
+  out.rank = in.getRank();
+  out.run = in.getRun();
+  out.runs = in.getRuns();
+  out.socket = text(in.getSocket());
+}
+
 void write(schema::LoadReport::Builder out, const LoadReport& in) {
   out.setNumericsId(in.numerics_id.c_str());
   out.setWeightBytesRead(in.weight_bytes_read);
@@ -12,6 +40,7 @@ void write(schema::LoadReport::Builder out, const LoadReport& in) {
   out.setListenPort(in.listen_port);
   out.setVocabularySize(in.vocabulary_size);
   out.setHiddenSize(in.hidden_size);
+  write_list(out.initLanes(num(in.lanes)), in.lanes);
 }
 
 void read(schema::LoadReport::Reader in, LoadReport& out) {
@@ -23,6 +52,7 @@ void read(schema::LoadReport::Reader in, LoadReport& out) {
   out.listen_port = in.getListenPort();
   out.vocabulary_size = in.getVocabularySize();
   out.hidden_size = in.getHiddenSize();
+  read_list(in.getLanes(), out.lanes);
 }
 
 void write(schema::KvPlan::Builder out, const KvPlan& in) {

@@ -13,6 +13,10 @@ namespace chainpump::transport::rpc {
 
 static_assert(kProtocolVersion == schema::PROTOCOL_VERSION);
 
+void write(schema::LaneState::Builder out, const LaneState& in);
+void read(schema::LaneState::Reader in, LaneState& out);
+void write(schema::AgentProcess::Builder out, const AgentProcess& in);
+void read(schema::AgentProcess::Reader in, AgentProcess& out);
 void write(schema::LoadReport::Builder out, const LoadReport& in);
 void read(schema::LoadReport::Reader in, LoadReport& out);
 void write(schema::KvPlan::Builder out, const KvPlan& in);

@@ -1,0 +1,159 @@
+#include "actors/coordinator_shell.h"
+
+#include <fmt/format.h>
+
+#include "actors/convert.h"
+
+namespace chainpump::actors {
+
+using graph::Deployment;
+using graph::LaneId;
+
+void CoordinatorShell::on_found(RanksFound& found, CoordinatorActor self) {
+  is_begun_ = true;
+  std::vector<ProcessId> living;
+  if (found.ranks.ok()) {
+    for (const RankHost::Found& rank : *found.ranks) {
+      const ProcessId process(rank.rank.value);
+      if (process.value >= processes_.size()) {
+        kill(process);  // of no plan of ours
+        continue;
+      }
+      living.push_back(process);
+      at(process).port = rank.port;
+      // One that may still load says nothing for long.
+      const bool has_loaded = options_.before->processes[process.value].is_loaded;
+      if (rank.port && has_loaded && options_.finds_hangs) detector_.watch(process, clock_.now());
+    }
+  }
+  carry_out(core_.adopt(*options_.before, living, clock_.now()), self);
+  if (!found.ranks.ok()) return step(Deployment::CannotGoOn{found.ranks.error()}, self);
+  for (const ProcessId process : living) greet(process, self);
+  for (const CoordinatorEvent& event : std::exchange(early_, {})) on_event(event, self);
+}
+
+Status CoordinatorShell::write_down() {
+  const bool ends = core_.phase() == Deployment::Phase::stopping || stopped();
+  if (!options_.store || ends) return ok_status();
+  graph::DeploymentRecord record = core_.record();
+  if (written_ == record) return ok_status();
+  RETURN_IF_ERROR(options_.store->write(record));
+  written_ = std::move(record);
+  return ok_status();
+}
+
+std::vector<Deployment::Action> CoordinatorShell::give_up(
+    const std::vector<Deployment::Action>& undone, const Error& why) {
+  auto actions = core_.step(Deployment::CannotGoOn{why}, clock_.now());
+  for (const Deployment::Action& action : undone) {
+    if (action.kind != Deployment::ActionKind::spawn) continue;
+    const auto more = core_.step(Deployment::NotStarted{action.process, why}, clock_.now());
+    actions.insert(actions.end(), more.begin(), more.end());
+  }
+  return actions;
+}
+
+void CoordinatorShell::look_for_hangs(const CoordinatorActor& self) {
+  const graph::FailureDetector::Looked looked = detector_.on_time(clock_.now());
+  for (const ProcessId process : looked.ask)
+    at(process).port->beat(kBeatDeadline, [self, of = run_of(process)](Result<uint64_t> count) {
+      caf::anon_send(self, std::make_shared<BeatHeard>(
+                               BeatHeard{of, count.ok() ? std::optional(*count) : std::nullopt}));
+    });
+  for (const auto& [process, silent_for, answers] : looked.hung)
+    step(Deployment::Failed{process,
+                            make_error(ErrorCode::deadline_exceeded, "it hangs: {} for {:.2f} s",
+                                       answers ? "its computing thread has done nothing"
+                                               : "it has not answered",
+                                       std::chrono::duration<double>(silent_for).count())},
+         self);
+}
+
+void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorActor& self) {
+  rpc::LoadParams params{.plan = to_wire(options_.plan),
+                         .rank = action.place.value,
+                         .isa = options_.isa,
+                         .listen_address = options_.listen_address,
+                         .spin_between_ops = options_.spin_between_ops,
+                         .cache_folder = options_.cache_folder};
+  // What comes later, or stands by, is nothing that anybody waits for.
+  const bool is_shown = core_.phase() == Deployment::Phase::starting &&
+                        core_.process_in(action.place) == action.process;
+  const ProcessRun of = run_of(action.process);
+  at(action.process)
+      .port->load(
+          std::move(params), kCallDeadline,
+          [self, of, is_shown, place = action.place, progress = observer_.on_progress](
+              int64_t done, int64_t total) {
+            tell(self, Deployment::LoadProgressed{of.process}, of);
+            if (is_shown) progress(place, done, total);
+          },
+          [self, of](Result<rpc::LoadReport> report) {
+            if (!report.ok()) return tell_failed(self, of, std::move(report).error());
+            caf::anon_send(self, std::make_shared<RankLoaded>(RankLoaded{of, *report}));
+          });
+}
+
+void CoordinatorShell::fence(const Deployment::Action& action, const CoordinatorActor& self) {
+  Lane& lane = at(action.lane);
+  if (!lane.away_since) lane.away_since = clock_.now();
+  if (lane.fence_epoch != action.epoch) lane.holdings.clear();
+  lane.fence_epoch = action.epoch;
+  at(action.process)
+      .port->fence(action.lane, action.epoch, kCallDeadline,
+                   [self, of = run_of(action.process), id = action.lane,
+                    epoch = action.epoch](Result<rpc::StageHoldings> holdings) {
+                     if (!holdings.ok()) return tell_failed(self, of, std::move(holdings).error());
+                     caf::anon_send(self, std::make_shared<RankFenced>(
+                                              RankFenced{of, id, epoch, std::move(*holdings)}));
+                   });
+}
+
+void CoordinatorShell::connect(const Deployment::Action& action, const CoordinatorActor& self) {
+  LaneLinks& links = at(action.lane).links;
+  if (links.epoch() != action.epoch) links.renew(action.epoch);
+  const StageIndex stage = place_of(options_.plan, action.place).stage;
+  const RankId next = rank_at(options_.plan, action.lane, links.after(stage));
+  at(action.process)
+      .port->connect(
+          links.params(stage, at(core_.process_in(next)).report), kCallDeadline,
+          answered(action, self, Deployment::Connected{action.process, action.lane, action.epoch}));
+}
+
+void CoordinatorShell::resume(const Deployment::Action& action, const CoordinatorActor& self) {
+  const Lane& lane = at(action.lane);
+  std::vector<rpc::StageHoldings> stages;
+  if (lane.fence_epoch == action.epoch)  // else nobody was there to be fenced
+    for (const auto& [process, holdings] : lane.holdings) stages.push_back(holdings);
+  at(action.process)
+      .port->resume(action.lane, action.epoch, std::move(stages), kCallDeadline,
+                    answered(action, self, Deployment::Resumed{action.lane, action.epoch}));
+}
+
+void CoordinatorShell::serve() {
+  note_ports();
+  std::vector<LaneFirst> firsts;
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const LaneId lane(static_cast<uint8_t>(i));
+    const ProcessId first = core_.process_in(rank_at(options_.plan, lane, StageIndex(0)));
+    firsts.push_back({RankId(first.value), core_.first_since(lane)});
+  }
+  is_announced_ = true;
+  observer_.on_serving(ports_, core_.numerics_id(), std::move(firsts));
+}
+
+void CoordinatorShell::lane_serving(const Deployment::Action& action,
+                                    const CoordinatorActor& self) {
+  note_ports();
+  if (is_announced_)
+    observer_.on_repaired(ports_, action.lane, {RankId(action.process.value), action.first_since});
+  if (const auto since = std::exchange(at(action.lane).away_since, std::nullopt))
+    notice(fmt::format("lane {} serves again after {:.2f} s", action.lane,
+                       std::chrono::duration<double>(clock_.now() - *since).count()));
+  for (const graph::StagePlan& stage : options_.plan.stages) {
+    const ProcessId process = core_.process_in(rank_at(options_.plan, action.lane, stage.index));
+    if (!at(process).is_watched) watch(process, self);
+  }
+}
+
+}  // namespace chainpump::actors
