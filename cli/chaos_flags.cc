@@ -7,8 +7,7 @@
 namespace chainpump::cli {
 
 void add_chaos(CLI::App& app, ChaosOptions& options, std::string& output) {
-  CLI::App& verb =
-      *app.add_subcommand("chaos", "kill ranks under load; every answer must be right");
+  CLI::App& verb = *app.add_subcommand("chaos", "faults under load; every answer must be right");
   add_plan_flags(verb, options.deploy);
   verb.add_option("--kills", options.num_faults,
                   "how many faults, of all kinds; 30, or any in --duration")
@@ -17,7 +16,7 @@ void add_chaos(CLI::App& app, ChaosOptions& options, std::string& output) {
       ->check(CLI::Validator(is_seed, ""))
       ->capture_default_str();
   verb.add_option("--faults", options.faults,
-                  "their kinds: kill, stop, or both with a comma between")
+                  "their kinds: kill, stop, coordinator, with commas between")
       ->capture_default_str();
   verb.add_option("--duration", options.duration_s,
                   "seconds after which no fault is begun any more")

@@ -21,7 +21,7 @@ constexpr FaultEntry kFaults[] = {
     {FaultKind::slow, "slow", "a rank that computes slowly"},
     {FaultKind::partition, "partition", "links that carry nothing"},
     {FaultKind::corrupt, "corrupt", "frames that arrive damaged"},
-    {FaultKind::coordinator, "coordinator", "SIGKILL of the coordinator", false,
+    {FaultKind::coordinator, "coordinator", "SIGKILL of the coordinator", true,
      ServiceRole::coordinator},
     {FaultKind::gateway, "gateway", "SIGKILL of the gateway", false, ServiceRole::gateway},
 };

@@ -70,6 +70,7 @@ ChaosReport part(uint64_t number) {
 BOOST_AUTO_TEST_CASE(names_of_faults) {
   BOOST_TEST((parse_faults("kill").value() == Kinds{FaultKind::kill}));
   BOOST_TEST((parse_faults("stop,kill,stop").value() == kBoth));
+  BOOST_TEST((parse_faults("coordinator").value() == Kinds{FaultKind::coordinator}));
   for (const char* text : {"", ",", "kill,", "Kill", "kil", "kill stop"}) {
     const auto found = parse_faults(text);
     BOOST_TEST_REQUIRE(!found.ok(), text);
