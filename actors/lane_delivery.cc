@@ -19,6 +19,7 @@ rpc::GenerateRequest LaneRequest::wire(uint64_t wire_id, TimePoint now) const {
   wire.tenant = what.tenant.value;
   wire.cache_salt = what.cache_salt;
   wire.priority = what.priority;
+  wire.generated = what.generated;
   return wire;
 }
 
@@ -27,8 +28,10 @@ LaneDelivery::LaneDelivery(std::shared_ptr<const LaneRequest> request, uint32_t 
     : request_(std::move(request)),
       index_(index),
       callbacks_(std::move(callbacks)),
-      next_position_(request_->scoring() ? request_->what.score.first_position
-                                         : static_cast<int32_t>(request_->what.prompt.size())) {}
+      tokens_(request_->what.generated),
+      next_position_(request_->scoring()
+                         ? request_->what.score.first_position
+                         : static_cast<int32_t>(request_->what.prompt.size() + tokens_.size())) {}
 
 void LaneDelivery::take(const rpc::TokenResult& token) {
   torn_ |= complete_ || token.position != next_position_;

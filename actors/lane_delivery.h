@@ -59,7 +59,7 @@ class LaneDelivery {
   const std::shared_ptr<const LaneRequest> request_;
   const uint32_t index_;
   const SequenceCallbacks callbacks_;
-  std::vector<TokenId> tokens_;  // told
+  std::vector<TokenId> tokens_;  // told, here or before
   int32_t next_position_;        // of a token, or of a score
   bool complete_ = false;
   bool torn_ = false;

@@ -47,6 +47,7 @@ struct SequenceRequest {
   graph::SamplingParams sampling;
   graph::ScoreParams score;
   std::vector<TokenId> prompt;
+  std::vector<TokenId> generated = {};  // of a sequence that goes on; only with one
 };
 
 struct SequenceCallbacks {

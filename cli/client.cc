@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/version.h"
 #include "cli/graph_commands.h"
+#include "gateway/resuming_service.h"
 #include "gateway/rpc/client.h"
 #include "gateway/service_folder.h"
 
@@ -14,6 +15,7 @@ namespace chainpump::cli {
 namespace {
 
 constexpr Duration kConnectMax = std::chrono::seconds(5);
+constexpr Duration kAwayMax = std::chrono::seconds(15);  // of a gateway that is started anew
 
 /// What a service must be to serve these options, as far as they say.
 Result<gateway::DeploymentInfo> asked_for(const DeployOptions& options) {
@@ -62,6 +64,17 @@ std::optional<std::string> conflict(const gateway::DeploymentInfo& service,
   return std::nullopt;
 }
 
+Result<std::unique_ptr<gateway::Service>> connect_to_service(const std::string& socket) {
+  using Found = Result<std::shared_ptr<gateway::Service>>;
+  const auto connect = [socket](Duration patience) -> Found {
+    ASSIGN_OR_RETURN(auto client, gateway::rpc::Client::connect(socket, patience));
+    return Found(std::move(client));
+  };
+  ASSIGN_OR_RETURN(std::shared_ptr<gateway::Service> first, connect(kConnectMax));
+  return std::unique_ptr<gateway::Service>(std::make_unique<gateway::ResumingService>(
+      std::move(first), connect, kAwayMax, steady_clock()));
+}
+
 Result<OpenService> open_named_service(const DeployOptions& options) {
   const auto own = [&]() -> Result<OpenService> {
     ASSIGN_OR_RETURN(std::unique_ptr<gateway::Service> service, deploy_service(options));
@@ -75,8 +88,7 @@ Result<OpenService> open_named_service(const DeployOptions& options) {
                  why.c_str());
     return own();
   };
-  Result<std::unique_ptr<gateway::rpc::Client>> client =
-      gateway::rpc::Client::connect(socket, kConnectMax);
+  Result<std::unique_ptr<gateway::Service>> client = connect_to_service(socket);
   // Most often there is no service, which is nothing to speak of.
   if (!client.ok())
     return client.error().code == ErrorCode::not_found ? own() : not_used(client.error().message);

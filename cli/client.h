@@ -22,6 +22,10 @@ struct OpenService {
 /// The same, saying where it is.
 Result<OpenService> open_named_service(const DeployOptions& options);
 
+/// One more connection to the service at `socket`. What it hands out outlives the gateway: its
+/// successor goes on with it (gateway/resuming_service.h).
+Result<std::unique_ptr<gateway::Service>> connect_to_service(const std::string& socket);
+
 /// What keeps a service from being what the options ask for, or nothing. Pure but for a look at the
 /// model files.
 std::optional<std::string> conflict(const gateway::DeploymentInfo& service,

@@ -1,14 +1,12 @@
 #include "cli/service_pool.h"
 
 #include "cli/client.h"
-#include "gateway/rpc/client.h"
 
 namespace chainpump::cli {
 namespace {
 
 constexpr size_t kRequestsOfOne = 60;  // a service admits 64 of a connection
 static_assert(ServicePool::kRequestsMax % kRequestsOfOne == 0);
-constexpr Duration kConnectMax = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -24,7 +22,7 @@ Status ServicePool::make_room(size_t count) {
   CHECK_LE(count, kRequestsMax);
   if (socket_.empty()) return ok_status();
   while (services_.size() * kRequestsOfOne < count) {
-    ASSIGN_OR_RETURN(auto more, gateway::rpc::Client::connect(socket_, kConnectMax));
+    ASSIGN_OR_RETURN(auto more, connect_to_service(socket_));
     services_.push_back(std::move(more));
   }
   return ok_status();

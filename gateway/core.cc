@@ -3,6 +3,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -38,6 +39,36 @@ Status check_deadline(Duration deadline) {
                     to_seconds(kDeadlineMax), to_seconds(deadline));
 }
 
+/// The engine looks at the tokens.
+Status check_so_far(const GenerateRequest& request) {
+  if (request.so_far.empty()) return ok_status();
+  if (!request.seed)
+    return make_error(ErrorCode::invalid_argument,
+                      "a request that goes on needs the seed that it began with");
+  if (request.so_far.size() != static_cast<size_t>(request.num_choices))
+    return make_error(ErrorCode::invalid_argument,
+                      "so_far has {} choices, of n = {}: it needs one for each, or none",
+                      request.so_far.size(), request.num_choices);
+  return ok_status();
+}
+
+/// As few as can be: a sequence that goes on is asked for by itself.
+std::vector<actors::SequenceRequest> sequences_of(const GenerateRequest& request,
+                                                  actors::SequenceRequest asked) {
+  asked.num_sequences = request.num_choices;
+  if (request.so_far.empty()) return {asked};
+  std::vector<actors::SequenceRequest> sequences;
+  asked.num_sequences = 1;
+  for (const ChoiceSoFar& choice : request.so_far) {
+    if (choice.finish == graph::FinishReason::none) {
+      asked.generated = choice.tokens;
+      sequences.push_back(asked);
+    }
+    ++asked.sequence_index;
+  }
+  return sequences;
+}
+
 }  // namespace
 
 std::string_view to_string(Phase phase) {
@@ -52,6 +83,12 @@ std::string_view to_string(Phase phase) {
       return "draining";
   }
   return "unknown";
+}
+
+Error gone() { return make_error(ErrorCode::disconnected, "the service has gone"); }
+
+bool is_gone(const Error& error) {
+  return error.code == ErrorCode::disconnected && error.message == gone().message;
 }
 
 std::optional<Duration> retry_after(const Error& error) {
@@ -110,7 +147,7 @@ Status Core::check(const GenerateRequest& request) const {
   if (request.priority < -kPriorityMax || request.priority > kPriorityMax)
     return make_error(ErrorCode::invalid_argument, "priority is {}, must be in [-{}, {}]",
                       request.priority, kPriorityMax, kPriorityMax);
-  return ok_status();
+  return check_so_far(request);
 }
 
 Status Core::check_length(size_t num_tokens, bool scoring) const {
@@ -137,13 +174,17 @@ Result<std::shared_ptr<Generation>> Core::generate(const GenerateRequest& reques
     return refused<Generation>(fits.error());
   const Result<Tenant> tenant = tenants_.find(request.tenant);
   if (!tenant.ok()) return refused<Generation>(tenant.error());
-  Result<std::vector<Permit>> permits = admission_->admit(request.num_choices);
+  const auto num_open = static_cast<int32_t>(
+      request.num_choices -
+      std::count_if(request.so_far.begin(), request.so_far.end(), [](const ChoiceSoFar& choice) {
+        return choice.finish != graph::FinishReason::none;
+      }));
+  Result<std::vector<Permit>> permits = admission_->admit(num_open);
   if (!permits.ok()) return refused<Generation>(permits.error());
 
   const uint64_t seed = request.seed ? *request.seed : random_bits();
   const auto num_prompt_tokens = static_cast<int32_t>(prompt->size());
   actors::SequenceRequest asked;
-  asked.num_sequences = request.num_choices;
   asked.tenant = tenant->id;
   asked.cache_salt = tenant->cache_salt;
   asked.priority = request.priority;
@@ -155,12 +196,13 @@ Result<std::shared_ptr<Generation>> Core::generate(const GenerateRequest& reques
                             .logprobs = request.sampling.num_top_logprobs >= 0,
                             .seed = seed,
                             .num_prompt_tokens = num_prompt_tokens,
-                            .stop = request.sampling.stop};
+                            .stop = request.sampling.stop,
+                            .so_far = request.so_far};
   auto generation = std::make_shared<Generation>(Surroundings{engine_, clock_, tally_}, next_id(),
                                                  request.deadline, std::move(wake),
                                                  encoder_.tokenizer(), std::move(options));
   keep(generation);
-  generation->submit(std::move(asked), std::move(*permits));
+  generation->submit(sequences_of(request, std::move(asked)), std::move(*permits));
   return generation;
 }
 
@@ -186,7 +228,7 @@ Result<std::shared_ptr<Scoring>> Core::score(const ScoreRequest& request, Wake w
       std::make_shared<Scoring>(Surroundings{engine_, clock_, tally_}, next_id(), request.deadline,
                                 std::move(wake), first, request.targets.size());
   keep(scoring);
-  scoring->submit(std::move(asked), std::move(*permits));
+  scoring->submit({std::move(asked)}, std::move(*permits));
   return scoring;
 }
 

@@ -22,6 +22,14 @@ Generation::Generation(Surroundings surroundings, RequestId id, Duration deadlin
       choices_(static_cast<size_t>(options_.num_choices)) {
   for (size_t i = 0; i < choices_.size(); ++i)
     taken_.push_back({.text = TextStream(tokenizer, options_.stop)});
+  for (size_t i = 0; i < options_.so_far.size(); ++i) {
+    const auto& [tokens, finish] = options_.so_far[i];
+    choices_[i].usage = {.num_tokens = static_cast<int32_t>(tokens.size()), .finish = finish};
+    for (const TokenId token : tokens) taken_[i].text.push(token);
+    taken_[i].text.take();  // the client has it
+    taken_[i].num_tokens = choices_[i].usage.num_tokens;
+    taken_[i].finished = finish != graph::FinishReason::none;
+  }
 }
 
 bool Generation::on_token(size_t index, const graph::TokenResult& token, TimePoint now) {
@@ -34,12 +42,12 @@ bool Generation::on_token(size_t index, const graph::TokenResult& token, TimePoi
     return false;
   }
   Choice& choice = choices_[index];
-  if (choice.usage.num_tokens == 0) {
+  if (!choice.first_at) {
     choice.first_at = now;
     choice.usage.to_first_token = now - admitted_;
   }
   ++choice.usage.num_tokens;
-  choice.usage.first_to_last = now - choice.first_at;
+  choice.usage.first_to_last = now - *choice.first_at;
   choice.usage.finish = choice.finish = token.finish;
   choice.text_bytes = token.text_bytes;
   choice.tokens.push_back(token.token);

@@ -22,6 +22,7 @@ struct GenerationOptions {
   uint64_t seed = 0;
   int32_t num_prompt_tokens = 0;
   std::vector<std::string> stop;
+  std::vector<ChoiceSoFar> so_far;  // none, or one for each
 };
 
 class Generation final : public LiveRequest {
@@ -47,7 +48,7 @@ class Generation final : public LiveRequest {
     int64_t text_bytes = -1;
     // In all:
     ChoiceUsage usage;
-    TimePoint first_at;
+    std::optional<TimePoint> first_at;
   };
   struct Taken {  // the taker's alone
     TextStream text;

@@ -18,42 +18,61 @@ LiveRequest::LiveRequest(Surroundings surroundings, RequestId id, Duration deadl
       deadline_(deadline),
       wake_(std::move(wake)) {}
 
-void LiveRequest::submit(actors::SequenceRequest request, std::vector<Permit> permits) {
+actors::SequenceCallbacks LiveRequest::callbacks_of(size_t choice) {
+  return {.on_token =
+              [self = shared_from_this(), choice](const graph::TokenResult& token) {
+                self->receive(
+                    [&] { return self->on_token(choice, token, self->surroundings_.clock.now()); });
+              },
+          .on_score =
+              [self = shared_from_this()](const graph::ScoreResult& score) {
+                self->receive([&] { return self->on_score(score); });
+              },
+          .on_end = [self = shared_from_this(),
+                     choice](Result<Ok> end) { self->on_sequence_end(choice, std::move(end)); }};
+}
+
+void LiveRequest::submit(std::vector<actors::SequenceRequest> requests,
+                         std::vector<Permit> permits) {
   surroundings_.tally->on_admitted();
-  num_open_ = permits.size();
-  std::vector<actors::SequenceCallbacks> callbacks(permits.size());
-  for (size_t i = 0; i < permits.size(); ++i) {
-    permits_.emplace_back(std::move(permits[i]));
-    callbacks[i].on_token = [self = shared_from_this(), i](const graph::TokenResult& token) {
-      self->receive([&] { return self->on_token(i, token, self->surroundings_.clock.now()); });
-    };
-    callbacks[i].on_score = [self = shared_from_this()](const graph::ScoreResult& score) {
-      self->receive([&] { return self->on_score(score); });
-    };
-    callbacks[i].on_end = [self = shared_from_this(), i](Result<Ok> end) {
-      self->on_sequence_end(i, std::move(end));
-    };
+  for (const actors::SequenceRequest& request : requests)
+    for (int32_t i = 0; i < request.num_sequences; ++i) {
+      permits_.emplace(request.sequence_index + static_cast<size_t>(i), std::move(permits.back()));
+      permits.pop_back();
+    }
+  num_open_ = permits_.size();
+  for (actors::SequenceRequest& request : requests) {
+    std::vector<actors::SequenceCallbacks> callbacks;
+    for (int32_t i = 0; i < request.num_sequences; ++i)
+      callbacks.push_back(callbacks_of(request.sequence_index + static_cast<size_t>(i)));
+    const RequestId engine_id = surroundings_.engine.submit(
+        std::move(request), deadline_ + kEngineLate, std::move(callbacks));
+    const std::lock_guard lock(mutex_);
+    engine_ids_.push_back(engine_id);
   }
-  const RequestId engine_id = surroundings_.engine.submit(
-      std::move(request), deadline_ + kEngineLate, std::move(callbacks));
-  bool ending = false;
+  std::vector<RequestId> to_cancel;
+  bool wakes = false;
   {
     const std::lock_guard lock(mutex_);
-    engine_id_ = engine_id;
-    ending = error_.has_value();
+    if (error_) to_cancel = ids_in_engine();
+    if (requests.empty()) {
+      set_end(Ok{});
+      wakes = to_be_woken();
+    }
   }
-  if (ending) surroundings_.engine.cancel(engine_id);
+  cancel_in_engine(to_cancel);
+  if (wakes) wake_();
 }
 
 template <typename F>
 void LiveRequest::receive(F&& take_in) {
   bool wakes = false;
-  std::optional<RequestId> to_cancel;
+  std::vector<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
     if (end_ || error_) return;
     const bool news = take_in();
-    if (error_) to_cancel = id_in_engine();  // it was one too many
+    if (error_) to_cancel = ids_in_engine();  // it was one too many
     wakes = news && to_be_woken();
   }
   cancel_in_engine(to_cancel);
@@ -65,18 +84,18 @@ void LiveRequest::set_error(Error error) {
   ending_since_ = surroundings_.clock.now();
 }
 
-std::optional<RequestId> LiveRequest::id_in_engine() const {
-  return num_open_ > 0 ? engine_id_ : std::nullopt;
+std::vector<RequestId> LiveRequest::ids_in_engine() const {
+  return num_open_ > 0 ? engine_ids_ : std::vector<RequestId>();
 }
 
-std::optional<RequestId> LiveRequest::begin_end(Error error) {
-  if (end_ || error_) return std::nullopt;
+std::vector<RequestId> LiveRequest::begin_end(Error error) {
+  if (end_ || error_) return {};
   set_error(std::move(error));
-  return id_in_engine();
+  return ids_in_engine();
 }
 
-void LiveRequest::cancel_in_engine(std::optional<RequestId> id) {
-  if (id) surroundings_.engine.cancel(*id);
+void LiveRequest::cancel_in_engine(const std::vector<RequestId>& ids) {
+  for (const RequestId id : ids) surroundings_.engine.cancel(id);
 }
 
 void LiveRequest::set_end(Result<Ok> end) {
@@ -87,10 +106,10 @@ void LiveRequest::set_end(Result<Ok> end) {
 
 void LiveRequest::on_sequence_end(size_t choice, Result<Ok> end) {
   bool wakes = false;
-  std::optional<RequestId> to_cancel;
+  std::vector<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
-    permits_[choice].reset();
+    permits_.erase(choice);
     --num_open_;
     if (!end.ok()) to_cancel = begin_end(end.error());
     if (num_open_ == 0) {
@@ -103,7 +122,7 @@ void LiveRequest::on_sequence_end(size_t choice, Result<Ok> end) {
 }
 
 void LiveRequest::cancel() {
-  std::optional<RequestId> to_cancel;
+  std::vector<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
     to_cancel = begin_end(make_error(ErrorCode::cancelled, "the request was cancelled"));
@@ -113,7 +132,7 @@ void LiveRequest::cancel() {
 
 void LiveRequest::expire() {
   bool wakes = false;
-  std::optional<RequestId> to_cancel;
+  std::vector<RequestId> to_cancel;
   {
     const std::lock_guard lock(mutex_);
     if (end_) return;

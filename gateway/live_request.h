@@ -11,6 +11,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -52,8 +53,9 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
  protected:
   LiveRequest(Surroundings surroundings, RequestId id, Duration deadline, Wake wake);
 
-  /// Once, by the derived class's maker, with a permit for each sequence, given back as it ends.
-  void submit(actors::SequenceRequest request, std::vector<Permit> permits);
+  /// Once, by the derived class's maker, with a permit for each sequence, given back as it ends. A
+  /// sequence's index is its choice's. Without any it has ended, well.
+  void submit(std::vector<actors::SequenceRequest> requests, std::vector<Permit> permits);
 
   // With mutex_ held:
   /// Each takes a result in; whether there is something new to be taken out.
@@ -74,17 +76,18 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   template <typename F>
   void receive(F&& take_in);
   /// Begins to end it, unless it is ending. What to cancel, once mutex_ is free.
-  [[nodiscard]] std::optional<RequestId> begin_end(Error error);
-  std::optional<RequestId> id_in_engine() const;
+  [[nodiscard]] std::vector<RequestId> begin_end(Error error);
+  std::vector<RequestId> ids_in_engine() const;
+  actors::SequenceCallbacks callbacks_of(size_t choice);
   void on_sequence_end(size_t choice, Result<Ok> end);
-  void cancel_in_engine(std::optional<RequestId> id);
+  void cancel_in_engine(const std::vector<RequestId>& ids);
   void set_end(Result<Ok> end);  // with mutex_ held
 
   const RequestId id_;
   const Duration deadline_;
   const Wake wake_;
-  std::optional<RequestId> engine_id_;          // once submit() has returned
-  std::vector<std::optional<Permit>> permits_;  // of each sequence, until it has ended
+  std::vector<RequestId> engine_ids_;  // of those that submit() is done with
+  std::map<size_t, Permit> permits_;   // of each choice, until its sequence has ended
   size_t num_open_ = 0;
   std::optional<Error> error_;  // what it is to end with
   std::optional<TimePoint> ending_since_;

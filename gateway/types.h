@@ -35,6 +35,12 @@ struct Chat {
 using TokenIds = std::vector<TokenId>;
 using Prompt = std::variant<RawText, Chat, TokenIds>;
 
+/// What a client has of one choice, from a gateway that is no more.
+struct ChoiceSoFar {
+  std::vector<TokenId> tokens;
+  graph::FinishReason finish = graph::FinishReason::none;
+};
+
 struct GenerateRequest {
   Prompt prompt;
   graph::SamplingParams sampling;    // its seed is not looked at
@@ -43,6 +49,9 @@ struct GenerateRequest {
   int32_t priority = 0;              // higher goes first; up to kPriorityMax either way
   std::string tenant;                // as gateway/tenants.h has it
   Duration deadline = kDeadlineMax;  // from admission; at most kDeadlineMax
+  /// None, or one for each choice: goes on from there, with the tokens and the text that would have
+  /// followed. Needs the seed that it began with.
+  std::vector<ChoiceSoFar> so_far = {};
 };
 
 /// The log-probability of a token that was chosen, and the likeliest ones in its place.
@@ -136,6 +145,10 @@ struct Event {
   Phase phase = Phase::loading;
   std::string message;
 };
+
+/// The end of whatever waits for a service whose connection is lost; no request has it as its own.
+Error gone();
+bool is_gone(const Error& error);
 
 /// The time that an `overloaded` refusal asks a client to wait: its message ends in
 /// "; retry after N s".

@@ -140,6 +140,15 @@ struct GenerateRequest {
                               # use: up to 64 letters, digits, '-', '_', '.' or '@'; empty: one more.
                               # Tenants of one priority are served alike. 256 names in the life of a
                               # gateway
+  soFar @8 :List(ChoiceSoFar);  # none, or one for each choice: goes on where another gateway ended,
+                                # with the tokens and the text that would have followed. Needs the
+                                # seed that the request began with
+}
+
+struct ChoiceSoFar {
+  # What the client has been told of a choice.
+  tokens @0 :List(Int32);
+  finish @1 :FinishReason;    # none: it goes on
 }
 
 struct Sampling {

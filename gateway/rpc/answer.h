@@ -10,10 +10,9 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "gateway/types.h"
 
 namespace chainpump::gateway::rpc {
-
-inline Error gone() { return make_error(ErrorCode::disconnected, "the service has gone"); }
 
 /// An answer that a thread waits for. Finished once; dropped unfinished it says that the service
 /// has gone.

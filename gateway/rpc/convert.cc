@@ -69,6 +69,11 @@ void write(api::GenerateRequest::Builder out, const GenerateRequest& in) {
   out.setPriority(in.priority);
   out.setTenant(text(in.tenant));
   out.setDeadlineMs(to_deadline_ms(in.deadline));
+  auto so_far = out.initSoFar(num(in.so_far));
+  for (uint32_t i = 0; i < so_far.size(); ++i) {
+    write_ints(so_far[i].initTokens(num(in.so_far[i].tokens)), in.so_far[i].tokens);
+    so_far[i].setFinish(static_cast<api::FinishReason>(in.so_far[i].finish));
+  }
 }
 
 GenerateRequest read(api::GenerateRequest::Reader in) {
@@ -80,6 +85,9 @@ GenerateRequest read(api::GenerateRequest::Reader in) {
   out.priority = in.getPriority();
   out.tenant = text(in.getTenant());
   out.deadline = from_deadline_ms(in.getDeadlineMs());
+  for (const auto choice : in.getSoFar())
+    out.so_far.push_back({.tokens = read_ints(choice.getTokens()),
+                          .finish = checked(choice.getFinish(), graph::FinishReason::failed)});
   return out;
 }
 

@@ -11,7 +11,7 @@ constexpr Duration kEndMax = std::chrono::milliseconds(1500);
 class SinkServer final : public api::Sink::Server {
  public:
   explicit SinkServer(std::shared_ptr<Inflow> inflow) : inflow_(std::move(inflow)) {}
-  ~SinkServer() { inflow_->finish(make_error(ErrorCode::disconnected, "the service has gone")); }
+  ~SinkServer() { inflow_->finish(gone()); }
   kj::Promise<void> delta(DeltaContext context) override {
     std::vector<Delta> deltas;
     for (const auto delta : context.getParams().getDeltas()) deltas.push_back(read(delta));

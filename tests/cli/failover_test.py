@@ -1,9 +1,11 @@
 """Ranks of a service are killed or stopped, one after the other, the first of the lane among them, while several
 requests run: each ends with the tokens of a calm run, and no other process ends.
 """
+import functools
 import json
 import os
 import signal
+import subprocess
 import threading
 import unittest
 
@@ -16,6 +18,13 @@ PROMPTS = [("The three primary colours are", []), ("Once upon a time", ["--tempe
            ("A list of rivers:", ["--temperature", "0.7", "--top-p", "0.9", "--seed", "8"]), ("The sea", [])]
 
 
+@functools.cache
+def calm():
+    """What is to come of each request, by the one law: of one process that nobody disturbs."""
+    runs = [[program.program(), "run", "demo", "--service", "none", "--stages", "1", *ASK, prompt, *more] for prompt, more in PROMPTS]
+    return [json.loads(subprocess.run(run, capture_output=True, check=True).stdout)["token_ids"] for run in runs]
+
+
 class Failover(Case):
     def graph(self, stages):
         path = self.folder.parent / f"{self.folder.name}-failover.yaml"
@@ -23,16 +32,12 @@ class Failover(Case):
         self.addCleanup(path.unlink)
         return str(path)
 
-    def check(self, stages, number=signal.SIGKILL):
+    def begin(self, stages):
+        """A service, its requests, which run, and what is to come of them."""
         graph = self.graph(stages)
         service = self.serve(graph=graph)
         service.wait_ready()
-        expected = []
-        for prompt, more in PROMPTS:
-            alone = service.call(["run", "demo", "--service", "none", "--stages", "1", *ASK, prompt, *more])
-            expected.append(json.loads(alone.stdout)["token_ids"])
-        agent = service.agent
-        gateway = service.gateway
+        expected = calm()
         running = [service.start("run", graph, *ASK, prompt, *more) for prompt, more in PROMPTS]
         outputs = [None] * len(running)
 
@@ -42,22 +47,48 @@ class Failover(Case):
         threads = [threading.Thread(target=collect, args=(i,)) for i in range(len(running))]
         for thread in threads:
             thread.start()
-        num_killed = 0
+
+        def check():
+            for thread in threads:
+                thread.join()
+            for each, (out, errors), tokens in zip(running, outputs, expected):
+                self.assertEqual(each.returncode, 0, errors)
+                self.assertEqual(json.loads(out)["token_ids"], tokens)
+            self.assertEqual(service.child(b"agent"), service.agent)
+            self.assertEqual(service.end()[0], 0)
+
+        return service, running, check
+
+    def check(self, stages, number=signal.SIGKILL):
+        service, running, check = self.begin(stages)
         for victim in (1, 2, 0):
-            ranks = ranks_of(agent)
-            if all(each.poll() is not None for each in running) or len(ranks) <= victim:
-                break
+            ranks = ranks_of(service.agent)
+            self.assertTrue(any(each.poll() is None for each in running))
             os.kill(ranks[victim][0], number)
-            num_killed += 1
-            wait_until(lambda: ranks_of(agent).get(victim) not in (None, ranks[victim]), f"another process {victim}")
-        for thread in threads:
-            thread.join()
-        self.assertEqual(num_killed, 3)
-        for each, (out, errors), tokens in zip(running, outputs, expected):
-            self.assertEqual(each.returncode, 0, errors)
-            self.assertEqual(json.loads(out)["token_ids"], tokens)
-        self.assertEqual((service.agent, service.gateway), (agent, gateway))
-        self.assertEqual(service.end()[0], 0)
+            wait_until(lambda: ranks_of(service.agent).get(victim) not in (None, ranks[victim]),
+                       f"another process {victim}")
+        self.assertEqual(service.child(b"gateway"), service.gateway)
+        check()
+
+    def test_the_gateway(self):
+        service, running, check = self.begin("{}, {}, {}")
+        before = service.ranks
+        for _ in range(2):
+            wait_until(lambda: service.status()["requests"] == len(running), "all requests under way")
+            gateway = service.child(b"gateway")
+            os.kill(gateway, signal.SIGKILL)
+            service.wait_ready()
+            self.assertNotEqual(service.gateway, gateway)
+        self.assertTrue(all(each.poll() is None for each in running))
+        check()
+        self.assertEqual(service.ranks, before)
+
+    def test_the_gateway_and_the_first_rank_at_once(self):
+        service, running, check = self.begin("{}, {}")
+        wait_until(lambda: service.status()["requests"] == len(running), "all requests under way")
+        os.kill(service.ranks[0][0], signal.SIGKILL)
+        os.kill(service.gateway, signal.SIGKILL)
+        check()
 
     def test_each_rank_once(self):
         self.check("{}, {}, {}")

@@ -156,24 +156,34 @@ class Ends(Case):
             self.assertEqual(running.returncode, 5, errors)
             service.check_nothing_left()
 
-    def test_a_killed_gateway_is_started_anew_and_its_clients_are_told(self):
+    def test_a_killed_gateway_is_started_anew_and_its_clients_go_on(self):
         service = self.serve()
         service.wait_ready()
         before = service.ranks
         running = service.start("run", "demo", *LONG)
         read_some(running)
         os.kill(service.gateway, signal.SIGKILL)
-        _, errors = running.communicate(timeout=PATIENCE_S)
-        self.assertEqual(running.returncode, 5)
-        self.assertIn(b"the service has gone", errors)
         service.wait_ready()
         self.assertEqual(service.ranks, before)  # the stages are as they were
-        done = service.call(["run", "demo", *RAW, "-n", 2])
-        self.assertEqual((done.returncode, USING in done.stderr), (0, True), done.stderr)
+        os.read(running.stdout.fileno(), 1 << 20)
+        read_some(running, 500)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=PATIENCE_S)
+        self.assertEqual(running.returncode, 130, errors)
         status, errors = service.end()
         self.assertEqual(status, 0)
         self.assertIn("started anew", errors)
         service.check_nothing_left()
+
+    def test_clients_of_a_service_that_is_gone_for_good_are_told(self):
+        service = self.serve()
+        service.wait_ready()
+        running = service.start("run", "demo", *LONG)
+        read_some(running)
+        service.process.kill()
+        _, errors = running.communicate(timeout=PATIENCE_S)
+        self.assertEqual(running.returncode, 5, errors)
+        self.assertIn(b"the service has gone", errors)
 
     def test_a_dead_rank_is_named_and_its_deployment_comes_back(self):
         graph = fragile_graph(self)
