@@ -66,11 +66,12 @@ class Exits {
 
 class RemoteHost final : public RankHost {
  public:
-  RemoteHost(rpc::RpcThread rpc, UniqueFd socket, OnExit on_exit)
+  RemoteHost(rpc::RpcThread rpc, UniqueFd socket, OnExit on_exit, AgentLoss on_loss)
       : exits_(std::make_shared<Exits>(std::move(on_exit))),
         rpc_(std::move(rpc)),
-        agent_(rpc_, std::move(socket),
-               [exits = exits_](const Error&) { exits->all_exited("its node agent died"); }) {}
+        agent_(rpc_, std::move(socket), [exits = exits_, on_loss](const Error&) {
+          if (on_loss == AgentLoss::ends_ranks) exits->all_exited("its node agent died");
+        }) {}
 
   Status start() {
     const auto greeted = answered<rpc::HelloReply>(
@@ -134,11 +135,12 @@ class RemoteHost final : public RankHost {
 }  // namespace
 
 Result<std::unique_ptr<RankHost>> make_remote_host(const std::string& folder,
-                                                   RankHost::OnExit on_exit,
+                                                   RankHost::OnExit on_exit, AgentLoss on_loss,
                                                    const std::vector<int>& busy_cores) {
   ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(agent_socket(folder)));
   ASSIGN_OR_RETURN(rpc::RpcThread rpc, rpc::RpcThread::create([&] { os::keep_off(busy_cores); }));
-  auto host = std::make_unique<RemoteHost>(std::move(rpc), std::move(socket), std::move(on_exit));
+  auto host =
+      std::make_unique<RemoteHost>(std::move(rpc), std::move(socket), std::move(on_exit), on_loss);
   RETURN_IF_ERROR(host->start());
   return Result<std::unique_ptr<RankHost>>(std::move(host));
 }

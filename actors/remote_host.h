@@ -9,11 +9,15 @@
 
 namespace chainpump::actors {
 
-/// Connects to the agent of the service in `folder`. When that agent goes, its ranks count as gone.
-/// The thread that serves the ranks' ports keeps off `busy_cores`, where there are others.
-/// not_found: no agent listens there; no_room.
+enum class AgentLoss : uint8_t {
+  ends_ranks,  // its ranks count as gone
+  is_seen_to,  // by `serve`, which ends this process and starts both anew
+};
+
+/// Connects to the agent of the service in `folder`. The thread that serves the ranks' ports keeps
+/// off `busy_cores`, where there are others. not_found: no agent listens there; no_room.
 Result<std::unique_ptr<RankHost>> make_remote_host(const std::string& folder,
-                                                   RankHost::OnExit on_exit,
+                                                   RankHost::OnExit on_exit, AgentLoss on_loss,
                                                    const std::vector<int>& busy_cores);
 
 }  // namespace chainpump::actors

@@ -26,6 +26,7 @@ namespace {
 namespace rpc = transport::rpc;
 
 constexpr const char* kCoordinator = "coordinator";  // the verb, too
+constexpr const char* kAgent = "node agent";
 constexpr Duration kHelloDeadline = std::chrono::seconds(10);
 constexpr Duration kStopMax = std::chrono::seconds(5);
 // A deployment fails at once when a process of ours dies, whose own end says more.
@@ -92,13 +93,15 @@ struct Service::Impl {
   std::string folder;
   std::string program;
   Failure failure;
-  size_t restarts_max = 0;  // of the coordinator, within the window
+  size_t restarts_max = 0;  // of coordinator and node agent, within the window
   Duration restart_window{};
   std::optional<rpc::RpcThread> thread;
 
   std::mutex mutex;  // what is below, since the watcher has begun
   std::map<pid_t, Child> children;
-  UniqueFd coordinator_listener;  // stays, so that who connects waits for the next coordinator
+  // They stay, so that who connects waits for the next one that listens there.
+  UniqueFd agent_listener;
+  UniqueFd coordinator_listener;
   std::optional<rpc::CoordinatorClient> client;
   std::deque<TimePoint> restarts;
   bool is_ending = false;
@@ -126,14 +129,18 @@ struct Service::Impl {
     thread.emplace(std::move(started));
     ASSIGN_OR_RETURN(watcher, os::ProcessWatcher::create([this](pid_t pid) { on_death(pid); }));
     // They listen before anybody is there to connect: nobody has to wait for another's start.
-    ASSIGN_OR_RETURN(const UniqueFd agent, rpc::listen_unix(agent_socket(folder)));
     const std::lock_guard lock(mutex);
+    ASSIGN_OR_RETURN(agent_listener, rpc::listen_unix(agent_socket(folder)));
     ASSIGN_OR_RETURN(coordinator_listener, rpc::listen_unix(coordinator_socket(folder)));
-    RETURN_IF_ERROR(spawn("node agent", {"chainpump", "agent", "--dir", folder}, agent));
+    RETURN_IF_ERROR(start_agent());
     return start_coordinator();
   }
 
   // The rest under the lock.
+  Status start_agent() {
+    return spawn(kAgent, {"chainpump", "agent", "--dir", folder}, agent_listener);
+  }
+
   Status start_coordinator() {
     RETURN_IF_ERROR(spawn(kCoordinator,
                           {"chainpump", kCoordinator, "--dir", folder, "--plan", plan_file(folder)},
@@ -155,23 +162,28 @@ struct Service::Impl {
 
   void on_death(pid_t pid) {
     const std::lock_guard lock(mutex);
-    Child& child = children.at(pid);
-    const Result<os::ExitStatus> status = child.process.wait(std::chrono::seconds(1));
+    const auto found = children.find(pid);
+    if (found == children.end()) return;  // ended by us
+    const Result<os::ExitStatus> status = found->second.process.wait(std::chrono::seconds(1));
     // A coordinator that ends by itself has said why.
     if (status.ok() && !status->signalled && failure.has_report()) return;
-    const Error death = make_error(ErrorCode::disconnected, "the {} died: {}", child.name,
+    const std::string name = found->second.name;
+    const Error death = make_error(ErrorCode::disconnected, "the {} died: {}", name,
                                    status.ok() ? os::to_string(*status) : status.error().message);
-    const bool was_killed = child.name == kCoordinator && status.ok() && status->signalled;
+    const bool was_killed = status.ok() && status->signalled;
     if (!was_killed || is_ending || failure.has_report()) return failure.set_death(death);
-    children.erase(pid);
-    const Status restarted = restart_coordinator(death);
+    children.erase(found);
+    const Status restarted = restart(name, death);
     if (restarted.ok()) return;
     failure.set_death(restarted.error());
-    coordinator_listener.reset();  // nobody waits there in vain
+    agent_listener.reset();  // nobody waits there in vain
+    coordinator_listener.reset();
   }
 
-  /// Another one goes on with what this one had; or why not.
-  Status restart_coordinator(const Error& death) {
+  /// Another one goes on with what this one had; or why not. With a node agent its ranks have
+  /// ended, and the coordinator that knew it: the next one reads what there was, and has it built
+  /// again.
+  Status restart(const std::string& name, const Error& death) {
     const TimePoint now = steady_clock().now();
     while (!restarts.empty() && now - restarts.front() > restart_window) restarts.pop_front();
     if (restarts.size() >= restarts_max) {
@@ -183,7 +195,18 @@ struct Service::Impl {
     }
     restarts.push_back(now);
     std::fprintf(stderr, "chainpump: %s; it is started anew\n", death.message.c_str());
+    if (name == kAgent) {
+      end_coordinator();
+      RETURN_IF_ERROR(start_agent());
+    }
     return start_coordinator();
+  }
+
+  void end_coordinator() {
+    const auto found = std::find_if(children.begin(), children.end(), [](const auto& entry) {
+      return entry.second.name == kCoordinator;
+    });
+    if (found != children.end()) children.erase(found);  // which ends it
   }
 
   Status watch() {

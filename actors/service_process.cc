@@ -121,8 +121,10 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     ASSIGN_OR_RETURN(std::shared_ptr<StateStore> store, open_sqlite_store(state_file(folder_)));
     ASSIGN_OR_RETURN(std::optional<graph::DeploymentRecord> before, store->read());
     if (before) RETURN_IF_ERROR(graph::check(*before, plan));
-    const auto make_host = [this, busy](caf::actor_system&, RankHost::OnExit on_exit) {
-      return make_remote_host(folder_, std::move(on_exit), busy);
+    const AgentLoss on_loss =
+        plan.failover_restarts > 0 ? AgentLoss::is_seen_to : AgentLoss::ends_ranks;
+    const auto make_host = [this, busy, on_loss](caf::actor_system&, RankHost::OnExit on_exit) {
+      return make_remote_host(folder_, std::move(on_exit), on_loss, busy);
     };
     ASSIGN_OR_RETURN(actors_, DeploymentActors::create({.plan = std::move(plan),
                                                         .isa = spec.isa,

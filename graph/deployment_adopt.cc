@@ -106,8 +106,10 @@ Deployment::Actions Deployment::adopt(const DeploymentRecord& record,
   }
   Actions actions;
   if (has_served_) actions.push_back({.kind = ActionKind::serve});
+  bool counted = false;  // one cause, as far as anybody knows: a node agent takes its ranks along
   for (size_t i = 0; i < processes_.size(); ++i)
-    if (processes_[i].state == State::gone) find_gone(processes_[i], now, actions);
+    if (processes_[i].state == State::gone)
+      counted |= find_gone(processes_[i], counted, now, actions);
   for (size_t i = 0; i < lanes_.size(); ++i)
     if (!record.lanes[i].serving && lanes_[i].state() == LaneRepair::State::adopting)
       begin_repair({LaneId(static_cast<uint8_t>(i))}, now);
@@ -115,13 +117,16 @@ Deployment::Actions Deployment::adopt(const DeploymentRecord& record,
   return actions;
 }
 
-/// One that had not loaded was about to be started, or its end was counted before.
-void Deployment::find_gone(Process& process, TimePoint now, Actions& actions) {
-  if (phase_ != Phase::serving) return;  // one end too many
+/// One that had not loaded was about to be started, or its end was counted before. Whether this one
+/// is to be counted.
+bool Deployment::find_gone(Process& process, bool is_counted, TimePoint now, Actions& actions) {
+  if (phase_ != Phase::serving) return false;  // one end too many
+  const bool counts = process.has_loaded;
   const Error why = make_error(ErrorCode::disconnected, "{} died while there was no coordinator",
                                name_of(process));
-  if (!process.has_loaded || may_repair(why, "a rank", now, actions))
+  if (!counts || is_counted || may_repair(why, "a rank", now, actions))
     replace(process, why, now, actions);
+  return counts;
 }
 
 /// It has loaded, for this coordinator or for one before.

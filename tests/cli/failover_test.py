@@ -11,7 +11,7 @@ import unittest
 
 import program
 from processes import ranks_of, wait_until
-from services import MODEL, PATIENCE_S, Case
+from services import MODEL, PATIENCE_S, Case, children
 
 ASK = [*MODEL, "--raw", "--ignore-eos", "-n", "300", "-o", "json", "--prompt"]
 PROMPTS = [("The three primary colours are", []), ("Once upon a time", ["--temperature", "0.9", "--seed", "7"]),
@@ -54,7 +54,6 @@ class Failover(Case):
             for each, (out, errors), tokens in zip(running, outputs, expected):
                 self.assertEqual(each.returncode, 0, errors)
                 self.assertEqual(json.loads(out)["token_ids"], tokens)
-            self.assertEqual(service.child(b"agent"), service.agent)
             self.assertEqual(service.end()[0], 0)
 
         return service, running, check
@@ -67,7 +66,7 @@ class Failover(Case):
             os.kill(ranks[victim][0], number)
             wait_until(lambda: ranks_of(service.agent).get(victim) not in (None, ranks[victim]),
                        f"another process {victim}")
-        self.assertEqual(service.child(b"gateway"), service.gateway)
+        self.assertEqual([service.child(verb) for verb in (b"agent", b"gateway")], [service.agent, service.gateway])
         check()
 
     def test_the_gateway(self):
@@ -82,6 +81,20 @@ class Failover(Case):
         self.assertTrue(all(each.poll() is None for each in running))
         check()
         self.assertEqual(service.ranks, before)
+
+    def test_the_node_agent_with_all_its_ranks(self):
+        service, running, check = self.begin("{}, {standbys: 1}, {}")
+        for _ in range(2):
+            wait_until(lambda: service.status()["requests"] == len(running), "all requests under way")
+            before = ranks_of(service.agent)
+            os.kill(service.agent, signal.SIGKILL)
+            wait_until(lambda: (there := children(service.process.pid)).get(service.agent) is None and
+                       [b"agent"] in there.values(), "another agent")
+            service.agent = service.child(b"agent")
+            wait_until(lambda: len(ranks_of(service.agent)) == len(before), "its ranks")
+        self.assertTrue(all(each.poll() is None for each in running))
+        self.assertEqual(service.child(b"gateway"), service.gateway)
+        check()
 
     def test_the_gateway_and_the_first_rank_at_once(self):
         service, running, check = self.begin("{}, {}")

@@ -199,10 +199,12 @@ class Ends(Case):
         self.assertEqual(service.end()[0], 0)
 
     def test_the_death_of_the_agent_is_named_and_the_service_comes_back(self):
-        service = self.serve()
+        """Where nothing is to be repaired; else its ranks are started anew and requests go on (failover_test.py)."""
+        graph = fragile_graph(self)
+        service = self.serve(graph=graph)
         service.wait_ready()
         for _ in range(2):
-            running = service.start("run", "demo", *LONG)
+            running = service.start("run", graph, *LONG)
             read_some(running)
             began = time.monotonic()
             os.kill(service.child(b"agent"), signal.SIGKILL)
@@ -211,7 +213,7 @@ class Ends(Case):
             self.assertEqual(running.returncode, 5)
             self.assertIn("node agent died", errors.decode())
             service.wait_ready()
-            done = service.call(["run", "demo", *RAW, "-n", 2])
+            done = service.call(["run", graph, *RAW, "-n", 2])
             self.assertEqual((done.returncode, USING in done.stderr), (0, True), done.stderr)
         status, errors = service.end()
         self.assertEqual(status, 0, errors)

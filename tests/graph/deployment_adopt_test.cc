@@ -73,6 +73,15 @@ BOOST_AUTO_TEST_CASE(who_died_meanwhile_is_an_end_like_any_other) {
   BOOST_TEST(failure(take_over({b, c})).find("3rd end of a rank") != std::string::npos);
 }
 
+BOOST_AUTO_TEST_CASE(all_that_died_with_their_node_agent_are_one_end) {
+  const auto actions = take_over({});
+  BOOST_TEST((whose(Kind::spawn, actions) == Processes{0, 1, 2}));
+  BOOST_TEST(only(Kind::repairing, actions) != nullptr);
+  BOOST_TEST(deployment->record().ends.size() == 1u);
+  load(a);
+  BOOST_TEST((whose(Kind::connect, load(b)) == Processes{0, 1}));
+}
+
 BOOST_AUTO_TEST_CASE(a_new_first_rank_is_told_to_the_clients) {
   take_over({b, c});
   says(b, {PlanEpoch(1), true, false});
