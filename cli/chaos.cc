@@ -22,6 +22,7 @@ namespace {
 constexpr uint64_t kFaultsDefault = 30;
 constexpr size_t kClients = 10;  // so that between two requests of one there are still eight
 constexpr Duration kConnectMax = std::chrono::seconds(10);
+constexpr Duration kBetweenFaultsMin = std::chrono::milliseconds(50);  // most often far more
 constexpr Duration kReadyMax = std::chrono::minutes(10);
 constexpr Duration kReadyLook = std::chrono::milliseconds(200);
 /// The demo has no bound on repairs but the highest that a graph file may say.
@@ -60,7 +61,9 @@ Status check_plan(const graph::Plan& plan, uint64_t num_faults, int32_t position
                       "the load has requests of {} tokens, and this deployment serves {} (give "
                       "--context, or --positions)",
                       positions, plan.context_tokens);
-  if (num_faults > static_cast<uint64_t>(plan.failover_restarts))
+  // Faults come apart.
+  const double most = 1 + to_seconds(plan.failover_window) / to_seconds(kBetweenFaultsMin);
+  if (std::min(static_cast<double>(num_faults), most) > plan.failover_restarts)
     std::fprintf(stderr,
                  "[after %d ends of ranks within %.0f s the graph's failover.restarts ends the "
                  "service, and this run]\n",
