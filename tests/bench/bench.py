@@ -2,9 +2,9 @@
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
   bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [cores] [tokenizer] [context] [kernels]
-           [pipeline] [split] [rpc] [serve] [sequencer] [prefix] [overload]
+           [pipeline] [split] [rpc] [serve] [sequencer] [prefix] [overload] [recovery]
 
-No section named: all. The second line is the engine's (engine.py).
+No section named: all. The second line is the engine's (engine.py), with what a death costs (recovery.py).
 """
 import argparse
 import os
@@ -21,6 +21,7 @@ import bounds  # noqa: E402
 import engine  # noqa: E402
 import other_types  # noqa: E402
 import programs  # noqa: E402
+import recovery  # noqa: E402
 import tokenizer_peers  # noqa: E402
 import tokenizer_texts  # noqa: E402
 from measure import NotMeasured, Side, interleave, ratio_row  # noqa: E402
@@ -253,7 +254,7 @@ def kernels(rounds):
 
 
 SECTIONS = {"decode": decode, "types": types, "batch": batch, "perplexity": perplexity, "pair": pair, "hop": hop, "link": link,
-            "cores": cores, "tokenizer": tokenizer, "context": context, "kernels": kernels} | engine.SECTIONS
+            "cores": cores, "tokenizer": tokenizer, "context": context, "kernels": kernels} | engine.SECTIONS | recovery.SECTIONS
 
 
 def main():
