@@ -27,10 +27,15 @@ class LoadWatchers {
     const std::lock_guard lock(mutex_);
     for (const rpc::ProgressReport& report : reports_) report(done, total);
   }
+  /// It has ended.
+  void forget() {
+    const std::lock_guard lock(mutex_);
+    reports_.clear();
+  }
 
  private:
   std::mutex mutex_;
-  std::vector<rpc::ProgressReport> reports_;  // one for each coordinator there was
+  std::vector<rpc::ProgressReport> reports_;  // of each coordinator there was meanwhile
 };
 
 class Handler final : public rpc::RankHandler {
@@ -51,7 +56,12 @@ class Handler final : public rpc::RankHandler {
     const auto tell_all = [loading = loading_](int64_t done, int64_t total) {
       loading->tell(done, total);
     };
-    stage_.tell(LoadCommand{std::move(params), tell_all, std::move(reply)});
+    auto answer = std::make_shared<rpc::Reply<rpc::LoadReport>>(std::move(reply));
+    stage_.tell(LoadCommand{std::move(params), tell_all,
+                            rpc::Reply<rpc::LoadReport>([loading = loading_, answer](auto result) {
+                              loading->forget();
+                              (*answer)(std::move(result));
+                            })});
   }
   void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {
     stage_.tell(ConnectCommand{std::move(params), std::move(reply)});

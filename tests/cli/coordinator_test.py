@@ -53,7 +53,7 @@ class Streams:
         return max(1e3 * (b - a) for times in self.times for a, b in zip(times, times[1:]))
 
 
-class Coordinator(Case):
+class Base(Case):
     def begin(self, restarts=50, stages="{}, {standbys: 1}, {}"):
         path = self.folder.parent / f"{self.folder.name}-coordinator.yaml"
         path.write_text(f"name: demo\nthreads: 1\nkv: {{context: 512}}\nstages: [{stages}]\nfailover: {{restarts: {restarts}}}\n")
@@ -90,6 +90,8 @@ class Coordinator(Case):
         texts = streams.finish()
         return texts, streams.largest_gap_ms()
 
+
+class Coordinator(Base):
     def test_streams_do_not_notice_and_new_requests_are_served(self):
         self.begin()
         texts, calm_gap_ms = self.calm()
