@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -32,12 +33,8 @@ class ServiceBackend final : public Backend {
   }
 
   void stats(Duration timeout, rpc::Reply<std::vector<rpc::RankStats>> reply) override {
-    auto shared = std::make_shared<rpc::Reply<std::vector<rpc::RankStats>>>(std::move(reply));
     const std::lock_guard lock(mutex_);
-    if (!client_) return (*shared)(make_error(ErrorCode::cancelled, "the runtime was stopped"));
-    client_->stats(timeout, [shared](Result<std::vector<rpc::RankStats>> stats) {
-      (*shared)(std::move(stats));
-    });
+    ask({steady_clock().now() + timeout, std::make_shared<rpc::Reply<Stats>>(std::move(reply))});
   }
   void trace(RankId rank, uint64_t since, Duration timeout, rpc::Reply<StepEvents> reply) override {
     const auto port = tracer(rank, timeout);
@@ -65,6 +62,12 @@ class ServiceBackend final : public Backend {
   }
 
  private:
+  using Stats = std::vector<rpc::RankStats>;
+  struct Question {
+    TimePoint deadline;
+    std::shared_ptr<rpc::Reply<Stats>> reply;
+  };
+
   /// First of all, and on the control thread whenever there is another coordinator.
   void watch(UniqueFd coordinator) {
     const std::lock_guard lock(mutex_);  // it may be lost at once
@@ -89,7 +92,37 @@ class ServiceBackend final : public Backend {
       o->set_failed(std::move(why));
     };
     client->watch(std::move(callbacks), [](const Result<Ok>&) {});
-    if (!is_ending_) client_.swap(client);
+    if (is_ending_) return;
+    client_.swap(client);
+    for (const Question& question : std::exchange(unanswered_, {})) ask(question);
+  }
+
+  /// Under the lock.
+  void ask(const Question& question) {
+    if (!client_)
+      return (*question.reply)(make_error(ErrorCode::cancelled, "the runtime was stopped"));
+    const Duration left = std::max(Duration(0), question.deadline - steady_clock().now());
+    client_->stats(left, [this, question](Result<Stats> stats) {
+      if (stats.ok() || stats.error().code != ErrorCode::disconnected)
+        return (*question.reply)(std::move(stats));
+      on_unanswered(question, stats.error());
+    });
+  }
+
+  /// A rank has died, as the coordinator says, or that itself has: then the next one is asked.
+  void on_unanswered(const Question& question, const Error& why) {
+    const std::lock_guard lock(mutex_);
+    unanswered_.push_back(question);
+    if (!client_) return answer_all(why);
+    client_->hello(kHelloDeadline, [this, why](const Result<rpc::HelloReply>& lives) {
+      if (!lives.ok()) return;
+      const std::lock_guard held(mutex_);
+      answer_all(why);
+    });
+  }
+
+  void answer_all(const Error& why) {  // under the lock
+    for (const Question& question : std::exchange(unanswered_, {})) (*question.reply)(why);
   }
 
   /// The coordinator has died. Another listens at its socket, or will; who is under way in the
@@ -98,7 +131,10 @@ class ServiceBackend final : public Backend {
     if (outcome_->why_ended()) return;
     Result<UniqueFd> next = rpc::connect_unix(coordinator_socket(folder_));
     if (next.ok()) return watch(*std::move(next));
-    outcome_->set_failed(make_error(ErrorCode::disconnected, "the service's coordinator died"));
+    const Error why = make_error(ErrorCode::disconnected, "the service's coordinator died");
+    outcome_->set_failed(why);
+    const std::lock_guard lock(mutex_);
+    answer_all(why);
   }
 
   /// Once it serves, and whenever a lane's first rank is another.
@@ -185,6 +221,7 @@ class ServiceBackend final : public Backend {
   std::mutex mutex_;
   bool is_ending_ = false;
   std::unique_ptr<rpc::CoordinatorClient> client_;       // until end()
+  std::vector<Question> unanswered_;                     // as long as it is not known why
   std::vector<rpc::LaneAddress> addresses_;              // of the lanes, as told last
   std::map<RankId, std::shared_ptr<RankPort>> tracers_;  // as they are first asked for
 };

@@ -121,6 +121,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     ASSIGN_OR_RETURN(std::shared_ptr<StateStore> store, open_sqlite_store(state_file(folder_)));
     ASSIGN_OR_RETURN(std::optional<graph::DeploymentRecord> before, store->read());
     if (before) RETURN_IF_ERROR(graph::check(*before, plan));
+    takes_over_ = before && before->has_served;
     const AgentLoss on_loss =
         plan.failover_restarts > 0 ? AgentLoss::is_seen_to : AgentLoss::ends_ranks;
     const auto make_host = [this, busy, on_loss](caf::actor_system&, RankHost::OnExit on_exit) {
@@ -145,16 +146,20 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     {
       const std::lock_guard lock(mutex_);
       if (failure_) return reply(*failure_);
-      ports = ports_;
+      if (takes_over_ && !has_heard_of_all() && waiting_.size() < kWaitingMax)
+        return waiting_.push_back(std::move(reply));
+      if (has_heard_of_all()) ports = ports_;
     }
-    if (ports.empty() || std::find(ports.begin(), ports.end(), nullptr) != ports.end())
+    if (ports.empty())
       return reply(make_error(ErrorCode::overloaded, "the stages are not ready yet"));
     gather_stats(ports, kStatsDeadline, std::move(reply));
   }
   void on_stop() override { actors_->request_stop(); }
 
  private:
+  using StatsReply = rpc::Reply<std::vector<rpc::RankStats>>;
   static constexpr Duration kStatsDeadline = std::chrono::seconds(5);
+  static constexpr size_t kWaitingMax = 256;
 
   DeploymentObserver observer() {
     return {
@@ -177,10 +182,13 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
             [](const std::string& what) { std::fprintf(stderr, "chainpump: %s\n", what.c_str()); },
         .on_failed =
             [this](Error error) {
+              std::vector<StatsReply> waiting;
               {
                 const std::lock_guard lock(mutex_);
                 failure_ = error;
+                waiting.swap(waiting_);
               }
+              for (StatsReply& reply : waiting) reply(error);
               server_.set_failed(std::move(error));
             },
         .on_stopped = [this] { server_.set_stopped(); }};
@@ -191,8 +199,17 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   }
 
   void set_ports(std::vector<std::shared_ptr<RankPort>> ports) {
-    const std::lock_guard lock(mutex_);
-    ports_.swap(ports);  // the others' end is not for those who hold the lock
+    std::vector<StatsReply> answerable;
+    {
+      const std::lock_guard lock(mutex_);
+      ports_.swap(ports);  // the others' end is not for those who hold the lock
+      if (has_heard_of_all()) answerable.swap(waiting_);
+    }
+    for (StatsReply& reply : answerable) on_stats(std::move(reply));
+  }
+
+  bool has_heard_of_all() const {  // under the lock
+    return !ports_.empty() && std::find(ports_.begin(), ports_.end(), nullptr) == ports_.end();
   }
 
   const std::string folder_;
@@ -203,6 +220,8 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   rpc::CoordinatorServer server_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<RankPort>> ports_;
+  bool takes_over_ = false;          // from one that served
+  std::vector<StatsReply> waiting_;  // until it has heard of all ranks
   std::optional<Error> failure_;
   std::unique_ptr<DeploymentActors> actors_;  // ends first: its threads use all the rest
 };
