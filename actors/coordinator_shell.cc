@@ -94,9 +94,16 @@ void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorA
           });
 }
 
+void CoordinatorShell::note_lanes_away() {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const LaneId lane(static_cast<uint8_t>(i));
+    const bool serves = core_.state(lane) == graph::LaneRepair::State::serving;
+    if (!serves && !lanes_[i].away_since) lanes_[i].away_since = clock_.now();
+  }
+}
+
 void CoordinatorShell::fence(const Deployment::Action& action, const CoordinatorActor& self) {
   Lane& lane = at(action.lane);
-  if (!lane.away_since) lane.away_since = clock_.now();
   if (lane.fence_epoch != action.epoch) lane.holdings.clear();
   lane.fence_epoch = action.epoch;
   at(action.process)

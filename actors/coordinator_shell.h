@@ -183,6 +183,7 @@ class CoordinatorShell {
       case Kind::lane_serving:
         return lane_serving(action, self);
       case Kind::repairing:
+        note_lanes_away();
         return notice(fmt::format("{}; it is being repaired", action.error.message));
       case Kind::fail:
         return observer_.on_failed(action.error);
@@ -215,6 +216,7 @@ class CoordinatorShell {
     });
   }
 
+  void note_lanes_away();
   void fence(const Deployment::Action& action, const CoordinatorActor& self);
 
   /// A connect or a resume: if it fails, that may be the fault of another.

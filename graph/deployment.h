@@ -242,7 +242,7 @@ class Deployment {
   void take_place(Process& process);
   void take_place_again(Process& process, const std::vector<std::pair<LaneId, LaneSeen>>& seen,
                         TimePoint now, Actions& actions);
-  bool find_gone(Process& process, bool is_counted, TimePoint now, Actions& actions);
+  void replace_gone(TimePoint now, Actions& actions);
   void serve_when_all_do(Actions& actions);
   void replace(Process& gone, const Error& why, TimePoint now, Actions& actions);
   /// `why` says so of the process, its name included.

@@ -106,10 +106,7 @@ Deployment::Actions Deployment::adopt(const DeploymentRecord& record,
   }
   Actions actions;
   if (has_served_) actions.push_back({.kind = ActionKind::serve});
-  bool counted = false;  // one cause, as far as anybody knows: a node agent takes its ranks along
-  for (size_t i = 0; i < processes_.size(); ++i)
-    if (processes_[i].state == State::gone)
-      counted |= find_gone(processes_[i], counted, now, actions);
+  replace_gone(now, actions);
   for (size_t i = 0; i < lanes_.size(); ++i)
     if (!record.lanes[i].serving && lanes_[i].state() == LaneRepair::State::adopting)
       begin_repair({LaneId(static_cast<uint8_t>(i))}, now);
@@ -117,16 +114,23 @@ Deployment::Actions Deployment::adopt(const DeploymentRecord& record,
   return actions;
 }
 
-/// One that had not loaded was about to be started, or its end was counted before. Whether this one
-/// is to be counted.
-bool Deployment::find_gone(Process& process, bool is_counted, TimePoint now, Actions& actions) {
-  if (phase_ != Phase::serving) return false;  // one end too many
-  const bool counts = process.has_loaded;
+/// One that had not loaded was about to be started, or its end was counted before. The ends of the
+/// others are one, as far as anybody knows: a node agent takes its ranks along.
+void Deployment::replace_gone(TimePoint now, Actions& actions) {
+  std::vector<Process*> gone;
+  std::vector<std::string> ended;
+  for (Process& process : processes_) {
+    if (process.state != State::gone) continue;
+    gone.push_back(&process);
+    if (process.has_loaded) ended.push_back(name_of(process));
+  }
   const Error why = make_error(ErrorCode::disconnected, "{} died while there was no coordinator",
-                               name_of(process));
-  if (!counts || is_counted || may_repair(why, "a rank", now, actions))
-    replace(process, why, now, actions);
-  return counts;
+                               ended.size() == 2 ? ended[0] + " and " + ended[1]
+                               : ended.size() > 2
+                                   ? fmt::format("{} and {} more ranks", ended[0], ended.size() - 1)
+                                   : fmt::format("{}", fmt::join(ended, "")));
+  if (!ended.empty() && !may_repair(why, "a rank", now, actions)) return;
+  for (Process* process : gone) replace(*process, why, now, actions);
 }
 
 /// It has loaded, for this coordinator or for one before.

@@ -76,7 +76,9 @@ BOOST_AUTO_TEST_CASE(who_died_meanwhile_is_an_end_like_any_other) {
 BOOST_AUTO_TEST_CASE(all_that_died_with_their_node_agent_are_one_end) {
   const auto actions = take_over({});
   BOOST_TEST((whose(Kind::spawn, actions) == Processes{0, 1, 2}));
-  BOOST_TEST(only(Kind::repairing, actions) != nullptr);
+  BOOST_TEST_REQUIRE(only(Kind::repairing, actions) != nullptr);
+  BOOST_TEST(only(Kind::repairing, actions)->error.message ==
+             "stage 'front' and 2 more ranks died while there was no coordinator");
   BOOST_TEST(deployment->record().ends.size() == 1u);
   load(a);
   BOOST_TEST((whose(Kind::connect, load(b)) == Processes{0, 1}));
