@@ -12,16 +12,15 @@
 #include "base/version.h"
 #include "cli/chaos_run.h"
 #include "cli/chaos_state.h"
+#include "cli/client.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
-#include "gateway/rpc/client.h"
 
 namespace chainpump::cli {
 namespace {
 
 constexpr uint64_t kFaultsDefault = 30;
 constexpr size_t kClients = 10;  // so that between two requests of one there are still eight
-constexpr Duration kConnectMax = std::chrono::seconds(10);
 constexpr Duration kBetweenFaultsMin = std::chrono::milliseconds(50);  // most often far more
 constexpr Duration kReadyMax = std::chrono::minutes(10);
 constexpr Duration kReadyLook = std::chrono::milliseconds(200);
@@ -65,8 +64,8 @@ Status check_plan(const graph::Plan& plan, uint64_t num_faults, int32_t position
   const double most = 1 + to_seconds(plan.failover_window) / to_seconds(kBetweenFaultsMin);
   if (std::min(static_cast<double>(num_faults), most) > plan.failover_restarts)
     std::fprintf(stderr,
-                 "[after %d ends of ranks within %.0f s the graph's failover.restarts ends the "
-                 "service, and this run]\n",
+                 "[past %d ends of ranks within %.0f s, the graph's failover.restarts, the service "
+                 "lets its requests fail and loads anew]\n",
                  plan.failover_restarts, to_seconds(plan.failover_window));
   return ok_status();
 }
@@ -129,8 +128,8 @@ nlohmann::ordered_json name_of_run(const ChaosOptions& options, const std::strin
 
 Status chaos_in(ChaosService& service, const ChaosTask& task, const Prepared& prepared,
                 const std::vector<CalmRequest>& pool, UnderWay& under_way, ChaosState& state) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::rpc::Client> client,
-                   gateway::rpc::Client::connect(service.socket(prepared.graph.name), kConnectMax));
+  ASSIGN_OR_RETURN(const std::unique_ptr<gateway::Service> client,
+                   connect_to_service(service.socket(prepared.graph.name)));
   Status stored = ok_status();
   ChaosLoad load(pool, *client, under_way, static_cast<uint64_t>(state.report().num_requests));
   ChaosRun run(task, prepared.plan, service, *client, load, under_way,

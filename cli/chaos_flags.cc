@@ -16,7 +16,7 @@ void add_chaos(CLI::App& app, ChaosOptions& options, std::string& output) {
       ->check(CLI::Validator(is_seed, ""))
       ->capture_default_str();
   verb.add_option("--faults", options.faults,
-                  "their kinds: kill, stop, coordinator, with commas between")
+                  "their kinds, with commas between: kill, stop, coordinator, gateway, agent")
       ->capture_default_str();
   verb.add_option("--duration", options.duration_s,
                   "seconds after which no fault is begun any more")

@@ -111,9 +111,11 @@ Status ChaosRun::wait_for_turn(const PlannedFault& fault) {
                      wait(kGoesOnMax, [this] { return open_.empty() || open_.back().is_over; }));
     since = steady_clock().now();
   }
-  const TimePoint due = since + fault.delay;
+  TimePoint due = since + fault.delay;
+  if (const auto last = last_of_kind_.find(fault.kind); last != last_of_kind_.end())
+    due = std::max(due, last->second + entry_of(fault.kind).apart);
   ASSIGN_OR_RETURN([[maybe_unused]] const bool due_now,
-                   wait(fault.delay, [&] { return steady_clock().now() >= due; }));
+                   wait(due - steady_clock().now(), [&] { return steady_clock().now() >= due; }));
   ASSIGN_OR_RETURN(const bool meets_enough,
                    wait(kMetMax, [this] { return load_.unfinished().size() >= kMetMin; }));
   if (meets_enough) return ok_status();
@@ -150,6 +152,15 @@ bool ChaosRun::is_standby(const ServiceProcess& process) {
                       });
 }
 
+/// Whose end is no wonder. With a node agent its ranks end, and a coordinator that has lost it is
+/// replaced.
+void ChaosRun::mark_victims(const ServiceProcess& victim) {
+  victims_.insert(victim.name);
+  if (victim.role != ServiceRole::agent) return;
+  for (const ServiceProcess& process : service_.processes())
+    if (process.role != ServiceRole::gateway) victims_.insert(process.name);
+}
+
 Status ChaosRun::inject(uint64_t number) {
   const PlannedFault planned = planned_fault(task_.seed, task_.kinds, number);
   RETURN_IF_ERROR(wait_for_turn(planned));
@@ -174,8 +185,8 @@ Status ChaosRun::inject(uint64_t number) {
       fault.record.num_positions +=
           static_cast<int64_t>(num_tokens + num_prompt_tokens(request->asked().request));
   }
-  victims_.insert(fault.victim.name);
-  fault.at = steady_clock().now();
+  mark_victims(fault.victim);
+  fault.at = last_of_kind_[planned.kind] = steady_clock().now();
   send_signal(process, entry_of(planned.kind).is_stop ? SIGSTOP : SIGKILL);
   if (entry_of(planned.kind).is_stop) {
     fault.stopped = std::move(process);

@@ -61,6 +61,7 @@ class ChaosRun {
   Status wait_for_turn(const PlannedFault& fault);
   Result<ServiceProcess> pick_victim(const PlannedFault& fault);
   bool is_standby(const ServiceProcess& process);
+  void mark_victims(const ServiceProcess& victim);
   Status await_ends();
   void finish();
 
@@ -86,6 +87,7 @@ class ChaosRun {
   TimePoint processes_seen_;
   std::vector<ServiceProcess> processes_;
   std::set<ProcessName> victims_;
+  std::map<FaultKind, TimePoint> last_of_kind_;
   std::map<ServiceProcess, Holdings> warm_;  // of those that should live through all
   std::vector<OpenFault> open_;              // in order
   ChaosReport part_;                         // since the last was handed over

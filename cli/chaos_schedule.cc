@@ -23,7 +23,15 @@ constexpr FaultEntry kFaults[] = {
     {FaultKind::corrupt, "corrupt", "frames that arrive damaged"},
     {FaultKind::coordinator, "coordinator", "SIGKILL of the coordinator", true,
      ServiceRole::coordinator},
-    {FaultKind::gateway, "gateway", "SIGKILL of the gateway", false, ServiceRole::gateway},
+    // A service starts its gateway anew three times a minute, and no more.
+    {.kind = FaultKind::gateway,
+     .name = "gateway",
+     .what = "SIGKILL of the gateway",
+     .can_be = true,
+     .victim = ServiceRole::gateway,
+     .apart = std::chrono::seconds(21)},
+    {FaultKind::agent, "agent", "SIGKILL of the node agent, with which its ranks end", true,
+     ServiceRole::agent},
 };
 
 // One that does not end by then has failed.

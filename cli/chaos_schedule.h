@@ -18,7 +18,16 @@ namespace chainpump::cli {
 enum class ServiceRole : uint8_t { gateway, coordinator, agent, rank };
 std::string_view to_string(ServiceRole role);
 
-enum class FaultKind : uint8_t { kill, stop, slow, partition, corrupt, coordinator, gateway };
+enum class FaultKind : uint8_t {
+  kill,
+  stop,
+  slow,
+  partition,
+  corrupt,
+  coordinator,
+  gateway,
+  agent
+};
 
 /// One kind of faults. A new one that ends or stops a process is a line in the table.
 struct FaultEntry {
@@ -28,6 +37,7 @@ struct FaultEntry {
   bool can_be = false;    // not yet
   ServiceRole victim = ServiceRole::rank;
   bool is_stop = false;  // for a while; otherwise it is the process's end
+  Duration apart{0};     // at least, two of the kind: as often as a service makes up for it
 };
 std::span<const FaultEntry> fault_entries();
 const FaultEntry& entry_of(FaultKind kind);

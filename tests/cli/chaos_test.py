@@ -86,16 +86,16 @@ class Chaos(unittest.TestCase):
         self.assertEqual((other.returncode, other.stdout), (3, b""))
         self.assertIn(b"of another run", other.stderr)
 
-    def test_a_graph_whose_bound_ends_its_service(self):
+    def test_a_graph_whose_bound_is_passed(self):
         graph = self.folder / "graph.yaml"
         graph.write_text("name: mine\nstages: 2\nthreads: 1\nfailover: {restarts: 1}\n")
         process = self.start(graph, *MODEL, "--kills", 3, "--positions", 100, "-o", "json")
         out, errors = process.communicate(timeout=PATIENCE_S)
         self.assertEqual(process.returncode, 5, errors)
-        self.assertIn(b"[after 1 ends of ranks within 60 s the graph's failover.restarts ends the service", errors)
+        self.assertIn(b"[past 1 ends of ranks within 60 s, the graph's failover.restarts, the service lets its requests fail", errors)
         self.assertIn(b"2nd end of a rank", errors)
         report = json.loads(out)
-        self.assertEqual(report["faults"], 2)
+        self.assertEqual(report["faults"], 3)
         self.assertGreaterEqual(report["failed"], 4)
         self.assertEqual([report[count] for count in COUNTS[:3]], [0] * 3, report)
         self.assertTrue(any("2nd end of a rank" in finding for finding in report["findings"]), report["findings"])
