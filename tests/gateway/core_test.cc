@@ -2,63 +2,11 @@
 // out and in which order, and how requests end.
 #include "gateway/core.h"
 
-#include <boost/test/unit_test.hpp>
-
-#include "tests/fakes/fake_engine.h"
-#include "tests/fakes/why.h"
-#include "tests/models/fake_tokenizer.h"
+#include "tests/gateway/gateway_fixture.h"
 
 namespace chainpump::gateway {
-namespace {
 
 using namespace std::chrono_literals;
-using fakes::why;
-using graph::FinishReason;
-
-/// Pieces that a stop string can run across, a broken character, and an end token.
-const std::vector<std::string> kPieces = {"a", "b", "ab", "c", "\xc3", "\xa9", "<|end|>"};
-
-struct Gateway {
-  ManualClock clock;  // outlives what the engine holds
-  fakes::FakeEngine engine;
-  std::unique_ptr<Core> core;
-  int wakes = 0;
-
-  explicit Gateway(CoreOptions options = {}, bool ready = true, int32_t max_queued = 1024) {
-    DeploymentInfo info;
-    info.graph_name = "test";
-    info.plan.context_tokens = 20;
-    info.plan.max_sequences = 1;
-    info.plan.max_queued = max_queued;
-    core = std::make_unique<Core>(
-        engine,
-        PromptEncoder(std::make_unique<models::FakeTokenizer>(kPieces, std::vector<TokenId>{6}),
-                      make_error(ErrorCode::not_found, "no template")),
-        info, options, clock);
-    if (ready) core->set_ready("ready");
-  }
-  static GenerateRequest request() {
-    GenerateRequest request;
-    request.prompt = TokenIds{0, 1, 2};
-    return request;
-  }
-  Result<std::shared_ptr<Generation>> try_generate(const GenerateRequest& request) {
-    return core->generate(request, [this] { ++wakes; });
-  }
-  std::shared_ptr<Generation> generate(const GenerateRequest& request = Gateway::request()) {
-    auto generation = try_generate(request);
-    BOOST_REQUIRE_MESSAGE(generation.ok(), why(generation));
-    return *generation;
-  }
-};
-
-ErrorCode code_of(const std::optional<Result<Usage>>& end) {
-  BOOST_REQUIRE(end.has_value());
-  BOOST_REQUIRE(!end->ok());
-  return end->error().code;
-}
-
-}  // namespace
 
 BOOST_AUTO_TEST_CASE(tokens_come_out_once_in_order_as_text) {
   Gateway gateway;
@@ -134,61 +82,6 @@ BOOST_AUTO_TEST_CASE(choices_are_sequences_of_one_seed) {
   request.seed.reset();
   const uint64_t drawn = gateway.generate(request)->seed();
   for (size_t i = 3; i < 6; ++i) BOOST_TEST(gateway.engine.at(i).request.sampling.seed == drawn);
-}
-
-BOOST_AUTO_TEST_CASE(a_request_goes_on_from_what_its_client_has) {
-  Gateway gateway;
-  GenerateRequest request = Gateway::request();
-  request.num_choices = 3;
-  request.sampling.stop = {"bc"};
-  request.seed = 7;
-  request.so_far = {{.tokens = {0, 1}}, {.tokens = {4}, .finish = FinishReason::length}, {}};
-  const auto generation = gateway.generate(request);
-  BOOST_REQUIRE_EQUAL(gateway.engine.size(), 2u);  // the one that has ended is not asked for
-  for (const size_t i : {0u, 1u}) {
-    const actors::SequenceRequest& asked = gateway.engine.at(i).request;
-    BOOST_TEST(asked.num_sequences == 1);
-    BOOST_TEST(asked.sampling.seed == 7u);
-    BOOST_TEST(asked.sequence_index == (i == 0 ? 0u : 2u));
-    BOOST_TEST((asked.generated == (i == 0 ? TokenIds{0, 1} : TokenIds{})));
-  }
-  // The text "ab" of which the client has "a": "b" may begin the stop string.
-  gateway.engine.token(0, 0, FinishReason::length);
-  gateway.engine.token(1, 3, FinishReason::length);
-  const Update update = generation->take();
-  BOOST_REQUIRE_EQUAL(update.deltas.size(), 2u);
-  BOOST_TEST(update.deltas[0].first_index == 2);
-  BOOST_TEST(update.deltas[0].text == "ba");
-  BOOST_TEST(update.deltas[1].choice == 2);
-  BOOST_TEST(update.deltas[1].first_index == 0);
-  BOOST_TEST(update.deltas[1].text == "c");
-  BOOST_REQUIRE(update.end && update.end->ok());
-  const std::vector<ChoiceUsage>& choices = (*update.end)->choices;
-  BOOST_TEST(choices.at(0).num_tokens == 3);
-  BOOST_TEST(choices.at(1).num_tokens == 1);
-  BOOST_TEST((choices.at(1).finish == FinishReason::length));
-  BOOST_TEST(gateway.core->idle());
-
-  // All have ended: what is missing is the end.
-  for (ChoiceSoFar& choice : request.so_far) choice.finish = FinishReason::stop;
-  gateway.wakes = 0;
-  const auto over = gateway.generate(request);
-  BOOST_TEST(gateway.engine.size() == 2u);
-  BOOST_TEST(gateway.wakes == 1);
-  BOOST_TEST(over->take().end->ok());
-  BOOST_TEST(gateway.core->idle());
-
-  // A cancel reaches every sequence of it.
-  request.so_far = {{.tokens = {0}}, {.tokens = {0}}, {.tokens = {0}}};
-  gateway.generate(request)->cancel();
-  for (const size_t i : {2u, 3u, 4u}) BOOST_TEST(gateway.engine.at(i).cancelled);
-  BOOST_TEST(gateway.core->idle());
-
-  request.so_far.pop_back();
-  BOOST_TEST((gateway.try_generate(request).error().code == ErrorCode::invalid_argument));
-  request.so_far.push_back({});
-  request.seed.reset();
-  BOOST_TEST((gateway.try_generate(request).error().code == ErrorCode::invalid_argument));
 }
 
 BOOST_AUTO_TEST_CASE(whose_request_it_is_reaches_the_engine) {
