@@ -23,7 +23,7 @@ void CoordinatorShell::on_found(RanksFound& found, CoordinatorActor self) {
       at(process).port = rank.port;
       // One that may still load says nothing for long.
       const bool has_loaded = options_.before->processes[process.value].is_loaded;
-      if (rank.port && has_loaded && options_.finds_hangs) detector_.watch(process, clock_.now());
+      if (rank.port && has_loaded) watch_for_hangs(process);
     }
   }
   carry_out(core_.adopt(*options_.before, living, clock_.now()), self);
@@ -139,6 +139,8 @@ void CoordinatorShell::resume(const Deployment::Action& action, const Coordinato
 
 void CoordinatorShell::serve() {
   note_ports();
+  for (uint32_t i = 0; i < processes_.size(); ++i)
+    if (processes_[i].is_loaded) watch_for_hangs(ProcessId(i));
   std::vector<LaneFirst> firsts;
   for (size_t i = 0; i < lanes_.size(); ++i) {
     const LaneId lane(static_cast<uint8_t>(i));

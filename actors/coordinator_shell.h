@@ -12,6 +12,7 @@
 
 #include "actors/coordinator.h"
 #include "actors/lane_links.h"
+#include "actors/os/affinity.h"
 #include "graph/failure_detector.h"
 
 namespace chainpump::actors {
@@ -25,7 +26,7 @@ class CoordinatorShell {
         observer_(std::move(observer)),
         clock_(clock),
         core_(options_.plan, graph::DeploymentLimits{}),
-        detector_(graph::FailureDetectorLimits{}),
+        detector_(graph::failure_limits(num_compute_threads(options_.plan), os::num_cores())),
         processes_(static_cast<size_t>(num_processes(options_.plan))),
         ports_(static_cast<size_t>(num_ranks(options_.plan))) {
     for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
@@ -68,7 +69,8 @@ class CoordinatorShell {
     process.report = std::move(loaded.report);
     process.is_loaded = true;
     watch(loaded.of.process, self);
-    if (options_.finds_hangs) detector_.watch(loaded.of.process, clock_.now());
+    // While many start at once on few cores, who waits for a turn cannot be told from who hangs.
+    if (core_.phase() == Deployment::Phase::serving) watch_for_hangs(loaded.of.process);
     Deployment::Loaded event{loaded.of.process, process.report.numerics_id};
     for (const rpc::LaneState& lane : process.report.lanes)
       event.lanes.emplace_back(LaneId(lane.lane), graph::LaneSeen{.epoch = PlanEpoch(lane.epoch),
@@ -217,6 +219,9 @@ class CoordinatorShell {
   }
 
   void note_lanes_away();
+  void watch_for_hangs(ProcessId process) {
+    if (options_.finds_hangs) detector_.watch(process, clock_.now());
+  }
   void fence(const Deployment::Action& action, const CoordinatorActor& self);
 
   /// A connect or a resume: if it fails, that may be the fault of another.

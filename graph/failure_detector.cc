@@ -4,6 +4,13 @@
 
 namespace chainpump::graph {
 
+FailureDetectorLimits failure_limits(int32_t num_threads, int32_t num_cores) {
+  FailureDetectorLimits limits;
+  const double turns = num_threads / (2.0 * num_cores);
+  if (turns > 1) limits.hang_max = std::chrono::duration_cast<Duration>(limits.hang_max * turns);
+  return limits;
+}
+
 void FailureDetector::watch(ProcessId process, TimePoint now) {
   if (watched_.empty()) next_look_ = now + limits_.period;
   watched_[process] = {.since = now};

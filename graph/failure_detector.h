@@ -24,6 +24,10 @@ struct FailureDetectorLimits {
   Duration late_max = std::chrono::milliseconds(100);
 };
 
+/// For so many threads that compute on so many cores: where more than two share one, each waits for
+/// its turn, and hang_max grows in proportion. Both at least 1.
+FailureDetectorLimits failure_limits(int32_t num_threads, int32_t num_cores);
+
 class FailureDetector {
  public:
   struct Hung {

@@ -36,6 +36,13 @@ int32_t num_processes(const Plan& plan) {
   return sum;
 }
 
+int32_t num_compute_threads(const Plan& plan) {
+  int32_t sum = 0;
+  for (const StagePlan& stage : plan.stages)
+    sum += static_cast<int32_t>(replicas_of(stage)) * stage.num_threads;
+  return sum;
+}
+
 int32_t num_replicas(const Plan& plan, StageIndex stage) {
   return static_cast<int32_t>(replicas_of(stage_at(plan, stage)));
 }

@@ -97,6 +97,8 @@ int32_t num_lanes(const Plan& plan);
 int32_t num_ranks(const Plan& plan);
 /// Those of all ranks, and then the standbys, stage by stage.
 int32_t num_processes(const Plan& plan);
+/// Of all ranks; standbys wait.
+int32_t num_compute_threads(const Plan& plan);
 /// Of the stage of this index.
 int32_t num_replicas(const Plan& plan, StageIndex stage);
 /// How many lanes each rank of the stage serves.

@@ -11,5 +11,7 @@ namespace chainpump::os {
 /// Lets the calling thread run on every core that it may use now but `cores`. Without any other
 /// core it stays as it is: giving way is a preference, not a need.
 void keep_off(std::span<const int> cores);
+/// That the calling thread may use; at least 1.
+int num_cores();
 
 }  // namespace chainpump::os

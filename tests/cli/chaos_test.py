@@ -49,6 +49,16 @@ class Chaos(unittest.TestCase):
                 continue
         return found
 
+    def test_thirty_kills(self):
+        run = self.start("demo", *MODEL, "--kills", 30, "--seed", 5, "--positions", 100, "-o", "json")
+        out, errors = run.communicate(timeout=PATIENCE_S)
+        self.assertEqual(run.returncode, 0, errors)
+        report = json.loads(out)
+        self.assertEqual(report["faults"], 30)
+        self.assertEqual([report[count] for count in COUNTS], [0] * 4, report["findings"])
+        self.assertEqual((report["foreign_pids"], report["leaked_fds"]), (0, 0), report["findings"])
+        self.assertEqual(self.left(), [])
+
     def test_kills(self):
         state = self.folder.parent / f"{self.folder.name}-state"
         self.addCleanup(state.unlink)

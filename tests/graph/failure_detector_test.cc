@@ -123,6 +123,14 @@ BOOST_AUTO_TEST_CASE(a_detector_that_was_stopped_itself_blames_nobody) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(threads_that_share_a_core_have_longer) {
+  const Duration usual = FailureDetectorLimits{}.hang_max;
+  BOOST_TEST((failure_limits(1, 64).hang_max == usual));
+  BOOST_TEST((failure_limits(3, 2).hang_max == usual));
+  BOOST_TEST((failure_limits(4, 2).hang_max == usual));
+  BOOST_TEST((failure_limits(60, 2).hang_max == 15 * usual));
+}
+
 BOOST_AUTO_TEST_CASE(who_is_forgotten_is_not_asked) {
   FailureDetector detector{FailureDetectorLimits{}};
   detector.watch(kRank, TimePoint{});
