@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 CHAOS ?= --kills 1000 --seed 1
 DEMO_PROMPT ?= Explain in three sentences why a chain is as strong as its weakest link.
 
-.PHONY: help setup build demo test test-long bench chaos install fuzz asan tsan format clean
+.PHONY: help setup build demo test test-long bench sim chaos install fuzz asan tsan format clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,10 @@ bench: build ## figures side by side with llama.cpp, ucx_perftest and tokenizers
 chaos: build ## 1,000 kills of ranks under load, every answer compared; goes on where it was; CHAOS="--kills 200 --seed 2" is another run
 	@build/release/chainpump chaos tests/chaos/three_stages.yaml --model .venv/model.gguf \
 	  --state "build/chaos$$(printf '%s' '$(CHAOS)' | tr -c 'a-z0-9' '-').state" $(CHAOS)
+
+sim: setup ## 20,000 seeds of the simulated cluster, until one finds something; goes on where it was
+	@$(call build_preset,release,chainpump-sim)
+	@build/release/tests/sim/chainpump-sim --seed 0 --count 20000 --state build/sim.state
 
 install: build ## install program, documents and schemas under PREFIX (default /usr/local); DESTDIR is honoured
 	@cmake --install build/release --prefix $(PREFIX)

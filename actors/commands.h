@@ -59,6 +59,10 @@ struct FenceCommand {
   PlanEpoch epoch;
   rpc::Reply<rpc::StageHoldings> reply;
 };
+struct ArmCommand {
+  transport::FaultOrder fault;
+  rpc::Reply<Ok> reply;
+};
 struct ResumeCommand {
   graph::LaneId lane;
   PlanEpoch epoch;

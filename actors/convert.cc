@@ -4,9 +4,13 @@
 #include <limits>
 #include <type_traits>
 
+#include "base/kv_layout.h"
+
 namespace chainpump::actors {
 namespace rpc = transport::rpc;
 namespace {
+
+int64_t blocks_for(int64_t positions) { return (positions + kKvBlockTokens - 1) / kKvBlockTokens; }
 
 // The enums of both sides list the same names in the same order.
 template <typename To, typename From>
@@ -45,7 +49,9 @@ static_assert(static_cast<int>(rpc::FinishReason::failed) ==
 rpc::StagePlan to_wire(const graph::StagePlan& stage) {
   std::vector<rpc::DevicePlan> devices;
   for (const graph::DevicePlan& device : stage.devices)
-    devices.push_back({.kind = device.kind, .cores = {device.cores.begin(), device.cores.end()}});
+    devices.push_back({.kind = device.kind,
+                       .cores = {device.cores.begin(), device.cores.end()},
+                       .node = device.node});
   return {.index = stage.index.value,
           .name = stage.name,
           .layer_begin = stage.layer_begin,
@@ -54,6 +60,7 @@ rpc::StagePlan to_wire(const graph::StagePlan& stage) {
           .has_head = stage.has_head,
           .devices = std::move(devices),
           .standbys = stage.standbys,
+          .nodes = stage.nodes,
           .num_threads = stage.num_threads,
           .weight_bytes = stage.weight_bytes,
           .kv_bytes = stage.kv_bytes,
@@ -72,9 +79,11 @@ graph::StagePlan from_wire(const rpc::StagePlan& stage) {
   out.has_head = stage.has_head;
   out.devices.clear();
   for (const rpc::DevicePlan& device : stage.devices)
-    out.devices.push_back(
-        {.kind = device.kind, .cores = {device.cores.begin(), device.cores.end()}});
+    out.devices.push_back({.kind = device.kind,
+                           .cores = {device.cores.begin(), device.cores.end()},
+                           .node = device.node});
   out.standbys = stage.standbys;
+  out.nodes = stage.nodes;
   out.num_threads = stage.num_threads;
   out.weight_bytes = stage.weight_bytes;
   out.kv_bytes = stage.kv_bytes;
@@ -230,15 +239,41 @@ graph::TokenResult from_wire(const rpc::TokenResult& r) {
           .text_bytes = r.text_bytes};
 }
 
+std::vector<rpc::LaneNews> to_wire(const std::vector<graph::LaneNews>& news) {
+  std::vector<rpc::LaneNews> out;
+  for (const graph::LaneNews& lane : news)
+    out.push_back({.epoch = lane.epoch.value,
+                   .serves = lane.serves,
+                   .why = lane.why,
+                   .away_for_ns = lane.away_for.count()});
+  return out;
+}
+
+std::vector<graph::LaneNews> from_wire(const std::vector<rpc::LaneNews>& news) {
+  std::vector<graph::LaneNews> out;
+  for (const rpc::LaneNews& lane : news)
+    out.push_back({.epoch = PlanEpoch(lane.epoch),
+                   .serves = lane.serves,
+                   .why = lane.why,
+                   .away_for = Duration(lane.away_for_ns)});
+  return out;
+}
+
 rpc::StageHoldings to_wire(const graph::StageHoldings& holdings) {
   rpc::StageHoldings out{.stage = holdings.stage.value,
                          .sequences = {},
                          .held_positions = {},
                          .blocks = {},
-                         .logged_positions = {}};
-  for (const auto& [id, num_positions] : holdings.held) {
-    out.sequences.push_back(id.value);
-    out.held_positions.push_back(num_positions);
+                         .logged_positions = {},
+                         .identities = {},
+                         .indexes = {},
+                         .tables = {}};
+  for (const graph::StageHoldings::Held& held : holdings.held) {
+    out.sequences.push_back(held.id.value);
+    out.held_positions.push_back(held.num_positions);
+    out.identities.push_back(held.identity);
+    out.indexes.push_back(held.index);
+    for (const KvBlockId block : held.table) out.tables.push_back(block.value);
   }
   for (const auto& [block, num_positions] : holdings.logged) {
     out.blocks.push_back(block.value);
@@ -252,15 +287,26 @@ Result<graph::StageHoldings> from_wire(const rpc::StageHoldings& holdings,
   const auto negative = [](int32_t count) { return count < 0; };
   const auto& held = holdings.held_positions;
   const auto& logged = holdings.logged_positions;
+  int64_t num_blocks = 0;
+  for (const int32_t positions : held) num_blocks += blocks_for(positions);
   if (holdings.stage < 0 || static_cast<size_t>(holdings.stage) >= plan.stages.size() ||
       held.size() != holdings.sequences.size() || logged.size() != holdings.blocks.size() ||
+      holdings.identities.size() != held.size() || holdings.indexes.size() != held.size() ||
       std::any_of(held.begin(), held.end(), negative) ||
+      num_blocks != static_cast<int64_t>(holdings.tables.size()) ||
       std::any_of(logged.begin(), logged.end(), negative))
     return make_error(ErrorCode::invalid_argument, "what stage {} is said to hold makes no sense",
                       holdings.stage);
   graph::StageHoldings out{.stage = StageIndex(holdings.stage), .held = {}, .logged = {}};
-  for (size_t i = 0; i < held.size(); ++i)
-    out.held.push_back({SequenceId(holdings.sequences[i]), held[i]});
+  auto next = holdings.tables.begin();
+  for (size_t i = 0; i < held.size(); ++i) {
+    auto& of =
+        out.held.emplace_back(graph::StageHoldings::Held{.id = SequenceId(holdings.sequences[i]),
+                                                         .num_positions = held[i],
+                                                         .identity = holdings.identities[i],
+                                                         .index = holdings.indexes[i]});
+    for (int64_t left = blocks_for(held[i]); left > 0; --left) of.table.emplace_back(*next++);
+  }
   for (size_t i = 0; i < logged.size(); ++i)
     out.logged.push_back({KvBlockId(holdings.blocks[i]), logged[i]});
   return out;

@@ -2,7 +2,10 @@
 // Everything that comes from a peer is checked here or by whoever uses it. Pure; any thread.
 #pragma once
 
+#include <vector>
+
 #include "base/result.h"
+#include "graph/health.h"
 #include "graph/lane_fill.h"
 #include "graph/microbatch.h"
 #include "graph/plan.h"
@@ -21,6 +24,9 @@ transport::rpc::StageHoldings to_wire(const graph::StageHoldings& holdings);
 /// Of a stage of this plan. invalid_argument: lists of unequal lengths, counts below 0.
 Result<graph::StageHoldings> from_wire(const transport::rpc::StageHoldings& holdings,
                                        const graph::Plan& plan);
+
+std::vector<transport::rpc::LaneNews> to_wire(const std::vector<graph::LaneNews>& news);
+std::vector<graph::LaneNews> from_wire(const std::vector<transport::rpc::LaneNews>& news);
 
 transport::rpc::TokenResult to_wire(const graph::TokenResult& result);
 transport::rpc::ScoreResult to_wire(const graph::ScoreResult& result);

@@ -40,7 +40,10 @@ CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer s
         coordinator->on_watch_ended(*ended, self);
         settle();
       },
-      [=](std::shared_ptr<BeatHeard>& beat) { coordinator->on_beat(*beat); },
+      [=](std::shared_ptr<BeatHeard>& beat) {
+        coordinator->on_beat(*beat, self);
+        settle();
+      },
       [=](std::shared_ptr<CoordinatorEvent>& event) {
         coordinator->on_event(*event, self);
         settle();

@@ -18,6 +18,7 @@
 #include "actors/stage_actor.h"
 #include "actors/store/state_store.h"
 #include "graph/deployment.h"
+#include "graph/health.h"
 #include "graph/plan.h"
 
 namespace chainpump::actors {
@@ -36,6 +37,8 @@ struct SpawnRank {
 struct KillRank {
   ProcessId process;
 };
+/// Of the agent to itself: a process and its run, whose node was away.
+using RetryAtom = caf::atom_constant<caf::atom("retry")>;
 using FindAtom = caf::atom_constant<caf::atom("find")>;
 /// From the agent: who runs already, for an earlier coordinator.
 struct RanksFound {
@@ -67,10 +70,12 @@ struct WatchEnded {
   ProcessRun of;
   Error error;
 };
-/// To the coordinator: how far a rank's computing thread has come; nothing: the call failed.
+/// To the coordinator: how far a rank's computing thread has come, and what came and went over its
+/// links; nothing: the call failed.
 struct BeatHeard {
   ProcessRun of;
-  std::optional<uint64_t> count;
+  TimePoint asked;
+  std::optional<rpc::BeatReply> beat;
 };
 using StartAtom = caf::atom_constant<caf::atom("start")>;
 
@@ -82,6 +87,7 @@ using CoordinatorActor = caf::typed_actor<
     caf::reacts_to<TickAtom>>;
 using AgentActor = caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
+                                    caf::reacts_to<RetryAtom, uint32_t, uint32_t>,
                                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
 /// A lane's first rank, as its clients know it.
@@ -103,6 +109,9 @@ struct DeploymentObserver {
   /// A lane serves again.
   std::function<void(std::vector<std::shared_ptr<RankPort>>, graph::LaneId lane, LaneFirst first)>
       on_repaired;
+  /// What has become of each lane, in order, once it serves and whenever one is away or serves
+  /// again; may be empty.
+  std::function<void(std::vector<graph::LaneNews>)> on_lanes = {};
   /// What goes wrong and is mended, in a sentence for whoever looks after it; may be empty.
   std::function<void(const std::string&)> on_notice = {};
   std::function<void(Error)> on_failed;
@@ -113,9 +122,9 @@ struct CoordinatorOptions {
   graph::Plan plan;
   std::string isa;
   bool spin_between_ops = true;
-  std::string listen_address = "127.0.0.1";
-  std::string cache_folder = {};  // as RuntimeOptions
-  bool finds_hangs = true;        // not where ranks are threads, of which none can be ended alone
+  std::string listen_address = "127.0.0.1";  // empty: each rank's, on its node's trusted network
+  std::string cache_folder = {};             // as RuntimeOptions
+  bool finds_hangs = true;  // not where ranks are threads, of which none can be ended alone
   std::shared_ptr<StateStore> store = {};  // null: nothing outlives the coordinator
   /// What an earlier coordinator of this plan wrote there; checked.
   std::optional<graph::DeploymentRecord> before = {};

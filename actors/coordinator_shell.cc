@@ -56,17 +56,46 @@ std::vector<Deployment::Action> CoordinatorShell::give_up(
 void CoordinatorShell::look_for_hangs(const CoordinatorActor& self) {
   const graph::FailureDetector::Looked looked = detector_.on_time(clock_.now());
   for (const ProcessId process : looked.ask)
-    at(process).port->beat(kBeatDeadline, [self, of = run_of(process)](Result<uint64_t> count) {
-      caf::anon_send(self, std::make_shared<BeatHeard>(
-                               BeatHeard{of, count.ok() ? std::optional(*count) : std::nullopt}));
+    at(process).port->beat(kBeatDeadline, [self, of = run_of(process),
+                                           asked = clock_.now()](Result<rpc::BeatReply> beat) {
+      BeatHeard heard{of, asked, std::nullopt};
+      if (beat.ok()) heard.beat = std::move(*beat);
+      caf::anon_send(self, std::make_shared<BeatHeard>(std::move(heard)));
     });
   for (const auto& [process, silent_for, answers] : looked.hung)
     step(Deployment::Failed{process,
                             make_error(ErrorCode::deadline_exceeded, "it hangs: {} for {:.2f} s",
                                        answers ? "its computing thread has done nothing"
                                                : "it has not answered",
-                                       std::chrono::duration<double>(silent_for).count())},
+                                       to_seconds(silent_for))},
          self);
+}
+
+void CoordinatorShell::on_beat(const BeatHeard& heard, const CoordinatorActor& self) {
+  if (!is_there(heard.of)) return;
+  const TimePoint now = clock_.now();
+  const std::optional<rpc::BeatReply>& beat = heard.beat;
+  detector_.on_answer(heard.of.process, beat ? std::optional(beat->count) : std::nullopt, now);
+  if (!beat) return;
+  std::vector<graph::LinkEnd> ends;
+  for (const rpc::LinkBeat& end : beat->links)
+    ends.push_back({.link = EdgeId(end.edge),
+                    .incarnation = LinkIncarnation(end.incarnation),
+                    .is_sender = end.is_sender,
+                    .spoken = end.spoken,
+                    .heard = end.heard,
+                    .looked = heard.asked - Duration(end.looked_ago_ns)});
+  for (const graph::LinkWatch::Silent& silent : link_watch_.on_answer(ends, now))
+    step(
+        Deployment::LinkBroken{
+            .process = heard.of.process,
+            .error = make_error(ErrorCode::disconnected,
+                                "link {} is silent: of what was sent, {} {} have not come for "
+                                "{:.2f} s, and both its ends work",
+                                silent.link, silent.missing, silent.frames ? "frames" : "credits",
+                                to_seconds(silent.silent_for)),
+            .is_no_death = true},
+        self);
 }
 
 void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorActor& self) {
@@ -94,12 +123,32 @@ void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorA
           });
 }
 
-void CoordinatorShell::note_lanes_away() {
+/// Those whose repair begins with this have an epoch that they had not before.
+void CoordinatorShell::note_lanes_away(const std::string& why) {
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    const LaneId lane(static_cast<uint8_t>(i));
-    const bool serves = core_.state(lane) == graph::LaneRepair::State::serving;
-    if (!serves && !lanes_[i].away_since) lanes_[i].away_since = clock_.now();
+    const LaneId id(static_cast<uint8_t>(i));
+    Lane& lane = lanes_[i];
+    const bool serves = core_.state(id) == graph::LaneRepair::State::serving;
+    if (serves || lane.away_in == core_.epoch(id)) continue;
+    lane.away_in = core_.epoch(id);
+    lane.why_away = why + "; it is being repaired";
+    if (!lane.away_since) lane.away_since = clock_.now();
   }
+  tell_lanes();
+}
+
+void CoordinatorShell::tell_lanes() const {
+  if (!observer_.on_lanes || !core_.has_served()) return;
+  std::vector<graph::LaneNews> news;
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    graph::LaneNews& lane = news.emplace_back();
+    lane.epoch = core_.epoch(LaneId(static_cast<uint8_t>(i)));
+    lane.serves = !lanes_[i].away_since;
+    if (lane.serves) continue;
+    lane.why = lanes_[i].why_away;
+    lane.away_for = clock_.now() - *lanes_[i].away_since;
+  }
+  observer_.on_lanes(std::move(news));
 }
 
 void CoordinatorShell::fence(const Deployment::Action& action, const CoordinatorActor& self) {
@@ -146,9 +195,16 @@ void CoordinatorShell::serve() {
     const LaneId lane(static_cast<uint8_t>(i));
     const ProcessId first = core_.process_in(rank_at(options_.plan, lane, StageIndex(0)));
     firsts.push_back({RankId(first.value), core_.first_since(lane)});
+    // Of a coordinator before.
+    const graph::LaneRepair::State state = core_.state(lane);
+    if (state == graph::LaneRepair::State::serving || state == graph::LaneRepair::State::adopting)
+      continue;
+    lanes_[i].away_since = clock_.now();
+    lanes_[i].why_away = "another coordinator goes on with its repair";
   }
   is_announced_ = true;
   observer_.on_serving(ports_, core_.numerics_id(), std::move(firsts));
+  tell_lanes();
 }
 
 void CoordinatorShell::lane_serving(const Deployment::Action& action,
@@ -158,7 +214,8 @@ void CoordinatorShell::lane_serving(const Deployment::Action& action,
     observer_.on_repaired(ports_, action.lane, {RankId(action.process.value), action.first_since});
   if (const auto since = std::exchange(at(action.lane).away_since, std::nullopt))
     notice(fmt::format("lane {} serves again after {:.2f} s", action.lane,
-                       std::chrono::duration<double>(clock_.now() - *since).count()));
+                       to_seconds(clock_.now() - *since)));
+  tell_lanes();
   for (const graph::StagePlan& stage : options_.plan.stages) {
     const ProcessId process = core_.process_in(rank_at(options_.plan, action.lane, stage.index));
     if (!at(process).is_watched) watch(process, self);

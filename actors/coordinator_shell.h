@@ -14,6 +14,7 @@
 #include "actors/lane_links.h"
 #include "actors/os/affinity.h"
 #include "graph/failure_detector.h"
+#include "graph/link_watch.h"
 
 namespace chainpump::actors {
 
@@ -26,7 +27,8 @@ class CoordinatorShell {
         observer_(std::move(observer)),
         clock_(clock),
         core_(options_.plan, graph::DeploymentLimits{}),
-        detector_(graph::failure_limits(num_compute_threads(options_.plan), os::num_cores())),
+        detector_(hang_limits(options_.plan)),
+        link_watch_(hang_limits(options_.plan).hang_max - 2 * hang_limits(options_.plan).period),
         processes_(static_cast<size_t>(num_processes(options_.plan))),
         ports_(static_cast<size_t>(num_ranks(options_.plan))) {
     for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
@@ -99,11 +101,13 @@ class CoordinatorShell {
     step(Deployment::Failed{process, ended.error}, self);
   }
 
-  void on_beat(const BeatHeard& beat) {
-    if (is_there(beat.of)) detector_.on_answer(beat.of.process, beat.count, clock_.now());
-  }
+  void on_beat(const BeatHeard& heard, const CoordinatorActor& self);
 
  private:
+  static graph::FailureDetectorLimits hang_limits(const graph::Plan& plan) {
+    return graph::failure_limits(num_compute_threads(plan),
+                                 static_cast<int32_t>(os::usable_cores().size()));
+  }
   using Deployment = graph::Deployment;
   using LaneId = graph::LaneId;
   // The core decides how long a rank may take; a call's own deadline only bounds a lost answer.
@@ -121,6 +125,8 @@ class CoordinatorShell {
   struct Lane {
     LaneLinks links;
     std::optional<TimePoint> away_since = {};  // since a repair began
+    PlanEpoch away_in = {};                    // the repair's epoch
+    std::string why_away = {};
     PlanEpoch fence_epoch = {};
     std::map<ProcessId, rpc::StageHoldings> holdings =
         {};  // of those that were fenced in that epoch
@@ -185,7 +191,7 @@ class CoordinatorShell {
       case Kind::lane_serving:
         return lane_serving(action, self);
       case Kind::repairing:
-        note_lanes_away();
+        note_lanes_away(action.error.message);
         return notice(fmt::format("{}; it is being repaired", action.error.message));
       case Kind::fail:
         return observer_.on_failed(action.error);
@@ -218,7 +224,8 @@ class CoordinatorShell {
     });
   }
 
-  void note_lanes_away();
+  void note_lanes_away(const std::string& why);
+  void tell_lanes() const;
   void watch_for_hangs(ProcessId process) {
     if (options_.finds_hangs) detector_.watch(process, clock_.now());
   }
@@ -272,6 +279,7 @@ class CoordinatorShell {
   const Clock& clock_;
   Deployment core_;
   graph::FailureDetector detector_;
+  graph::LinkWatch link_watch_;
   bool is_begun_ = false;
   bool is_announced_ = false;            // that it serves
   std::vector<CoordinatorEvent> early_;  // that came before it was begun

@@ -5,16 +5,13 @@
 
 #include "actors/callback_scope.h"
 #include "actors/outcome.h"
+#include "base/random_bits.h"
 
 namespace chainpump::actors {
 namespace {
 
-constexpr Duration kAttachDeadline = std::chrono::minutes(1);  // a long step may be under way
-constexpr Duration kControlDeadline = std::chrono::seconds(5);
+constexpr Duration kAttachDeadline = std::chrono::minutes(1);   // a long step may be under way
 constexpr Duration kTimeoutMax = std::chrono::hours(24 * 365);  // no sum overflows
-// Of what is given in one call: a message is bounded, and so are the calls that wait for an answer.
-constexpr size_t kBatchRequests = 64;
-constexpr size_t kBatchTokens = size_t{1} << 20;
 
 Error stopped() { return make_error(ErrorCode::cancelled, "the deployment was stopped"); }
 
@@ -91,6 +88,7 @@ void Lane::submit(RequestId id, SequenceRequest request, Duration timeout,
   const TimePoint now = clock_.now();
   const auto asked = std::make_shared<const LaneRequest>(
       LaneRequest{.id = id,
+                  .identity = random_bits(),
                   .what = std::move(request),
                   .deadline = now + std::clamp(timeout, Duration(1), kTimeoutMax)});
   Status taken = ok_status();
@@ -197,7 +195,8 @@ void Lane::on_time() {
         ends = due();
     }
     if (!cancelled.empty())
-      port->cancel(options_.id, std::move(cancelled), kControlDeadline, [](const Result<Ok>&) {});
+      port->cancel(options_.id, std::move(cancelled), kLaneControlDeadline,
+                   [](const Result<Ok>&) {});
     tell(ends);
   });
 }
@@ -351,36 +350,6 @@ std::vector<uint64_t> Lane::to_cancel() {
     if (wire_ids.empty() || wire_ids.back() != key.first) wire_ids.push_back(key.first);
   }
   return wire_ids;
-}
-
-/// In the order in which they came, under new numbers.
-Lane::Batches Lane::batches_of_kept() {
-  const TimePoint now = clock_.now();
-  Batches batches;
-  size_t num_tokens = 0;
-  num_again_ = 0;
-  uint64_t whole = 0;  // the old number of a request that no rank was given
-  for (auto& [old, delivery] : std::exchange(deliveries_, {})) {
-    const bool goes_with_last = !delivery->given && old.first == whole;
-    if (!goes_with_last) {
-      const uint64_t wire_id = ++last_wire_id_;
-      rpc::GenerateRequest wire =
-          delivery->given ? delivery->again(wire_id, now) : delivery->request()->wire(wire_id, now);
-      const size_t tokens = wire.prompt.size() + wire.generated.size();
-      if (batches.empty() || batches.back().size() == kBatchRequests ||
-          num_tokens + tokens > kBatchTokens) {
-        batches.emplace_back();
-        num_tokens = 0;
-      }
-      num_tokens += tokens;
-      batches.back().push_back(std::move(wire));
-      ++num_again_;
-      if (!delivery->given) whole = old.first;
-    }
-    delivery->given = true;
-    deliveries_.emplace(Key(last_wire_id_, old.second), delivery);
-  }
-  return batches;
 }
 
 }  // namespace chainpump::actors

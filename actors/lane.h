@@ -10,6 +10,8 @@
 //   open       gives to rank    tells rank   are told  -> away           -> open    -
 //   closed     cancelled        -            void      -                 -          -
 //
+// A lane may give up what it has to others, which go on with it as its own next rank would have.
+//
 //   a sequence, when its lane's connection is lost    comes to
 //   its last token or score was told                  its end, ok
 //   some of it were lost on the way                   its end, internal
@@ -54,6 +56,8 @@ struct LaneEvents {
   std::function<void(TimePoint)> wake_at;
 };
 
+inline constexpr Duration kLaneControlDeadline = std::chrono::seconds(5);
+
 struct LaneOptions {
   graph::LaneId id;
   int32_t max_waiting = 1024;  // sequences, in a lane that is away, with which it takes one more
@@ -75,6 +79,15 @@ class Lane : public std::enable_shared_from_this<Lane> {
   /// One that does not run here is no error.
   void cancel(RequestId id);
   void on_time();
+  /// Sequences that go on together; each with its index in its request.
+  using Together = std::vector<std::pair<uint32_t, std::shared_ptr<LaneDelivery>>>;
+  /// Has it run when nothing is told.
+  void in_turn(std::function<void()> what) { turn_.run(std::move(what)); }
+  /// Lets go of all that may go on in another lane; in turn. `then` is to be called afterwards: its
+  /// rank, if there is one, need not go on with it.
+  std::vector<Together> give_up(std::function<void()>& then);
+  /// Takes in what another lane gave up. What it returns is to be called afterwards.
+  std::function<void()> go_on(const Together& together);
   /// The outcome has a reason why the deployment does not serve any more.
   void deployment_ended();
   /// Leaves the lane: what runs ends with `cancelled` before this returns. Not in a callback.
@@ -106,6 +119,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::vector<uint64_t> to_cancel();            // under the lock
   std::vector<End> take_all(const Error& why);  // under the lock
   Batches batches_of_kept();                    // under the lock
+  static std::vector<Together> groups(Deliveries deliveries);
+  rpc::GenerateRequest take_in(const Together& together, bool gives);  // under the lock
   template <typename Token>
   void take_each(const std::vector<Token>& results);
   void tell(const std::vector<End>& ends);

@@ -109,10 +109,10 @@ void LaneClients::refuse(uint64_t client, uint64_t request_id, uint32_t first_se
         {request_id, first_sequence + static_cast<uint32_t>(i), why});
 }
 
-std::vector<RequestId> LaneClients::flush(const rpc::LaneStats& stats) {
+std::vector<RequestId> LaneClients::flush(const rpc::LaneStats& stats, bool to_everyone) {
   std::vector<RequestId> refused;
   for (auto& [number, client] : clients_) {
-    if (client.gathered.empty()) continue;
+    if (client.gathered.empty() && !to_everyone) continue;
     rpc::LaneResults results = std::exchange(client.gathered, {});
     results.stats = stats;
     results.stats.num_taken = client.num_taken;

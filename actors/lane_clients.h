@@ -50,9 +50,10 @@ class LaneClients {
               const Error& why);
 
   /// Hands over what has gathered, with what the lane says of itself (the number taken is filled
-  /// in). Requests whose results found no room, and which must therefore
-  /// be ended, are returned: of a client that is gone, all it has.
-  std::vector<RequestId> flush(const rpc::LaneStats& stats);
+  /// in), and that alone to clients for whom nothing has, if it is for everyone. Requests whose
+  /// results found no room, and which must therefore be ended, are returned: of a client that is
+  /// gone, all it has.
+  std::vector<RequestId> flush(const rpc::LaneStats& stats, bool to_everyone = false);
 
  private:
   struct Request {

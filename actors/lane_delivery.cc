@@ -20,6 +20,7 @@ rpc::GenerateRequest LaneRequest::wire(uint64_t wire_id, TimePoint now) const {
   wire.cache_salt = what.cache_salt;
   wire.priority = what.priority;
   wire.generated = what.generated;
+  wire.identity = identity;
   return wire;
 }
 

@@ -19,6 +19,7 @@ namespace rpc = transport::rpc;
 /// A request as its caller gave it, for as long as one of its sequences has not ended.
 struct LaneRequest {
   RequestId id;
+  uint64_t identity = 0;  // that ranks know it by, as graph/request.h says
   SequenceRequest what;
   TimePoint deadline;
 
@@ -40,6 +41,8 @@ class LaneDelivery {
   void take(const rpc::ScoreResult& score);
   /// Whether the last of it was told, or can no longer be.
   bool is_over() const { return complete_ || torn_; }
+  /// To another lane: not while its scores go to a file, which one stage has open.
+  bool may_move() const { return request_->what.score.full_path.empty(); }
   /// The end, as far as it is known here whether it can be true.
   Result<Ok> checked(Result<Ok> end) const;
   void tell_end(Result<Ok> end) const { callbacks_.on_end(std::move(end)); }

@@ -1,16 +1,13 @@
 #include "actors/lane_links.h"
 
-#include <sys/random.h>
-
-#include "base/check.h"
+#include "base/random_bits.h"
 
 namespace chainpump::actors {
 
 void LaneLinks::renew(PlanEpoch epoch) {
   epoch_ = epoch;
   secrets_.resize(plan_.stages.size());
-  for (uint64_t& secret : secrets_)
-    CHECK_EQ(getrandom(&secret, sizeof secret, 0), static_cast<ssize_t>(sizeof secret));
+  for (uint64_t& secret : secrets_) secret = random_bits();
 }
 
 StageIndex LaneLinks::after(StageIndex stage) const {

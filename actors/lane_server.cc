@@ -1,6 +1,7 @@
 #include "actors/lane_server.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "actors/convert.h"
 #include "base/check.h"
@@ -10,6 +11,8 @@ namespace {
 
 constexpr Duration kTimeoutMax = std::chrono::hours(24 * 365);  // no sum overflows
 constexpr int32_t kSequencesMax = 64;                           // of one request
+constexpr Duration kTellEveryone = std::chrono::seconds(1);
+constexpr RequestId kCanary{std::numeric_limits<uint64_t>::max()};  // no client's
 
 /// What is wrong with the model's numbers is wrong with the file.
 Error named(const Error& how, const std::string& model_path) {
@@ -26,6 +29,40 @@ Error named(const Error& how, const std::string& model_path) {
 void LaneServer::attach(AttachCommand command) {
   clients_.attach(command.client, std::move(command.sink));
   command.reply(Ok{});
+  if (canary_.last_crossing()) flush(true);
+}
+
+void LaneServer::begin(PlanEpoch epoch) {
+  epoch_ = epoch;
+  canary_.begin(clock_.now());
+  told_everyone_ = {};
+}
+
+void LaneServer::look_after(TimePoint now) {
+  if (!canary_.due() || now < *canary_.due() || !canary_.ask(sequencer_.idle(), now)) return;
+  graph::Request request;
+  request.id = kCanary;
+  request.tenant = graph::TenantId(std::numeric_limits<uint32_t>::max());
+  request.sampling.max_new_tokens = 1;
+  request.sampling.ignore_eos = true;
+  request.prompt = {0};
+  request.canary = true;
+  // A lane that is idle has room for one token.
+  const Status taken = sequencer_.submit(std::move(request), now);
+  CHECK(taken.ok());
+  canary_runs_ = true;
+}
+
+graph::SequencerStats LaneServer::sequencer_stats() const {
+  graph::SequencerStats stats = sequencer_.stats();
+  if (!canary_runs_) return stats;
+  if (stats.num_running > 0) {
+    --stats.num_running;
+    ++stats.num_free_blocks;
+  } else {
+    --stats.num_waiting;
+  }
+  return stats;
 }
 
 void LaneServer::detach(const DetachCommand& command) {
@@ -74,6 +111,7 @@ Status LaneServer::take_in(RequestId id, rpc::GenerateRequest wire) {
   request.prompt = std::move(wire.prompt);
   request.generated = std::move(wire.generated);
   request.readmitted = wire.readmitted;
+  request.identity = wire.identity;
   if (wire.timeout_ns > 0)
     request.deadline = now + std::min(Duration(wire.timeout_ns), Duration(kTimeoutMax));
   return sequencer_.submit(std::move(request), now);
@@ -98,9 +136,9 @@ void LaneServer::end_all(const Error& why) {
   (void)clients_.flush(stats());
 }
 
-void LaneServer::flush() {
+void LaneServer::flush(bool to_everyone) {
   const rpc::LaneStats now = stats();
-  const std::vector<RequestId> refused = clients_.flush(now);
+  const std::vector<RequestId> refused = clients_.flush(now, to_everyone);
   if (refused.empty()) return;
   end(refused, make_error(ErrorCode::overloaded, "the client does not take its results"));
   (void)clients_.flush(now);  // the ends: these fit, or the client is gone
@@ -111,14 +149,23 @@ void LaneServer::deliver(const graph::Deliveries& deliveries) {
     clients_.token(choice.request, choice.index, to_wire(token));
   for (const auto& [choice, score] : deliveries.scores)
     clients_.score(choice.request, choice.index, to_wire(score));
-  for (const auto& [choice, how] : deliveries.ended)
+  for (const auto& [choice, how] : deliveries.ended) {
+    if (choice.request == kCanary) canary_runs_ = false;
     clients_.end(choice.request, choice.index,
                  how.ok() ? ok_status() : named(how.error(), plan_.model_path));
-  flush();
+  }
+  bool to_everyone = false;
+  if (deliveries.crossed) {
+    const TimePoint now = clock_.now();
+    canary_.on_crossing(now);
+    to_everyone = now - told_everyone_ >= kTellEveryone;
+    if (to_everyone) told_everyone_ = now;
+  }
+  flush(to_everyone);
 }
 
 rpc::LaneReport LaneServer::report(graph::LaneId lane) const {
-  const graph::SequencerStats now = sequencer_.stats();
+  const graph::SequencerStats now = sequencer_stats();
   return {.lane = lane.value,
           .num_running = now.num_running,
           .num_waiting = now.num_waiting,
@@ -127,7 +174,7 @@ rpc::LaneReport LaneServer::report(graph::LaneId lane) const {
 }
 
 rpc::LaneStats LaneServer::stats() {
-  const graph::SequencerStats now = sequencer_.stats();
+  const graph::SequencerStats now = sequencer_stats();
   // A prompt's usual chunk, alone in its step.
   const int32_t chunk =
       plan_.prefill_chunk_tokens > 0 ? plan_.prefill_chunk_tokens : plan_.max_microbatch_tokens;
@@ -139,7 +186,10 @@ rpc::LaneStats LaneServer::stats() {
           .queue_room = plan_.max_queued - now.num_waiting,
           .waiting_tokens = now.waiting_tokens,
           .num_running = now.num_running,
-          .tokens_per_s = step_s > 0 ? chunk / step_s : 0};
+          .tokens_per_s = step_s > 0 ? chunk / step_s : 0,
+          .epoch = epoch_.value,
+          .crossed_ago_ns =
+              canary_.last_crossing() ? (clock_.now() - *canary_.last_crossing()).count() : -1};
 }
 
 }  // namespace chainpump::actors

@@ -1,5 +1,6 @@
 #include "actors/lanes.h"
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 
@@ -31,9 +32,10 @@ graph::LaneStats from_wire(const rpc::LaneStats& stats) {
 }  // namespace
 
 Result<std::shared_ptr<Lanes>> Lanes::create(const graph::Plan& plan,
-                                             std::shared_ptr<Outcome> outcome) {
+                                             std::shared_ptr<Outcome> outcome,
+                                             Duration move_after) {
   ASSIGN_OR_RETURN(std::unique_ptr<Alarm> alarm, Alarm::create());
-  std::shared_ptr<Lanes> lanes(new Lanes(plan, std::move(outcome), std::move(alarm)));
+  std::shared_ptr<Lanes> lanes(new Lanes(plan, std::move(outcome), move_after, std::move(alarm)));
   for (int32_t i = 0; i < num_lanes(plan); ++i) {
     const graph::LaneId id(static_cast<uint8_t>(i));
     lanes->lanes_.push_back(
@@ -43,20 +45,24 @@ Result<std::shared_ptr<Lanes>> Lanes::create(const graph::Plan& plan,
   return lanes;
 }
 
-Lanes::Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome,
+Lanes::Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, Duration move_after,
              std::unique_ptr<Alarm> alarm)
     : outcome_(std::move(outcome)),
+      move_after_(move_after),
       router_(router_options(plan, static_cast<size_t>(num_lanes(plan)))),
+      standings_(static_cast<size_t>(num_lanes(plan))),
       alarm_(std::move(alarm)) {}
 
 LaneEvents Lanes::events_of(graph::LaneId lane) {
   return {.on_open =
               [weak = weak_from_this(), lane] {
-                if (const auto self = weak.lock()) self->set_state(lane, graph::LaneState::serving);
+                if (const auto self = weak.lock())
+                  self->change(lane, [](Standing& standing) { standing.open = true; });
               },
           .on_away =
               [weak = weak_from_this(), lane] {
-                if (const auto self = weak.lock()) self->set_state(lane, graph::LaneState::dead);
+                if (const auto self = weak.lock())
+                  self->change(lane, [](Standing& standing) { standing.open = false; });
               },
           .on_stats =
               [weak = weak_from_this(), lane](const rpc::LaneStats& stats) {
@@ -64,6 +70,9 @@ LaneEvents Lanes::events_of(graph::LaneId lane) {
                 if (!self) return;
                 const std::lock_guard lock(self->mutex_);
                 self->router_.on_stats(lane, from_wire(stats));
+                if (stats.crossed_ago_ns >= 0)
+                  self->outcome_->health().on_crossing(lane, PlanEpoch(stats.epoch),
+                                                       Duration(stats.crossed_ago_ns));
               },
           .wake_at =
               [weak = weak_from_this(), lane](TimePoint when) {
@@ -71,10 +80,72 @@ LaneEvents Lanes::events_of(graph::LaneId lane) {
               }};
 }
 
-void Lanes::set_state(graph::LaneId lane, graph::LaneState state) {
+template <typename Change>
+void Lanes::change(graph::LaneId lane, Change change) {
   const std::lock_guard lock(mutex_);
-  router_.set_state(lane, state);
-  state == graph::LaneState::serving ? ++num_open_ : --num_open_;
+  Standing& standing = standings_[lane.value];
+  const bool served = standing.serves();
+  change(standing);
+  outcome_->health().set_joined(lane, standing.open);
+  router_.set_state(lane, standing.serves() ? graph::LaneState::serving
+                          : standing.open   ? graph::LaneState::draining
+                                            : graph::LaneState::dead);
+  if (standing.serves() == served) return;
+  served ? --num_serving_ : ++num_serving_;
+  if (served && lanes_.size() > 1) move_later(lane, ++standing.num_pauses);
+}
+
+void Lanes::set_paused(graph::LaneId lane, bool paused) {
+  change(lane, [paused](Standing& standing) { standing.paused = paused; });
+}
+
+void Lanes::move_later(graph::LaneId lane, uint64_t num_pauses) {
+  if (!alarm_) return;
+  alarm_->at(steady_clock().now() + move_after_, [weak = weak_from_this(), lane, num_pauses] {
+    if (const auto self = weak.lock()) self->move_if_it_waits(lane, num_pauses);
+  });
+}
+
+void Lanes::move_if_it_waits(graph::LaneId lane, uint64_t num_pauses) {
+  {
+    const std::lock_guard lock(mutex_);
+    const Standing& standing = standings_[lane.value];
+    if (standing.serves() || standing.num_pauses != num_pauses) return;
+    move_later(lane, num_pauses);  // what came while no other served
+    if (num_serving_ == 0) return;
+  }
+  lanes_[lane.value]->in_turn([self = shared_from_this(), lane] { self->move(lane); });
+}
+
+/// In the lane's turn.
+void Lanes::move(graph::LaneId lane) {
+  std::vector<std::function<void()>> then(1);
+  {
+    const std::lock_guard lock(moving_);
+    if (closed_) return;
+    for (const Lane::Together& together : lanes_[lane.value]->give_up(then[0]))
+      then.push_back(lanes_[choose_for(together).value]->go_on(together));
+  }
+  for (const auto& each : then)
+    if (each) each();
+}
+
+/// One that serves, if any does; for all sequences of a request the same.
+graph::LaneId Lanes::choose_for(const Lane::Together& together) {
+  const LaneRequest& request = *together.front().second->request();
+  const std::lock_guard lock(mutex_);
+  const std::optional<graph::LaneId> now = router_.lane_of(request.id);
+  if (now && standings_[now->value].serves()) return *now;
+  router_.end(request.id);
+  const Result<graph::Route> route = router_.route({.id = request.id,
+                                                    .cache_salt = request.what.cache_salt,
+                                                    .prompt = request.what.prompt,
+                                                    .num_choices = request.what.num_sequences});
+  if (route.ok()) return route->lane;
+  const auto serves = [](const Standing& standing) { return standing.serves(); };
+  const auto any = std::find_if(standings_.begin(), standings_.end(), serves);
+  return graph::LaneId(
+      static_cast<uint8_t>(any == standings_.end() ? 0 : any - standings_.begin()));
 }
 
 void Lanes::wake_at(graph::LaneId lane, TimePoint when) {
@@ -92,7 +163,7 @@ void Lanes::reopen(graph::LaneId lane, std::shared_ptr<RankPort> first, PlanEpoc
 Result<graph::LaneId> Lanes::choose(RequestId id, const SequenceRequest& request) {
   if (lanes_.size() == 1) return graph::LaneId(0);
   const std::lock_guard lock(mutex_);
-  if (num_open_ == 0) return graph::LaneId(static_cast<uint8_t>(id.value % lanes_.size()));
+  if (num_serving_ == 0) return graph::LaneId(static_cast<uint8_t>(id.value % lanes_.size()));
   ASSIGN_OR_RETURN(const graph::Route route, router_.route({.id = id,
                                                             .cache_salt = request.cache_salt,
                                                             .prompt = request.prompt,
@@ -127,6 +198,7 @@ void Lanes::submit(RequestId id, SequenceRequest request, Duration timeout,
 
 // Only its lane knows it.
 void Lanes::cancel(RequestId id) {
+  const std::lock_guard lock(moving_);
   for (const auto& lane : lanes_) lane->cancel(id);
 }
 
@@ -135,6 +207,10 @@ void Lanes::deployment_ended() {
 }
 
 void Lanes::close() {
+  {
+    const std::lock_guard lock(moving_);
+    closed_ = true;
+  }
   std::unique_ptr<Alarm> alarm;  // its calls may want the lock
   {
     const std::lock_guard lock(mutex_);

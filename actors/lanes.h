@@ -1,12 +1,15 @@
 // The lanes of a deployment as this process uses them: each request goes to the one that will have
-// its first token first, as the router predicts it (graph/router.h), and stays there to its end.
-// Its tokens are the same on any.
+// its first token first, as the router predicts it (graph/router.h), and stays there as long as
+// that lane serves. Its tokens are the same on any.
 //
 //   a lane     gets new requests             what ends it
-//   away       while no other is open, in    reopen()
+//   away       while no other serves, in     reopen()
 //              turns; they wait
-//   open       yes                           it was lost: its first rank broke down, or the
+//   open       yes, unless it is paused      it was lost: its first rank broke down, or the
 //                                            connection to it (its requests wait; actors/lane.h)
+//   paused     as when it is away            it serves again; told by the coordinator while some
+//                                            other of its ranks is replaced
+// What a lane has that does not serve for a second goes on in others, if some serve.
 //
 // What a lane says of itself comes with its results. Thread rule: as Lane; what comes of time, and
 // of the deployment's end, comes on a thread of its own.
@@ -25,12 +28,18 @@ namespace chainpump::actors {
 
 class Lanes : public std::enable_shared_from_this<Lanes> {
  public:
-  /// All are away. no_room if the system refuses a thread.
+  /// All are away. `move_after`: how long one waits for a lane before it goes on in another; a lane
+  /// that has a standby is back by then, one that has to load weights may take long. no_room if the
+  /// system refuses a thread.
   static Result<std::shared_ptr<Lanes>> create(const graph::Plan& plan,
-                                               std::shared_ptr<Outcome> outcome);
+                                               std::shared_ptr<Outcome> outcome,
+                                               Duration move_after = std::chrono::seconds(1));
 
+  size_t size() const { return lanes_.size(); }
   /// As Lane::reopen(), first of all and whenever the lane has another first rank.
   void reopen(graph::LaneId lane, std::shared_ptr<RankPort> first, PlanEpoch since);
+  /// Whether all its ranks are at work, as the coordinator says.
+  void set_paused(graph::LaneId lane, bool paused);
   /// One of the callbacks for each sequence. overloaded, as their end, if no lane takes any.
   void submit(RequestId id, SequenceRequest request, Duration timeout,
               std::vector<SequenceCallbacks> callbacks);
@@ -41,19 +50,35 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
   void close();
 
  private:
-  Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, std::unique_ptr<Alarm> alarm);
+  Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, Duration move_after,
+        std::unique_ptr<Alarm> alarm);
   Result<graph::LaneId> choose(RequestId id, const SequenceRequest& request);
   LaneEvents events_of(graph::LaneId lane);
-  void set_state(graph::LaneId lane, graph::LaneState state);
+  struct Standing {
+    bool open = false;
+    bool paused = false;
+    uint64_t num_pauses = 0;
+    bool serves() const { return open && !paused; }
+  };
+  template <typename Change>
+  void change(graph::LaneId lane, Change change);
+  void move_later(graph::LaneId lane, uint64_t num_pauses);  // under the lock
+  void move_if_it_waits(graph::LaneId lane, uint64_t num_pauses);
+  void move(graph::LaneId lane);
+  graph::LaneId choose_for(const Lane::Together& together);  // that are moved
   void wake_at(graph::LaneId lane, TimePoint when);
   /// Has the router forget the request when the last of its sequences has ended.
   void forget_at_end(RequestId id, std::vector<SequenceCallbacks>& callbacks);
 
   const std::shared_ptr<Outcome> outcome_;
+  const Duration move_after_;
   std::vector<std::shared_ptr<Lane>> lanes_;  // since create()
-  std::mutex mutex_;
+  std::mutex moving_;  // what is next; and while a request is in no lane. Before all other locks
+  bool closed_ = false;
+  std::mutex mutex_;  // what is below
   graph::Router router_;
-  size_t num_open_ = 0;
+  std::vector<Standing> standings_;
+  size_t num_serving_ = 0;
   std::unique_ptr<Alarm> alarm_;  // until close()
 };
 

@@ -42,6 +42,7 @@ DeploymentObserver observer(const graph::Plan& plan, const RuntimeOptions& optio
                 outcome->set_ports(std::move(ports));
                 if (const auto lanes = outcome->lanes()) lanes->reopen(lane, first, at_first.since);
               },
+          .on_lanes = [outcome](const auto& news) { outcome->on_lanes(news); },
           .on_notice =
               [on_notice = options.on_notice](const std::string& what) {
                 const CallbackScope scope;

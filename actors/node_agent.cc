@@ -9,6 +9,8 @@
 namespace chainpump::actors {
 namespace {
 
+constexpr std::chrono::milliseconds kTryAgainAfter{500};
+
 /// Who has each number now; the host tells of ends on threads of its own.
 class Runs {
  public:
@@ -30,6 +32,8 @@ AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make
   using graph::Deployment;
   struct State {
     std::unique_ptr<RankHost> host;
+    std::map<ProcessId, std::pair<uint32_t, CoordinatorActor>>
+        delayed;  // runs that are tried again
   };
   const auto state = std::make_shared<State>();
   const auto runs = std::make_shared<Runs>();
@@ -59,11 +63,31 @@ AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make
         runs->begin(of);
         const Status there = have_host(coordinator);
         if (!there.ok()) return failed(coordinator, of, there.error());
+        state->delayed.erase(of.process);
         Result<std::shared_ptr<RankPort>> port = state->host->spawn(RankId(of.process.value));
+        if (!port.ok() && port.error().code == ErrorCode::overloaded) {
+          tell(coordinator, Deployment::Delayed{of.process, std::move(port).error()}, of);
+          state->delayed[of.process] = {of.run, coordinator};
+          return self->delayed_send(self, kTryAgainAfter, RetryAtom::value, of.process.value,
+                                    of.run);
+        }
         if (!port.ok()) return failed(coordinator, of, std::move(port).error());
         self->send(coordinator, std::make_shared<RankSpawned>(RankSpawned{of, *port}));
       },
+      [=](RetryAtom, uint32_t process, uint32_t run) {
+        const auto found = state->delayed.find(ProcessId(process));
+        if (found == state->delayed.end() || found->second.first != run) return;
+        self->send(self, std::make_shared<SpawnRank>(SpawnRank{{ProcessId(process), run}}),
+                   found->second.second);
+      },
       [=](std::shared_ptr<KillRank>& command) {
+        const auto found = state->delayed.find(command->process);
+        if (found != state->delayed.end()) {
+          const auto [run, coordinator] = found->second;
+          state->delayed.erase(found);
+          return tell(coordinator, Deployment::Exited{command->process, "it was never started"},
+                      ProcessRun{command->process, run});
+        }
         if (state->host) state->host->kill(RankId(command->process.value));
       },
   };

@@ -1,5 +1,6 @@
 #include "actors/outcome.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "actors/lanes.h"
@@ -24,7 +25,29 @@ void Outcome::set_serving(std::shared_ptr<Lanes> lanes,
     ports_ = std::move(ports);
     numerics_id_ = std::move(numerics_id);
   });
-  if (dropped) lanes->close();
+  if (dropped) return lanes->close();
+  pause_lanes();
+}
+
+void Outcome::on_lanes(const std::vector<graph::LaneNews>& news) {
+  health_.on_news(news);
+  update([&] {
+    paused_.clear();
+    for (const graph::LaneNews& lane : news) paused_.push_back(!lane.serves);
+  });
+  pause_lanes();
+}
+
+/// As was said last; it may have been said before there were lanes.
+void Outcome::pause_lanes() {
+  std::shared_ptr<Lanes> lanes;
+  std::vector<bool> paused;
+  update([&] {
+    lanes = lanes_;
+    paused = paused_;
+  });
+  for (size_t i = 0; lanes && i < std::min(paused.size(), lanes->size()); ++i)
+    lanes->set_paused(graph::LaneId(static_cast<uint8_t>(i)), paused[i]);
 }
 
 void Outcome::set_ports(std::vector<std::shared_ptr<RankPort>> ports) {
@@ -88,10 +111,10 @@ Result<Ok> Outcome::with_reason(Result<Ok> end) {
   return end;
 }
 
-Error Outcome::with_verdict(Error error) {
+Error Outcome::with_verdict(Error error, Duration patience) {
   std::unique_lock lock(mutex_);
   if (error.code == ErrorCode::disconnected)
-    changed_.wait_for(lock, kVerdictWait, [&] { return failure_ || stopped_; });
+    changed_.wait_for(lock, std::min(kVerdictWait, patience), [&] { return failure_ || stopped_; });
   if (std::optional<Error> why = reason()) return *std::move(why);
   return error;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/health_board.h"
 #include "base/clock.h"
 #include "base/result.h"
 
@@ -33,9 +34,9 @@ class Outcome {
   std::optional<Error> why_ended();
   /// A request's end; where it ended because the deployment did, with the deployment's reason.
   Result<Ok> with_reason(Result<Ok> end);
-  /// What a call to a rank failed with; if that was a lost connection, waits for a moment to hear
-  /// whether the deployment ends of it, and why.
-  Error with_verdict(Error why);
+  /// What a call to a rank failed with; if that was a lost connection, waits for a moment, at most
+  /// `patience`, to hear whether the deployment ends of it, and why.
+  Error with_verdict(Error why, Duration patience);
   /// Null unless serving.
   std::shared_ptr<Lanes> lanes();
   /// Of every rank, in the plan's order; empty unless serving.
@@ -43,6 +44,9 @@ class Outcome {
   /// Some of them are others now.
   void set_ports(std::vector<std::shared_ptr<RankPort>> ports);
   std::string numerics_id();
+  HealthBoard& health() { return health_; }
+  /// How each lane stands, in order, as a coordinator says.
+  void on_lanes(const std::vector<graph::LaneNews>& news);
   /// Closes the lanes; what is set later is dropped at once. Not in a callback.
   void drop_ports();
 
@@ -56,13 +60,16 @@ class Outcome {
   /// With the reason, or null. Under the lock.
   std::optional<Error> reason() const;
   void tell_lanes_of_end();
+  void pause_lanes();
 
+  HealthBoard health_{steady_clock()};
   std::mutex mutex_;
   std::condition_variable changed_;
   std::shared_ptr<Lanes> lanes_;
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::string numerics_id_;
   std::optional<Error> failure_;
+  std::vector<bool> paused_;  // by lane
   bool served_ = false;
   bool stopped_ = false;
   bool dropped_ = false;  // nothing is kept any more

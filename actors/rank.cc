@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <mutex>
 #include <optional>
 
@@ -11,6 +12,7 @@
 #include "actors/convert.h"
 #include "actors/os/affinity.h"
 #include "actors/stage_actor.h"
+#include "transport/rpc/channel.h"
 #include "transport/rpc/rank_server.h"
 
 namespace chainpump::actors {
@@ -40,10 +42,12 @@ class LoadWatchers {
 
 class Handler final : public rpc::RankHandler {
  public:
-  explicit Handler(StageHandle stage) : stage_(std::move(stage)) {}
+  Handler(StageHandle stage, RankTerms terms)
+      : stage_(std::move(stage)), terms_(std::move(terms)) {}
 
   void on_load(rpc::LoadParams params, rpc::ProgressReport progress,
                rpc::Reply<rpc::LoadReport> reply) override {
+    if (const Status here = adapt_to(terms_, params); !here.ok()) return reply(here.error());
     // This is the thread that serves the calls. The stage's own thread was made before.
     if (const Result<graph::Plan> plan = from_wire(params.plan);
         plan.ok() && params.rank < static_cast<uint32_t>(num_ranks(*plan))) {
@@ -83,7 +87,12 @@ class Handler final : public rpc::RankHandler {
   }
   void on_detach(uint64_t client) override { stage_.tell(DetachCommand{client}); }
   void on_stats(rpc::Reply<rpc::RankStats> reply) override {
-    stage_.tell(StatsCommand{std::move(reply)});
+    auto answer = std::make_shared<rpc::Reply<rpc::RankStats>>(std::move(reply));
+    stage_.tell(StatsCommand{
+        rpc::Reply<rpc::RankStats>([answer, node = terms_.node](Result<rpc::RankStats> stats) {
+          if (stats.ok()) stats->stage.node = node;
+          (*answer)(std::move(stats));
+        })});
   }
   void on_trace(uint64_t since, rpc::Reply<StepEvents> reply) override {
     reply(stage_.trace().read(since));
@@ -94,7 +103,9 @@ class Handler final : public rpc::RankHandler {
   void on_watch(bool of_links, rpc::Reply<Ok> reply) override {
     stage_.tell(WatchCommand{of_links, std::move(reply)});
   }
-  uint64_t on_beat() override { return stage_.beat().count(); }
+  rpc::BeatReply on_beat() override {
+    return {.count = stage_.beat().count(), .links = stage_.links().read(steady_clock().now())};
+  }
   void on_fence(uint8_t lane, uint32_t epoch, rpc::Reply<rpc::StageHoldings> reply) override {
     stage_.tell(FenceCommand{graph::LaneId(lane), PlanEpoch(epoch), std::move(reply)});
   }
@@ -103,9 +114,13 @@ class Handler final : public rpc::RankHandler {
     stage_.tell(
         ResumeCommand{graph::LaneId(lane), PlanEpoch(epoch), std::move(stages), std::move(reply)});
   }
+  void on_arm(const transport::FaultOrder& fault, rpc::Reply<Ok> reply) override {
+    stage_.tell(ArmCommand{fault, std::move(reply)});
+  }
 
  private:
   StageHandle stage_;
+  const RankTerms terms_;
   const std::shared_ptr<LoadWatchers> loading_ = std::make_shared<LoadWatchers>();
 };
 
@@ -125,7 +140,45 @@ std::optional<int> socket_option(int socket, int option) {
 
 }  // namespace
 
-int run_rank(UniqueFd control) {
+Status adapt_to(const RankTerms& terms, rpc::LoadParams& params) {
+  const std::string own = terms.data_address.empty() ? "127.0.0.1" : terms.data_address;
+  if (params.listen_address.empty()) params.listen_address = own;
+  if (params.listen_address != own && !rpc::is_loopback_address(params.listen_address + ":0"))
+    return make_error(ErrorCode::invalid_argument,
+                      "links at {} are refused: it is not on this machine's trusted network",
+                      params.listen_address);
+  if (!terms.cache_folder.empty()) params.cache_folder = terms.cache_folder;
+  if (terms.node.empty()) return ok_status();
+  for (rpc::StagePlan& stage : params.plan.stages)
+    for (rpc::DevicePlan& device : stage.devices)
+      if (device.node != terms.node) device.cores.clear();
+  std::error_code ignored;
+  std::string& model = params.plan.model_path;
+  if (std::filesystem::exists(model, ignored)) return ok_status();
+  const auto here = std::filesystem::path(terms.models) / std::filesystem::path(model).filename();
+  if (terms.models.empty() || !std::filesystem::exists(here, ignored))
+    return make_error(
+        ErrorCode::unimplemented,
+        "node '{}' has no file {}{}, and weights are not fetched from other nodes yet", terms.node,
+        model, terms.models.empty() ? " (nor a folder --models)" : " nor " + here.string());
+  model = here.string();
+  return ok_status();
+}
+
+std::vector<std::string> to_flags(const RankTerms& terms) {
+  std::vector<std::string> flags;
+  for (const auto& [flag, value] :
+       {std::pair("--node", &terms.node), std::pair("--data-address", &terms.data_address),
+        std::pair("--certificates", &terms.certificates), std::pair("--models", &terms.models),
+        std::pair("--cache-folder", &terms.cache_folder)}) {
+    if (value->empty()) continue;
+    flags.emplace_back(flag);
+    flags.push_back(*value);
+  }
+  return flags;
+}
+
+int run_rank(UniqueFd control, const RankTerms& terms) {
   if (!socket_option(control.get(), SO_TYPE)) {
     std::fprintf(stderr, "chainpump: rank: no control connection; a run starts its ranks itself\n");
     ::_exit(2);
@@ -138,8 +191,16 @@ int run_rank(UniqueFd control) {
   Result<StageHandle> stage =
       spawn_stage(actors->system(), std::make_shared<LoopbackHub>(), steady_clock());
   if (!stage.ok()) leave_without_room(stage.error());
-  Handler handler(*std::move(stage));
-  const Status served = serve_rank(std::move(control), std::move(listener), handler);
+  rpc::RankServerOptions options;
+  if (!terms.certificates.empty()) {
+    auto loaded = rpc::Credentials::load(terms.certificates);
+    if (!loaded.ok()) leave_without_room(loaded.error());
+    options.admission = {*loaded, rpc::Role::coordinator, [](const std::string& what) {
+                           std::fprintf(stderr, "chainpump rank: %s\n", what.c_str());
+                         }};
+  }
+  Handler handler(*std::move(stage), terms);
+  const Status served = serve_rank(std::move(control), std::move(listener), handler, options);
   if (!served.ok())
     std::fprintf(stderr, "chainpump rank: control: %s\n", served.error().message.c_str());
   // Its stage may still compute for somebody who is gone; nothing here is worth an orderly end.

@@ -9,22 +9,6 @@
 namespace chainpump::actors {
 namespace {
 
-template <typename Link>
-rpc::LinkReport link_report(graph::LaneId lane, uint32_t edge, bool outgoing, const Link& stats) {
-  return {.lane = lane.value,
-          .edge = edge,
-          .outgoing = outgoing,
-          .transport = stats.transport,
-          .frames = stats.frames,
-          .payload_bytes = stats.payload_bytes,
-          .metadata_bytes = stats.metadata_bytes,
-          .copied_bytes = stats.payload_copies_bytes,
-          .refused_frames = stats.refused_frames,
-          .latency_p50_us = stats.latency_p50_us,
-          .latency_p99_us = stats.latency_p99_us,
-          .blocked_on_credit_ns = stats.blocked_on_credit.count()};
-}
-
 /// What concerns the edge among what a rank was told to open, or null.
 template <typename Target>
 const Target* find_edge(const std::vector<Target>& targets, EdgeId edge) {
@@ -37,13 +21,15 @@ const Target* find_edge(const std::vector<Target>& targets, EdgeId edge) {
 
 RankLanes::RankLanes(const graph::Plan& plan, RankId rank, std::shared_ptr<LoopbackHub> hub,
                      std::shared_ptr<transport::Waiter> waiter, std::shared_ptr<StepTrace> trace,
-                     models::StageExecutor& executor, const Clock& clock)
+                     models::StageExecutor& executor, transport::ArmedFault& fault,
+                     const Clock& clock)
     : plan_(plan),
       stage_(place_of(plan, rank).stage),
       waiter_(std::move(waiter)),
       trace_(std::move(trace)),
+      fault_(fault),
       clock_(clock),
-      links_(std::move(hub)),
+      links_(std::move(hub), &fault),
       step_clock_(clock) {
   const auto own = static_cast<size_t>(stage_.value);
   for (const graph::LaneId id : lanes_of(plan, rank)) {
@@ -77,7 +63,8 @@ void RankLanes::make_loop(Lane& lane, models::StageExecutor& executor) {
                   .is_first = is_first(),
                   .is_last = static_cast<size_t>(stage_.value) + 1 == plan_.stages.size(),
                   .first_kv_block = first_block.value,
-                  .replay_log_bytes = plan_.replay_log_bytes / lanes_per_rank(plan_, stage_)};
+                  .replay_log_bytes = plan_.replay_log_bytes / lanes_per_rank(plan_, stage_),
+                  .fault = &fault_};
   options.trace = trace_;
   if (is_first())
     options.sequencer = sequencer_options(plan_, lane.id, executor.limits().vocabulary_size);
@@ -130,6 +117,7 @@ Status RankLanes::check_connect(const Lane& lane, const rpc::ConnectParams& para
 }
 
 Status RankLanes::open(Lane& lane, const rpc::ConnectParams& params) {
+  if (params.epoch > plan_.epoch.value) fault_.pass(transport::FaultPoint::connecting);
   const bool is_new = lane.epoch == plan_.epoch && params.epoch > plan_.epoch.value;
   lane.epoch = PlanEpoch(params.epoch);
   lane.was_linked = true;
@@ -141,7 +129,17 @@ Status RankLanes::open(Lane& lane, const rpc::ConnectParams& params) {
                                              *find_edge(params.accept, lane.input_edge.id)));
   ASSIGN_OR_RETURN(lane.output, links_.connect(lane.output_edge, lane.epoch,
                                                *find_edge(params.links, lane.output_edge.id)));
+  lane.input_incarnation = find_edge(params.accept, lane.input_edge.id)->incarnation;
+  lane.output_incarnation = find_edge(params.links, lane.output_edge.id)->incarnation;
   return ok_status();
+}
+
+/// Those that are being opened.
+void RankLanes::forget_links(const std::vector<Lane*>& lanes) {
+  for (Lane* lane : lanes) {
+    lane->input.reset();
+    lane->output.reset();
+  }
 }
 
 void RankLanes::connect(ConnectCommand command) {
@@ -153,7 +151,7 @@ void RankLanes::connect(ConnectCommand command) {
   for (Lane* lane : *named) {
     const Status opened = open(*lane, command.params);
     if (opened.ok()) continue;
-    for (Lane* begun : *named) begun->input.reset(), begun->output.reset();
+    forget_links(*named);
     return command.reply(opened.error());
   }
   openings_.push_back({std::move(*named), std::move(command.reply)});
@@ -194,9 +192,11 @@ bool RankLanes::progress_openings() {
     }
     Opening opened = std::move(openings_[i]);
     openings_.erase(openings_.begin() + static_cast<ptrdiff_t>(i));
+    links_.watch_network();
     for (Lane* lane : opened.lanes) {
       lane->told_broken = false;
-      lane->loop->link(std::move(lane->input), std::move(lane->output));
+      lane->loop->link(std::move(lane->input), std::move(lane->output), lane->epoch);
+      if (lane->server && !lane->loop->is_held()) lane->server->begin(lane->epoch);
     }
     if (std::none_of(lanes_.begin(), lanes_.end(), [](const Lane& l) { return l.loop->is_cut(); }))
       links_.shut();
@@ -214,7 +214,7 @@ void RankLanes::abandon(Lane& lane, const Error& why) {
   if (found == openings_.end()) return;
   Opening abandoned = std::move(*found);
   openings_.erase(found);
-  for (Lane* each : abandoned.lanes) each->input.reset(), each->output.reset();
+  forget_links(abandoned.lanes);
   abandoned.reply(why);
 }
 
@@ -227,6 +227,7 @@ void RankLanes::fence(FenceCommand command) {
     return command.reply(make_error(ErrorCode::invalid_argument,
                                     "lane {}: epoch {} is over, it is {}", command.lane,
                                     command.epoch, lane->epoch));
+  fault_.pass(transport::FaultPoint::fencing);
   lane->epoch = command.epoch;
   const Error over =
       make_error(ErrorCode::cancelled, "lane {}: epoch {} began", lane->id, lane->epoch);
@@ -271,6 +272,7 @@ void RankLanes::resume(ResumeCommand command) {
   }
   lane->awaited = false;
   lane->loop->resume(stages);
+  lane->server->begin(lane->epoch);
   command.reply(Ok{});
 }
 
@@ -300,10 +302,24 @@ std::optional<Error> RankLanes::broken() const {
 
 Result<bool> RankLanes::step() {
   const bool opened = progress_openings();
+  if (is_first()) send_canaries();
   Result<bool> moved = turns_->step();
   if (!moved.ok()) return named(lanes_[turns_->last()], moved.error());
   const bool answered = answer_fences();
   return *moved || opened || answered;
+}
+
+void RankLanes::send_canaries() {
+  for (Lane& lane : lanes_)
+    if (lane.loop->at_work() && !lane.loop->is_held()) lane.server->look_after(clock_.now());
+}
+
+void RankLanes::wait_until(TimePoint deadline) {
+  for (const Lane& lane : lanes_)
+    if (lane.server && lane.loop->at_work() && !lane.loop->is_held() &&
+        lane.loop->sequencer().idle())
+      deadline = std::min(deadline, lane.server->next_look().value_or(deadline));
+  turns_->wait_until(deadline);
 }
 
 Error RankLanes::named(const Lane& lane, const Error& error) const {
@@ -313,7 +329,8 @@ Error RankLanes::named(const Lane& lane, const Error& error) const {
 
 LaneServer* RankLanes::door(graph::LaneId lane) {
   Lane* const found = find(lane);
-  return found == nullptr || found->awaited ? nullptr : found->server.get();
+  const bool may_enter = found != nullptr && found->was_linked && !found->awaited;
+  return may_enter ? found->server.get() : nullptr;
 }
 
 LaneServer* RankLanes::door_of(uint64_t client) {
@@ -341,27 +358,6 @@ void RankLanes::drain() {
 bool RankLanes::closed() const {
   return std::all_of(lanes_.begin(), lanes_.end(),
                      [](const Lane& lane) { return lane.loop->closed(); });
-}
-
-void RankLanes::report(rpc::RankStats& out) const {
-  for (const Lane& lane : lanes_) out.stage.lanes.push_back(lane.id.value);
-  const auto spent = [&](StepPart part) { return step_clock_.spent(part).count(); };
-  out.stage.busy_ns = spent(StepPart::compute);
-  out.stage.transfer_ns = spent(StepPart::transfer);
-  out.stage.bubble_input_ns = spent(StepPart::wait_input);
-  out.stage.bubble_credit_ns = spent(StepPart::wait_credit);
-  out.stage.bubble_other_ns = spent(StepPart::idle);
-  out.stage.wall_ns = step_clock_.total().count();
-  const auto num_stages = static_cast<uint32_t>(plan_.stages.size());
-  const auto own = static_cast<uint32_t>(stage_.value);
-  for (const Lane& lane : lanes_) {
-    out.stage.steps += lane.loop->num_steps();
-    out.stage.tokens += lane.loop->num_tokens();
-    out.links.push_back(
-        link_report(lane.id, (own + num_stages - 1) % num_stages, false, lane.loop->input_stats()));
-    out.links.push_back(link_report(lane.id, own, true, lane.loop->output_stats()));
-    if (lane.server) out.lanes.push_back(lane.server->report(lane.id));
-  }
 }
 
 }  // namespace chainpump::actors

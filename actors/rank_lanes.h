@@ -26,6 +26,7 @@
 #include "actors/commands.h"
 #include "actors/lane_executor.h"
 #include "actors/lane_server.h"
+#include "actors/link_board.h"
 #include "actors/rank_links.h"
 #include "actors/stage_loop.h"
 #include "actors/stage_turns.h"
@@ -38,11 +39,11 @@ namespace chainpump::actors {
 
 class RankLanes {
  public:
-  /// `rank` is one of the plan's. The plan, the executor, which is divided among the lanes, and the
-  /// clock outlive this.
+  /// `rank` is one of the plan's. The plan, the executor, which is divided among the lanes, the
+  /// fault and the clock outlive this.
   RankLanes(const graph::Plan& plan, RankId rank, std::shared_ptr<LoopbackHub> hub,
             std::shared_ptr<transport::Waiter> waiter, std::shared_ptr<StepTrace> trace,
-            models::StageExecutor& executor, const Clock& clock);
+            models::StageExecutor& executor, transport::ArmedFault& fault, const Clock& clock);
   ~RankLanes();
   RankLanes(const RankLanes&) = delete;
   RankLanes& operator=(const RankLanes&) = delete;
@@ -64,10 +65,10 @@ class RankLanes {
   /// Opens links, or one turn of one lane; true if anything happened. The rank cannot go on with an
   /// error.
   Result<bool> step();
-  void wait_until(TimePoint deadline) { turns_->wait_until(deadline); }
+  void wait_until(TimePoint deadline);
 
-  /// The lane's door, or null: this rank does not serve it, or not as its first stage, or others
-  /// have to be heard first.
+  /// The lane's door, or null: this rank does not serve it, or not as its first stage, or was not
+  /// told to connect yet, or others have to be heard first.
   LaneServer* door(graph::LaneId lane);
   /// The door to which the client is attached, or null.
   LaneServer* door_of(uint64_t client);
@@ -77,6 +78,9 @@ class RankLanes {
   void close();
   void drain();
   bool closed() const;
+
+  /// What the ends of the links at work have seen.
+  std::vector<LinkBoard::Seen> link_ends() const;
 
   /// Fills in lanes, counters and times, the links, and the lanes' queues at the first stage.
   void report(rpc::RankStats& out) const;
@@ -92,6 +96,8 @@ class RankLanes {
     std::unique_ptr<transport::ReceiveLink> input;  // while opening
     std::unique_ptr<transport::SendLink> output;    // while opening
     rpc::Reply<rpc::StageHoldings> fenced;          // while draining
+    uint32_t input_incarnation = 0;                 // of the present links, or the last
+    uint32_t output_incarnation = 0;
     bool told_broken = false;
     std::unique_ptr<LaneExecutor> executor;
     std::unique_ptr<StageLoop> loop;
@@ -106,9 +112,11 @@ class RankLanes {
   Lane* find(graph::LaneId id);
   Result<std::vector<Lane*>> lanes_named(const rpc::ConnectParams& params);
   Status check_connect(const Lane& lane, const rpc::ConnectParams& params) const;
+  static void forget_links(const std::vector<Lane*>& lanes);
   Status open(Lane& lane, const rpc::ConnectParams& params);
   Result<bool> is_open(Lane& lane) const;
   bool progress_openings();
+  void send_canaries();
   void abandon(Lane& lane, const Error& why);
   bool answer_fences();
   /// Where there are several lanes an error says whose it is.
@@ -118,6 +126,7 @@ class RankLanes {
   const StageIndex stage_;
   const std::shared_ptr<transport::Waiter> waiter_;
   const std::shared_ptr<StepTrace> trace_;
+  transport::ArmedFault& fault_;
   const Clock& clock_;
   RankLinks links_;
   StepClock step_clock_;

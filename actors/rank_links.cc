@@ -4,6 +4,8 @@
 
 #include "base/check.h"
 #include "transport/link_core.h"
+#include "transport/network_socket.h"
+#include "transport/socket_address.h"
 #include "transport/ucx/ucx_send_link.h"
 
 namespace chainpump::actors {
@@ -87,7 +89,11 @@ Result<std::pair<std::string, uint16_t>> RankLinks::listen(const graph::EdgePlan
   for (const graph::EdgePlan* edge : {&input, &output})
     RETURN_IF_ERROR(transport::check_link_options(link_options(*edge, PlanEpoch(1), 0, 1)));
   if (is_loopback(input)) return std::pair(std::string(), uint16_t{0});
-  ASSIGN_OR_RETURN(context_, transport::UcxContext::create({.kind = ucx_kind(input)}));
+  const Result<std::string> interface = transport::interface_of(address);
+  if (!interface.ok()) return interface.error();
+  is_on_network_ = *interface != "lo";
+  ASSIGN_OR_RETURN(context_, transport::UcxContext::create(
+                                 {.kind = ucx_kind(input), .net_devices = *interface}));
   ASSIGN_OR_RETURN(listener_, transport::UcxListener::create(context_, {.bind = address + ":0"}));
   RETURN_IF_ERROR(listener_->keep_open(true));
   return split_port(listener_->address());
@@ -100,20 +106,26 @@ Result<uint16_t> RankLinks::open() {
   return address.second;
 }
 
+void RankLinks::watch_network() const {
+  if (is_on_network_) transport::tune_network_sockets();
+}
+
 void RankLinks::shut() {
   if (listener_) CHECK(listener_->keep_open(false).ok());
 }
 
 Result<std::unique_ptr<transport::ReceiveLink>> RankLinks::accept(
     const graph::EdgePlan& edge, PlanEpoch epoch, const transport::rpc::LinkAccept& from) {
-  const transport::LinkOptions options = link_options(edge, epoch, from.secret, from.incarnation);
+  transport::LinkOptions options = link_options(edge, epoch, from.secret, from.incarnation);
+  options.fault = fault_;
   if (!is_loopback(edge)) return listener_->accept(options);
   return hub_->take_receiver(options);
 }
 
 Result<std::unique_ptr<transport::SendLink>> RankLinks::connect(
     const graph::EdgePlan& edge, PlanEpoch epoch, const transport::rpc::LinkTarget& to) {
-  const transport::LinkOptions options = link_options(edge, epoch, to.secret, to.incarnation);
+  transport::LinkOptions options = link_options(edge, epoch, to.secret, to.incarnation);
+  options.fault = fault_;
   if (!is_loopback(edge))
     return ucx_connect(context_, fmt::format("{}:{}", to.address, to.port), options);
   return hub_->take_sender(options);

@@ -40,7 +40,9 @@ transport::LinkOptions link_options(const graph::EdgePlan& edge, PlanEpoch epoch
 
 class RankLinks {
  public:
-  explicit RankLinks(std::shared_ptr<LoopbackHub> hub) : hub_(std::move(hub)) {}
+  /// The fault outlives the links.
+  RankLinks(std::shared_ptr<LoopbackHub> hub, transport::ArmedFault* fault)
+      : hub_(std::move(hub)), fault_(fault) {}
 
   /// Prepares for links of this edge and listens for it at `address` if it comes from another
   /// process. Returns where senders connect to ("" and 0: nowhere, it is a loopback).
@@ -54,13 +56,17 @@ class RankLinks {
   Result<std::unique_ptr<transport::ReceiveLink>> accept(const graph::EdgePlan& edge,
                                                          PlanEpoch epoch,
                                                          const transport::rpc::LinkAccept& from);
+  /// To be called once links are open: a peer that the network has lost is missed from then on.
+  void watch_network() const;
   Result<std::unique_ptr<transport::SendLink>> connect(const graph::EdgePlan& edge, PlanEpoch epoch,
                                                        const transport::rpc::LinkTarget& to);
 
  private:
   std::shared_ptr<LoopbackHub> hub_;
+  transport::ArmedFault* const fault_;
   std::shared_ptr<transport::UcxContext> context_;
   std::unique_ptr<transport::UcxListener> listener_;
+  bool is_on_network_ = false;
 };
 
 }  // namespace chainpump::actors

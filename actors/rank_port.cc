@@ -10,8 +10,8 @@ namespace {
 class RpcPort final : public RankPort {
  public:
   // A lost connection answers the calls under way; the death itself is told by the pidfd.
-  RpcPort(rpc::RpcThread& thread, UniqueFd socket)
-      : client_(thread, std::move(socket), [](const Error&) {}) {}
+  RpcPort(rpc::RpcThread& thread, rpc::Channel channel)
+      : client_(thread, std::move(channel), [](const Error&) {}) {}
 
   void hello(Duration deadline, rpc::Callback<rpc::HelloReply> callback) override {
     client_.hello(deadline, std::move(callback));
@@ -47,7 +47,7 @@ class RpcPort final : public RankPort {
   void watch(bool of_links, rpc::Callback<Ok> callback) override {
     client_.watch(of_links, std::move(callback));
   }
-  void beat(Duration deadline, rpc::Callback<uint64_t> callback) override {
+  void beat(Duration deadline, rpc::Callback<rpc::BeatReply> callback) override {
     client_.beat(deadline, std::move(callback));
   }
   void fence(graph::LaneId lane, PlanEpoch epoch, Duration deadline,
@@ -116,8 +116,8 @@ class LocalPort final : public RankPort {
   void watch(bool of_links, rpc::Callback<Ok> callback) override {
     stage_.tell(WatchCommand{.of_links = of_links, .reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void beat(Duration, rpc::Callback<uint64_t> callback) override {
-    callback(stage_.beat().count());
+  void beat(Duration, rpc::Callback<rpc::BeatReply> callback) override {
+    callback(rpc::BeatReply{.count = stage_.beat().count()});
   }
   void fence(graph::LaneId lane, PlanEpoch epoch, Duration,
              rpc::Callback<rpc::StageHoldings> callback) override {
@@ -141,8 +141,8 @@ class LocalPort final : public RankPort {
 
 }  // namespace
 
-std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, UniqueFd socket) {
-  return std::make_shared<RpcPort>(thread, std::move(socket));
+std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, rpc::Channel channel) {
+  return std::make_shared<RpcPort>(thread, std::move(channel));
 }
 
 std::shared_ptr<RankPort> make_local_port(StageHandle stage) {

@@ -36,14 +36,14 @@ class RankPort {
   virtual void trace(uint64_t since, Duration deadline, rpc::Callback<StepEvents> callback) = 0;
   virtual void shutdown(Duration deadline, rpc::Callback<Ok> callback) = 0;
   virtual void watch(bool of_links, rpc::Callback<Ok> callback) = 0;
-  virtual void beat(Duration deadline, rpc::Callback<uint64_t> callback) = 0;
+  virtual void beat(Duration deadline, rpc::Callback<rpc::BeatReply> callback) = 0;
   virtual void fence(graph::LaneId lane, PlanEpoch epoch, Duration deadline,
                      rpc::Callback<rpc::StageHoldings> callback) = 0;
   virtual void resume(graph::LaneId lane, PlanEpoch epoch, std::vector<rpc::StageHoldings> stages,
                       Duration deadline, rpc::Callback<Ok> callback) = 0;
 };
 
-std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, UniqueFd socket);
+std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, rpc::Channel channel);
 
 /// A stage in this process cannot be lost without the caller, so deadlines are the caller's here.
 std::shared_ptr<RankPort> make_local_port(StageHandle stage);

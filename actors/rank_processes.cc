@@ -7,13 +7,15 @@
 
 namespace chainpump::actors {
 
-RankProcesses::RankProcesses(std::string program, OnExit on_exit)
-    : program_(std::move(program)), on_exit_(std::move(on_exit)) {}
+RankProcesses::RankProcesses(std::string program, OnExit on_exit, std::vector<std::string> flags)
+    : program_(std::move(program)), on_exit_(std::move(on_exit)), flags_(std::move(flags)) {}
 
 RankProcesses::~RankProcesses() = default;
 
-Result<std::unique_ptr<RankProcesses>> RankProcesses::create(std::string program, OnExit on_exit) {
-  std::unique_ptr<RankProcesses> made(new RankProcesses(std::move(program), std::move(on_exit)));
+Result<std::unique_ptr<RankProcesses>> RankProcesses::create(std::string program, OnExit on_exit,
+                                                             std::vector<std::string> flags) {
+  std::unique_ptr<RankProcesses> made(
+      new RankProcesses(std::move(program), std::move(on_exit), std::move(flags)));
   ASSIGN_OR_RETURN(made->watcher_,
                    os::ProcessWatcher::create([raw = made.get()](pid_t pid) { raw->reap(pid); }));
   return made;
@@ -24,6 +26,7 @@ Result<UniqueFd> RankProcesses::spawn(RankId id, const UniqueFd& listener) {
   os::SpawnOptions options;
   options.program = program_;
   options.argv = {"chainpump", "rank", fmt::format("rank-{}", id)};
+  options.argv.insert(options.argv.end(), flags_.begin(), flags_.end());
   options.descriptors = {{sockets.second.get(), kControlFd}};
   if (listener.valid()) options.descriptors.emplace_back(listener.get(), kListenFd);
   ASSIGN_OR_RETURN(os::Process process, os::spawn(options));

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "actors/os/process.h"
 #include "base/ids.h"
@@ -21,7 +22,9 @@ class RankProcesses {
   /// Called once per rank that ended, with how; on a thread of its own.
   using OnExit = std::function<void(RankId id, std::string how)>;
 
-  static Result<std::unique_ptr<RankProcesses>> create(std::string program, OnExit on_exit);
+  /// `flags` are given to each rank's program.
+  static Result<std::unique_ptr<RankProcesses>> create(std::string program, OnExit on_exit,
+                                                       std::vector<std::string> flags = {});
   ~RankProcesses();
 
   /// Starts a rank and returns our end of its control connection, with whose end the rank ends.
@@ -34,11 +37,12 @@ class RankProcesses {
     RankId id;
     os::Process process;
   };
-  RankProcesses(std::string program, OnExit on_exit);
+  RankProcesses(std::string program, OnExit on_exit, std::vector<std::string> flags);
   void reap(pid_t pid);
 
   const std::string program_;
   const OnExit on_exit_;
+  const std::vector<std::string> flags_;
   mutable std::mutex mutex_;
   std::map<pid_t, Rank> ranks_;
   std::unique_ptr<os::ProcessWatcher> watcher_;  // ends first: its thread uses the ranks

@@ -9,7 +9,8 @@
 namespace chainpump::actors {
 namespace {
 
-constexpr Duration kTickWaitMax = std::chrono::milliseconds(200);  // an idle rank beats, too
+constexpr Duration kTickWaitMax = std::chrono::milliseconds(100);  // an idle rank beats, too
+constexpr Duration kPostEvery = std::chrono::milliseconds(5);      // on the link board
 constexpr Duration kOpeningPoll = std::chrono::milliseconds(1);
 constexpr Duration kLeaveMax = std::chrono::seconds(1);
 // Longer than a frame takes to come and go over TCP on one machine, shorter than a scheduler slice.
@@ -60,12 +61,14 @@ Error leaving() { return make_error(ErrorCode::cancelled, "the rank is shutting 
 
 RankStage::RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
                      std::shared_ptr<StepTrace> trace, std::shared_ptr<Beat> beat,
-                     const Clock& clock)
+                     const Clock& clock, std::shared_ptr<LinkBoard> board)
     : clock_(clock),
       hub_(std::move(hub)),
       waiter_(std::move(waiter)),
       trace_(std::move(trace)),
-      beat_(std::move(beat)) {}
+      beat_(std::move(beat)),
+      board_(std::move(board)),
+      fault_(clock, beat_.get()) {}
 
 RankStage::~RankStage() = default;
 
@@ -100,7 +103,8 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
   ASSIGN_OR_RETURN(executor_,
                    models::load_stage(plan_.model_path,
                                       stage_spec(plan_, place_, params, beat_.get()), progress));
-  lanes_ = std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, *executor_, clock_);
+  lanes_ =
+      std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, *executor_, fault_, clock_);
   ASSIGN_OR_RETURN(const auto address, lanes_->listen(params.listen_address));
   waiter_->set_options(waiter_options(plan_.edges.front().spin));
   const models::ExecutorStats stats = executor_->stats();
@@ -136,6 +140,12 @@ void RankStage::fence(FenceCommand command) {
 void RankStage::resume(ResumeCommand command) {
   if (std::optional<Error> why = why_not_ready("resume")) return command.reply(std::move(*why));
   lanes_->resume(std::move(command));
+}
+
+void RankStage::arm(ArmCommand command) {
+  if (std::optional<Error> why = why_not_ready("arm")) return command.reply(std::move(*why));
+  fault_.arm(command.fault);
+  command.reply(Ok{});
 }
 
 std::optional<Error> RankStage::why_no_door(const char* call) const {
@@ -251,6 +261,10 @@ void RankStage::tick() {
   if (state_ != State::ready) return;
   const Result<bool> moved = lanes_->step();
   if (!moved.ok()) return break_down(moved.error());
+  if (const TimePoint now = clock_.now(); now - posted_ >= kPostEvery) {
+    board_->write(lanes_->link_ends());
+    posted_ = now;
+  }
   if (const std::optional<Error> broken = lanes_->take_broken()) answer_watchers(*broken, true);
   if (!*moved) lanes_->wait_until(clock_.now() + (lanes_->opening() ? kOpeningPoll : kTickWaitMax));
 }

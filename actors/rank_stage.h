@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "actors/commands.h"
+#include "actors/link_board.h"
 #include "actors/rank_lanes.h"
 #include "base/beat.h"
 #include "base/clock.h"
@@ -33,9 +34,10 @@ namespace chainpump::actors {
 
 class RankStage {
  public:
-  /// Whoever shares the waiter may wake tick(); whoever shares trace and beat may read them.
+  /// Whoever shares the waiter may wake tick(); whoever shares trace, beat and board may read them.
   RankStage(std::shared_ptr<LoopbackHub> hub, std::shared_ptr<transport::Waiter> waiter,
-            std::shared_ptr<StepTrace> trace, std::shared_ptr<Beat> beat, const Clock& clock);
+            std::shared_ptr<StepTrace> trace, std::shared_ptr<Beat> beat, const Clock& clock,
+            std::shared_ptr<LinkBoard> board = std::make_shared<LinkBoard>());
   ~RankStage();
 
   void load(LoadCommand command);
@@ -49,6 +51,7 @@ class RankStage {
   void watch(WatchCommand command);
   void fence(FenceCommand command);
   void resume(ResumeCommand command);
+  void arm(ArmCommand command);
 
   /// Whether tick() has anything to do or to wait for.
   bool ticking() const;
@@ -77,6 +80,9 @@ class RankStage {
   const std::shared_ptr<transport::Waiter> waiter_;
   const std::shared_ptr<StepTrace> trace_;
   const std::shared_ptr<Beat> beat_;
+  const std::shared_ptr<LinkBoard> board_;
+  TimePoint posted_;  // on the board
+  transport::ArmedFault fault_;
   State state_ = State::empty;
   graph::Plan plan_;
   graph::RankPlace place_;

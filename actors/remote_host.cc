@@ -1,13 +1,13 @@
 #include "actors/remote_host.h"
 
+#include <algorithm>
 #include <future>
 #include <map>
 #include <mutex>
 
 #include "actors/os/affinity.h"
-#include "actors/service_folder.h"
 #include "transport/rpc/agent_client.h"
-#include "transport/rpc/unix_socket.h"
+#include "transport/rpc/channel.h"
 
 namespace chainpump::actors {
 namespace {
@@ -66,25 +66,25 @@ class Exits {
 
 class RemoteHost final : public RankHost {
  public:
-  RemoteHost(rpc::RpcThread rpc, UniqueFd socket, OnExit on_exit, AgentLoss on_loss)
-      : exits_(std::make_shared<Exits>(std::move(on_exit))),
+  RemoteHost(const AgentLine& line, rpc::RpcThread rpc, rpc::Channel channel, OnExit on_exit,
+             AgentLoss on_loss)
+      : line_(line),
+        exits_(std::make_shared<Exits>(std::move(on_exit))),
         rpc_(std::move(rpc)),
-        agent_(rpc_, std::move(socket), [exits = exits_, on_loss](const Error&) {
-          if (on_loss == AgentLoss::ends_ranks) exits->all_exited("its node agent died");
+        agent_(rpc_, std::move(channel), [exits = exits_, on_loss, line](const Error&) {
+          if (line.on_lost) line.on_lost();
+          if (on_loss == AgentLoss::ends_ranks) exits->all_exited(line.how_lost);
         }) {}
 
-  Status start() {
+  Status start(bool find_living) {
     const auto greeted = answered<rpc::HelloReply>(
         [&](auto callback) { agent_.hello(kAgentDeadline, std::move(callback)); });
     if (!greeted.ok()) return greeted.error();
     agent_.exits([exits = exits_](uint32_t rank, uint32_t run,
                                   std::string how) { exits->exited(RankId(rank), run, how); },
                  [](const Result<Ok>&) {});
-    ASSIGN_OR_RETURN(before_, answered<std::vector<rpc::AgentProcess>>([&](auto callback) {
-                       agent_.list(kAgentDeadline, std::move(callback));
-                     }));
-    for (const rpc::AgentProcess& process : before_) runs_[RankId(process.rank)] = process.run;
-    return ok_status();
+    RETURN_IF_ERROR(list());
+    return find_living ? ok_status() : end_living();
   }
 
   Result<std::vector<Found>> find() override {
@@ -92,8 +92,9 @@ class RemoteHost final : public RankHost {
     for (const rpc::AgentProcess& process : before_) {
       if (!process.runs) continue;
       const RankId rank(process.rank);
-      Result<UniqueFd> socket = rpc::connect_unix(process.socket);
-      found.push_back({rank, socket.ok() ? make_rpc_port(rpc_, std::move(*socket)) : nullptr});
+      Result<rpc::Channel> channel = open(process.socket);
+      found.push_back({rank, channel.ok() ? make_rpc_port(rpc_, std::move(*channel)) : nullptr});
+      if (line_.on_address) line_.on_address(rank, process.socket);
       exits_->started(rank, process.run);
     }
     return found;
@@ -104,12 +105,13 @@ class RemoteHost final : public RankHost {
     exits_->started(rank, run);  // before it can end
     auto path = answered<std::string>(
         [&](auto callback) { agent_.spawn(rank.value, run, kAgentDeadline, std::move(callback)); });
-    Result<UniqueFd> socket = path.ok() ? rpc::connect_unix(*path) : path.error();
-    if (!socket.ok()) {
+    Result<rpc::Channel> channel = path.ok() ? open(*path) : path.error();
+    if (!channel.ok()) {
       exits_->never_started(rank);
-      return std::move(socket).error();
+      return std::move(channel).error();
     }
-    return make_rpc_port(rpc_, std::move(*socket));
+    if (line_.on_address) line_.on_address(rank, *path);
+    return make_rpc_port(rpc_, std::move(*channel));
   }
 
   void kill(RankId rank) override {
@@ -125,6 +127,33 @@ class RemoteHost final : public RankHost {
     return future.get();  // the call has a deadline
   }
 
+  Result<rpc::Channel> open(const std::string& socket) const {
+    return rpc::open_channel(socket, line_.credentials, {rpc::Role::node, line_.node});
+  }
+
+  Status list() {
+    ASSIGN_OR_RETURN(before_, answered<std::vector<rpc::AgentProcess>>([&](auto callback) {
+                       agent_.list(kAgentDeadline, std::move(callback));
+                     }));
+    for (const rpc::AgentProcess& process : before_) runs_[RankId(process.rank)] = process.run;
+    return ok_status();
+  }
+
+  /// Who was told to be gone before may live on there; nobody knows of it.
+  Status end_living() {
+    const TimePoint deadline = steady_clock().now() + kAgentDeadline;
+    const auto runs = [](const rpc::AgentProcess& process) { return process.runs; };
+    while (std::any_of(before_.begin(), before_.end(), runs)) {
+      if (steady_clock().now() >= deadline)
+        return make_error(ErrorCode::deadline_exceeded, "{}: its ranks do not end", line_.address);
+      for (const rpc::AgentProcess& process : before_)
+        if (process.runs) kill(RankId(process.rank));
+      RETURN_IF_ERROR(list());  // after those calls
+    }
+    return ok_status();
+  }
+
+  const AgentLine line_;
   const std::shared_ptr<Exits> exits_;
   rpc::RpcThread rpc_;
   rpc::AgentClient agent_;
@@ -134,14 +163,16 @@ class RemoteHost final : public RankHost {
 
 }  // namespace
 
-Result<std::unique_ptr<RankHost>> make_remote_host(const std::string& folder,
-                                                   RankHost::OnExit on_exit, AgentLoss on_loss,
-                                                   const std::vector<int>& busy_cores) {
-  ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(agent_socket(folder)));
+Result<std::unique_ptr<RankHost>> make_remote_host(const AgentLine& line, RankHost::OnExit on_exit,
+                                                   AgentLoss on_loss,
+                                                   const std::vector<int>& busy_cores,
+                                                   bool find_living) {
+  ASSIGN_OR_RETURN(rpc::Channel channel,
+                   rpc::open_channel(line.address, line.credentials, {rpc::Role::node, line.node}));
   ASSIGN_OR_RETURN(rpc::RpcThread rpc, rpc::RpcThread::create([&] { os::keep_off(busy_cores); }));
-  auto host =
-      std::make_unique<RemoteHost>(std::move(rpc), std::move(socket), std::move(on_exit), on_loss);
-  RETURN_IF_ERROR(host->start());
+  auto host = std::make_unique<RemoteHost>(line, std::move(rpc), std::move(channel),
+                                           std::move(on_exit), on_loss);
+  RETURN_IF_ERROR(host->start(find_living));
   return Result<std::unique_ptr<RankHost>>(std::move(host));
 }
 

@@ -1,5 +1,6 @@
 #include "actors/runtime.h"
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <map>
@@ -33,7 +34,8 @@ StageReport from_wire(const rpc::StageReport& r) {
           .transfer = Duration(r.transfer_ns),
           .bubble_input = Duration(r.bubble_input_ns),
           .bubble_credit = Duration(r.bubble_credit_ns),
-          .idle = Duration(r.bubble_other_ns)};
+          .idle = Duration(r.bubble_other_ns),
+          .node = r.node};
 }
 
 LaneReport from_wire(const rpc::LaneReport& r) {
@@ -131,10 +133,13 @@ void Runtime::cancel(RequestId request) {
 }
 
 Result<RuntimeReport> Runtime::report(Duration timeout) {
+  const TimePoint deadline = steady_clock().now() + timeout;
   Answer<std::vector<rpc::RankStats>> stats;
   impl_->backend->stats(timeout, stats.reply());
   const Result<std::vector<rpc::RankStats>> answers = stats.wait(timeout);
-  if (!answers.ok()) return impl_->outcome->with_verdict(answers.error());
+  if (!answers.ok())
+    return impl_->outcome->with_verdict(answers.error(),
+                                        std::max(Duration(0), deadline - steady_clock().now()));
   RuntimeReport report;
   report.numerics_id = impl_->outcome->numerics_id();
   std::map<std::pair<uint8_t, uint32_t>, LinkReport> links;
@@ -148,6 +153,15 @@ Result<RuntimeReport> Runtime::report(Duration timeout) {
   for (auto& [where, link] : links) report.links.push_back(std::move(link));
   for (const auto& [id, lane] : lanes) report.lanes.push_back(lane);
   return report;
+}
+
+graph::HealthReport Runtime::health() const {
+  graph::HealthReport health = impl_->outcome->health().report();
+  if (const std::optional<Error> why = impl_->outcome->why_ended()) {
+    health.ready = false;
+    health.why = why->message;
+  }
+  return health;
 }
 
 Result<StepEvents> Runtime::trace(RankId rank, uint64_t since, Duration timeout) {

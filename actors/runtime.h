@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "base/step_trace.h"
 #include "graph/fair_queue.h"
+#include "graph/health.h"
 #include "graph/microbatch.h"
 #include "graph/plan.h"
 
@@ -75,6 +76,7 @@ struct StageReport {
   Duration bubble_input{0};
   Duration bubble_credit{0};
   Duration idle{0};
+  std::string node = {};  // its machine in a cluster
 };
 
 /// One link, as both its ends see it.
@@ -134,6 +136,8 @@ class Runtime {
   void cancel(RequestId request);
 
   Result<RuntimeReport> report(Duration timeout);
+  /// Whether tokens get through, as far as is known now, and if not, why.
+  graph::HealthReport health() const;
   /// What one rank did step by step, from its event number `since` (0: the oldest that is there)
   /// on, a part at a time. invalid_argument: there is no such rank.
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout);

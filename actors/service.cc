@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdio>
-#include <deque>
 #include <filesystem>
 #include <future>
 #include <map>
@@ -15,7 +14,9 @@
 
 #include "actors/convert.h"
 #include "actors/os/process.h"
+#include "actors/rank.h"
 #include "actors/service_folder.h"
+#include "base/recent.h"
 #include "transport/rpc/coordinator_client.h"
 #include "transport/rpc/service_file.h"
 #include "transport/rpc/unix_socket.h"
@@ -92,9 +93,9 @@ struct Service::Impl {
 
   std::string folder;
   std::string program;
+  std::vector<std::string> rank_flags;  // that the agent passes on
   Failure failure;
   size_t restarts_max = 0;  // of coordinator and node agent, within the window
-  Duration restart_window{};
   std::optional<rpc::RpcThread> thread;
 
   std::mutex mutex;  // what is below, since the watcher has begun
@@ -103,7 +104,7 @@ struct Service::Impl {
   UniqueFd agent_listener;
   UniqueFd coordinator_listener;
   std::optional<rpc::CoordinatorClient> client;
-  std::deque<TimePoint> restarts;
+  std::optional<Recent> restarts;
   bool is_ending = false;
   bool has_given_up = false;
   std::unique_ptr<os::ProcessWatcher> watcher;
@@ -124,7 +125,7 @@ struct Service::Impl {
     sweep(folder);
     RETURN_IF_ERROR(rpc::write_service_file(plan_file(folder), spec));
     restarts_max = static_cast<size_t>(std::max(0, spec.plan.failover_restarts));
-    restart_window = Duration(spec.plan.failover_window_ns);
+    restarts.emplace(Duration(spec.plan.failover_window_ns));
     ASSIGN_OR_RETURN(rpc::RpcThread started, rpc::RpcThread::create());
     thread.emplace(std::move(started));
     ASSIGN_OR_RETURN(watcher, os::ProcessWatcher::create([this](pid_t pid) { on_death(pid); }));
@@ -138,7 +139,9 @@ struct Service::Impl {
 
   // The rest under the lock.
   Status start_agent() {
-    return spawn(kAgent, {"chainpump", "agent", "--dir", folder}, agent_listener);
+    std::vector<std::string> argv = {"chainpump", "agent", "--dir", folder};
+    argv.insert(argv.end(), rank_flags.begin(), rank_flags.end());
+    return spawn(kAgent, std::move(argv), agent_listener);
   }
 
   Status start_coordinator() {
@@ -184,16 +187,14 @@ struct Service::Impl {
   /// ended, and the coordinator that knew it: the next one reads what there was, and has it built
   /// again.
   Status restart(const std::string& name, const Error& death) {
-    const TimePoint now = steady_clock().now();
-    while (!restarts.empty() && now - restarts.front() > restart_window) restarts.pop_front();
-    if (restarts.size() >= restarts_max) {
+    const size_t num_restarts = restarts->add(steady_clock().now());
+    if (num_restarts > restarts_max) {
       if (restarts_max == 0) return death;
       has_given_up = true;
-      return make_error(death.code,
-                        "{}, after {} new starts within {:.3g} s (failover.restarts: {})",
-                        death.message, restarts.size(), to_seconds(restart_window), restarts_max);
+      return make_error(
+          death.code, "{}, after {} new starts within {:.3g} s (failover.restarts: {})",
+          death.message, num_restarts - 1, to_seconds(restarts->window()), restarts_max);
     }
-    restarts.push_back(now);
     std::fprintf(stderr, "chainpump: %s; it is started anew\n", death.message.c_str());
     if (name == kAgent) {
       end_coordinator();
@@ -239,16 +240,24 @@ Result<std::unique_ptr<Service>> Service::start(const std::string& folder, const
   auto impl = std::make_unique<Impl>();
   impl->folder = folder;
   impl->program = options.program.empty() ? os::self_exe() : options.program;
+  impl->rank_flags = to_flags({.node = options.node, .data_address = options.data_address});
   RETURN_IF_ERROR(impl->start({.plan = to_wire(plan),
                                .isa = options.isa,
                                .spin_between_ops = options.spin_between_ops,
-                               .cache_folder = options.cache_folder}));
+                               .cache_folder = options.cache_folder,
+                               .certificates = options.certificates,
+                               .node = options.node}));
   return std::unique_ptr<Service>(new Service(std::move(impl)));
 }
 
 Result<graph::Plan> Service::plan_of(const std::string& folder) {
   ASSIGN_OR_RETURN(const rpc::ServiceSpec spec, rpc::read_service_file(plan_file(folder)));
   return from_wire(spec.plan);
+}
+
+Result<std::string> Service::certificates_of(const std::string& folder) {
+  ASSIGN_OR_RETURN(const rpc::ServiceSpec spec, rpc::read_service_file(plan_file(folder)));
+  return spec.certificates;
 }
 
 int Service::failure_fd() const { return impl_->failure.fd(); }

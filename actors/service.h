@@ -1,8 +1,8 @@
 // A deployment as a service: node agent, coordinator and ranks of one machine, each a process of
 // its own. This is the supervisor over them: it starts them, and when one dies ends them all; but a
-// coordinator that was killed is followed by another, which goes on where it was, as often as the
-// plan has ranks repaired (failover). Runtimes in any process of the same user may use the
-// deployment (Runtime::attach).
+// coordinator or node agent that was killed is followed by another, which goes on where it was, as
+// often as the plan has ranks repaired (failover). Runtimes in any process of the same user may use
+// the deployment (Runtime::attach).
 //
 // In the folder: the sockets agent.sock, coordinator.sock and rank-N.sock, the file plan, and
 // state.db, by which one coordinator follows another. Who
@@ -22,6 +22,10 @@ struct ServiceOptions {
   std::string isa;      // as RuntimeOptions
   bool spin_between_ops = true;
   std::string cache_folder;
+  // Of a cluster, whose nodes join at the `nodes` file of the folder (actors/membership.h):
+  std::string node = {};          // this machine's name; empty: there is none
+  std::string certificates = {};  // folder, of the role coordinator
+  std::string data_address = {};  // as RankTerms, of this machine's ranks
 };
 
 class Service {
@@ -32,6 +36,8 @@ class Service {
                                                 const ServiceOptions& options);
   /// What the service in `folder` was started with. not_found, bad_file, invalid_argument.
   static Result<graph::Plan> plan_of(const std::string& folder);
+  /// The same of its certificates' folder; empty: it is no cluster.
+  static Result<std::string> certificates_of(const std::string& folder);
   /// Ranks leave in order where they can; no process and nothing in the folder is left. Within
   /// seconds; on the thread that started it.
   ~Service();
@@ -44,7 +50,8 @@ class Service {
   /// cannot be brought up or went down. Only once failure_fd() is readable; may take a tenth of a
   /// second, since what a death causes may be heard of before the death.
   Error why_failed();
-  /// Whether it failed because its coordinators died too often: another service would, too.
+  /// Whether it failed because its coordinators and node agents died too often: another service
+  /// would, too.
   bool has_given_up() const;
 
  private:

@@ -5,10 +5,12 @@
 
 #include "actors/backend.h"
 #include "actors/callback_scope.h"
+#include "actors/convert.h"
 #include "actors/lanes.h"
 #include "actors/os/affinity.h"
 #include "actors/service.h"
 #include "actors/service_folder.h"
+#include "transport/rpc/channel.h"
 #include "transport/rpc/coordinator_client.h"
 #include "transport/rpc/unix_socket.h"
 
@@ -21,10 +23,13 @@ constexpr Duration kHelloDeadline = std::chrono::seconds(10);
 
 class ServiceBackend final : public Backend {
  public:
-  ServiceBackend(std::string folder, graph::Plan plan, OnProgress on_progress, rpc::RpcThread lanes,
-                 rpc::RpcThread control, UniqueFd coordinator, std::shared_ptr<Outcome> outcome)
+  ServiceBackend(std::string folder, graph::Plan plan,
+                 std::shared_ptr<const rpc::Credentials> credentials, OnProgress on_progress,
+                 rpc::RpcThread lanes, rpc::RpcThread control, UniqueFd coordinator,
+                 std::shared_ptr<Outcome> outcome)
       : folder_(std::move(folder)),
         plan_(std::move(plan)),
+        credentials_(std::move(credentials)),
         outcome_(std::move(outcome)),
         on_progress_(std::move(on_progress)),
         lanes_(std::move(lanes)),
@@ -74,9 +79,10 @@ class ServiceBackend final : public Backend {
     auto client = std::make_unique<rpc::CoordinatorClient>(control_, std::move(coordinator),
                                                            [this](const Error&) { on_lost(); });
     client->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
-      const bool died = !reply.ok() && (reply.error().code == ErrorCode::disconnected ||
-                                        reply.error().code == ErrorCode::cancelled);
-      if (!reply.ok() && !died) o->set_failed(reply.error());
+      if (reply.ok()) return o->health().set_coordinator_away("");
+      const bool died = reply.error().code == ErrorCode::disconnected ||
+                        reply.error().code == ErrorCode::cancelled;
+      if (!died) o->set_failed(reply.error());
     });
     rpc::DeploymentCallbacks callbacks;
     callbacks.on_progress = [this](uint32_t rank, int64_t done, int64_t total) {
@@ -86,6 +92,9 @@ class ServiceBackend final : public Backend {
     callbacks.on_serving = [this](const std::string& numerics_id,
                                   const std::vector<rpc::LaneAddress>& lanes) {
       serve(numerics_id, lanes);
+    };
+    callbacks.on_lanes = [o = outcome_](const std::vector<rpc::LaneNews>& news) {
+      o->on_lanes(from_wire(news));
     };
     callbacks.on_ended = [o = outcome_](Error why) {
       if (why.code == ErrorCode::cancelled) return o->set_stopped();
@@ -129,6 +138,7 @@ class ServiceBackend final : public Backend {
   /// lanes notices nothing of it.
   void on_lost() {
     if (outcome_->why_ended()) return;
+    outcome_->health().set_coordinator_away("it died, and another one starts");
     Result<UniqueFd> next = rpc::connect_unix(coordinator_socket(folder_));
     if (next.ok()) return watch(*std::move(next));
     const Error why = make_error(ErrorCode::disconnected, "the service's coordinator died");
@@ -164,9 +174,11 @@ class ServiceBackend final : public Backend {
   void connect(Lanes& lanes, graph::LaneId lane, const rpc::LaneAddress& address) {
     uint32_t& epoch = epochs_[lane];
     if (address.epoch <= epoch) return;
-    Result<UniqueFd> socket = rpc::connect_unix(address.socket);
+    Result<rpc::Channel> socket = open(address);
     if (!socket.ok()) {
-      if (socket.error().code != ErrorCode::not_found) outcome_->set_failed(socket.error());
+      const ErrorCode code = socket.error().code;
+      if (code != ErrorCode::not_found && code != ErrorCode::disconnected)
+        outcome_->set_failed(socket.error());
       return;
     }
     epoch = address.epoch;
@@ -178,6 +190,10 @@ class ServiceBackend final : public Backend {
     lanes.reopen(lane, std::move(first), PlanEpoch(epoch));
   }
 
+  Result<rpc::Channel> open(const rpc::LaneAddress& address) const {
+    return rpc::open_channel(address.socket, credentials_, {rpc::Role::node, address.node});
+  }
+
   /// A connection to a rank that is asked for nothing but its trace.
   Result<std::shared_ptr<RankPort>> tracer(RankId rank, Duration timeout) {
     if (rank.value >= static_cast<uint32_t>(num_ranks(plan_)))
@@ -185,19 +201,23 @@ class ServiceBackend final : public Backend {
     const std::lock_guard lock(mutex_);
     std::shared_ptr<RankPort>& port = tracers_[rank];
     if (!port) {
-      ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(socket_of(rank)));
+      ASSIGN_OR_RETURN(rpc::Channel socket, open_rank(rank));
       port = make_rpc_port(control_, std::move(socket));
       port->hello(timeout, [](const Result<rpc::HelloReply>&) {});
     }
     return port;
   }
 
-  /// Of a first rank, as was told last: another process may be it by now.
-  std::string socket_of(RankId rank) const {
+  /// A first rank's address is as was told last: another process may be it by now.
+  Result<rpc::Channel> open_rank(RankId rank) const {
     for (size_t i = 0; i < addresses_.size(); ++i)
       if (rank_at(plan_, graph::LaneId(static_cast<uint8_t>(i)), StageIndex(0)) == rank)
-        return addresses_[i].socket;
-    return rank_socket(folder_, rank);
+        return open(addresses_[i]);
+    if (spans_nodes(plan_))
+      return make_error(ErrorCode::unimplemented,
+                        "{} cannot be traced yet: its deployment lies on several nodes",
+                        rank_name(plan_, rank));
+    return open({.socket = rank_socket(folder_, rank)});
   }
 
   /// It broke: the rank may be another process when it is asked the next time.
@@ -212,6 +232,7 @@ class ServiceBackend final : public Backend {
 
   const std::string folder_;
   const graph::Plan plan_;
+  const std::shared_ptr<const rpc::Credentials> credentials_;  // of a cluster
   const std::shared_ptr<Outcome> outcome_;
   const OnProgress on_progress_;
   // Two threads: whoever waits on the lanes' for the reason of a death is told it on the other.
@@ -233,13 +254,18 @@ Result<std::unique_ptr<Backend>> make_service_backend(const std::string& folder,
                                                       std::shared_ptr<Outcome> outcome) {
   ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
   ASSIGN_OR_RETURN(const graph::Plan plan, Service::plan_of(folder));
+  ASSIGN_OR_RETURN(const std::string certificates, Service::certificates_of(folder));
+  std::shared_ptr<const rpc::Credentials> credentials;
+  if (!certificates.empty()) {
+    ASSIGN_OR_RETURN(credentials, rpc::Credentials::load(certificates));
+  }
   // A token comes when the first stage begins the next step: taking it must not delay that.
   const std::vector<int> busy = first_cores(plan);
   ASSIGN_OR_RETURN(rpc::RpcThread lanes, rpc::RpcThread::create([&] { os::keep_off(busy); }));
   ASSIGN_OR_RETURN(rpc::RpcThread control, rpc::RpcThread::create());
-  return Result<std::unique_ptr<Backend>>(
-      std::make_unique<ServiceBackend>(folder, plan, std::move(on_progress), std::move(lanes),
-                                       std::move(control), std::move(socket), std::move(outcome)));
+  return Result<std::unique_ptr<Backend>>(std::make_unique<ServiceBackend>(
+      folder, plan, std::move(credentials), std::move(on_progress), std::move(lanes),
+      std::move(control), std::move(socket), std::move(outcome)));
 }
 
 }  // namespace chainpump::actors

@@ -18,6 +18,9 @@ inline std::string rank_socket(const std::string& folder, RankId rank) {
 /// The plan to bring up (transport/rpc/service_file.h).
 inline std::string plan_file(const std::string& folder) { return folder + "/plan"; }
 
+/// The nodes that have joined (transport/rpc/service_file.h).
+inline std::string nodes_file(const std::string& folder) { return folder + "/nodes"; }
+
 /// What its coordinators leave each other (actors/store).
 inline std::string state_file(const std::string& folder) { return folder + "/state.db"; }
 

@@ -4,24 +4,21 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
 #include <thread>
 
+#include "actors/agent.h"
+#include "actors/cluster_host.h"
 #include "actors/convert.h"
 #include "actors/deployment_actors.h"
-#include "actors/rank_processes.h"
 #include "actors/remote_host.h"
 #include "actors/service_folder.h"
 #include "actors/store/state_store.h"
-#include "transport/rpc/agent_server.h"
 #include "transport/rpc/coordinator_server.h"
 #include "transport/rpc/service_file.h"
-#include "transport/rpc/unix_socket.h"
 
 namespace chainpump::actors {
 namespace {
 
-constexpr uint32_t kRanksMax = 1 << 16;
 constexpr int kFailed = 5;
 
 int fail(const char* who, const Error& error) {
@@ -39,76 +36,6 @@ Result<UniqueFd> inherited_listener() {
   return UniqueFd(kServiceListenFd);
 }
 
-/// Calls come on the main thread: the ranks that it starts live as long as the process may.
-class Agent final : public rpc::AgentHandler {
- public:
-  explicit Agent(std::string folder) : folder_(std::move(folder)), server_(*this) {}
-
-  Status run(UniqueFd listener) {
-    ASSIGN_OR_RETURN(ranks_,
-                     RankProcesses::create(os::self_exe(), [this](RankId rank, std::string how) {
-                       on_exit(rank, std::move(how));
-                     }));
-    return server_.run(std::move(listener));
-  }
-
-  Result<std::string> on_spawn(uint32_t number, uint32_t run) override {
-    if (number >= kRanksMax)
-      return make_error(ErrorCode::invalid_argument, "there is no rank {}", number);
-    const RankId rank(number);
-    const std::string path = rank_socket(folder_, rank);
-    {
-      const std::lock_guard lock(mutex_);
-      Run& last = runs_[rank];
-      if (last.runs || run <= last.number)
-        return make_error(ErrorCode::invalid_argument, "rank {} {}", number,
-                          last.runs ? "runs already" : "had that run before");
-      last = {run, true};
-    }
-    Result<UniqueFd> listener = rpc::listen_unix(path);
-    Result<UniqueFd> lifeline =
-        listener.ok() ? ranks_->spawn(rank, *listener) : Result<UniqueFd>(listener.error());
-    if (lifeline.ok()) {
-      lifelines_[rank] = *std::move(lifeline);
-      return path;
-    }
-    const std::lock_guard lock(mutex_);
-    runs_[rank].runs = false;
-    return lifeline.error();
-  }
-  void on_kill(uint32_t rank) override { ranks_->kill(RankId(rank)); }
-  std::vector<rpc::AgentProcess> on_list() override {
-    const std::lock_guard lock(mutex_);
-    std::vector<rpc::AgentProcess> processes;
-    for (const auto& [rank, run] : runs_)
-      processes.push_back({rank.value, run.number, run.runs, rank_socket(folder_, rank)});
-    return processes;
-  }
-
- private:
-  struct Run {
-    uint32_t number = 0;
-    bool runs = false;
-  };
-  void on_exit(RankId rank, std::string how) {
-    uint32_t run = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      Run& last = runs_[rank];
-      last.runs = false;
-      run = last.number;
-    }
-    server_.tell_exit(rank.value, run, std::move(how));
-  }
-
-  const std::string folder_;
-  rpc::AgentServer server_;
-  std::map<RankId, UniqueFd> lifelines_;
-  std::mutex mutex_;
-  std::map<RankId, Run> runs_;
-  std::unique_ptr<RankProcesses> ranks_;  // ends first: its thread uses the server
-};
-
 /// The deployment's actors behind the coordinator's socket.
 class CoordinatorProcess final : public rpc::CoordinatorHandler {
  public:
@@ -124,12 +51,12 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     takes_over_ = before && before->has_served;
     const AgentLoss on_loss =
         plan.failover_restarts > 0 ? AgentLoss::is_seen_to : AgentLoss::ends_ranks;
-    const auto make_host = [this, busy, on_loss](caf::actor_system&, RankHost::OnExit on_exit) {
-      return make_remote_host(folder_, std::move(on_exit), on_loss, busy);
-    };
+    ASSIGN_OR_RETURN(DeploymentActors::MakeHostIn make_host, host_maker(plan, spec, on_loss, busy));
+    const bool spans = spans_nodes(plan);
     ASSIGN_OR_RETURN(actors_, DeploymentActors::create({.plan = std::move(plan),
                                                         .isa = spec.isa,
                                                         .spin_between_ops = spec.spin_between_ops,
+                                                        .listen_address = spans ? "" : "127.0.0.1",
                                                         .cache_folder = spec.cache_folder,
                                                         .store = std::move(store),
                                                         .before = std::move(before)},
@@ -157,6 +84,33 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   void on_stop() override { actors_->request_stop(); }
 
  private:
+  /// On this machine alone, or over the plan's nodes.
+  Result<DeploymentActors::MakeHostIn> host_maker(const graph::Plan& plan,
+                                                  const rpc::ServiceSpec& spec, AgentLoss on_loss,
+                                                  const std::vector<int>& busy) {
+    if (spec.node.empty()) {
+      const auto on_address = [book = addresses_](RankId rank, const std::string& socket) {
+        book->set(rank, {socket, ""});
+      };
+      const AgentLine line{.address = agent_socket(folder_),
+                           .how_lost = "its node agent died",
+                           .on_address = on_address};
+      return DeploymentActors::MakeHostIn([=](caf::actor_system&, RankHost::OnExit on_exit) {
+        return make_remote_host(line, std::move(on_exit), on_loss, busy);
+      });
+    }
+    ClusterHostOptions options{.folder = folder_,
+                               .plan = plan,
+                               .own_node = spec.node,
+                               .credentials = {},
+                               .busy_cores = busy,
+                               .addresses = addresses_};
+    ASSIGN_OR_RETURN(options.credentials, rpc::Credentials::load(spec.certificates));
+    return DeploymentActors::MakeHostIn([=](caf::actor_system&, RankHost::OnExit on_exit) {
+      return make_cluster_host(options, std::move(on_exit), on_loss);
+    });
+  }
+
   using StatsReply = rpc::Reply<std::vector<rpc::RankStats>>;
   static constexpr Duration kStatsDeadline = std::chrono::seconds(5);
   static constexpr size_t kWaitingMax = 256;
@@ -178,6 +132,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
               lanes_[lane.value] = address_of(first);
               server_.set_serving(numerics_id_, lanes_);
             },
+        .on_lanes = [this](const auto& news) { server_.set_lanes(to_wire(news)); },
         .on_notice =
             [](const std::string& what) { std::fprintf(stderr, "chainpump: %s\n", what.c_str()); },
         .on_failed =
@@ -195,7 +150,8 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   }
 
   rpc::LaneAddress address_of(const LaneFirst& first) const {
-    return {.socket = rank_socket(folder_, first.process), .epoch = first.since.value};
+    const AddressBook::Entry at = addresses_->of(first.process);
+    return {.socket = at.socket, .epoch = first.since.value, .node = at.node};
   }
 
   void set_ports(std::vector<std::shared_ptr<RankPort>> ports) {
@@ -213,6 +169,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   }
 
   const std::string folder_;
+  const std::shared_ptr<AddressBook> addresses_ = std::make_shared<AddressBook>();
   // In the coordinator's thread only:
   std::string numerics_id_;
   std::vector<rpc::LaneAddress> lanes_;
@@ -228,11 +185,11 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
 
 }  // namespace
 
-int run_agent(const std::string& folder) {
+int run_agent(const std::string& folder, const RankTerms& terms) {
   Result<UniqueFd> listener = inherited_listener();
   if (!listener.ok()) return fail("agent", listener.error());
-  Agent agent(folder);
-  const Status served = agent.run(std::move(*listener));
+  Agent agent({.folder = folder, .address = {}, .terms = terms});
+  const Status served = agent.run(std::move(*listener), {});
   return served.ok() ? 0 : fail("agent", served.error());
 }
 

@@ -5,10 +5,13 @@
 
 #include <string>
 
+#include "actors/rank.h"
+
 namespace chainpump::actors {
 
-/// Starts and ends ranks when told. Returns only if it cannot serve, with the exit status.
-int run_agent(const std::string& folder);
+/// Starts and ends ranks when told, on these terms. Returns only if it cannot serve, with the exit
+/// status.
+int run_agent(const std::string& folder, const RankTerms& terms);
 
 /// Brings up the plan in `plan_path` with the folder's agent, or takes over from the coordinator
 /// that died before it, as that has left it in the folder's state file. Returns the exit status

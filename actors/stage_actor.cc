@@ -11,10 +11,12 @@ namespace {
 StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_ptr<LoopbackHub> hub,
                                          std::shared_ptr<transport::Waiter> waiter,
                                          std::shared_ptr<StepTrace> trace,
-                                         std::shared_ptr<Beat> beat, const Clock* clock) {
+                                         std::shared_ptr<Beat> beat,
+                                         std::shared_ptr<LinkBoard> links, const Clock* clock) {
   // Made here, in the actor's own thread, and gone with the behaviour, in the same thread.
-  const auto stage = std::make_shared<RankStage>(std::move(hub), std::move(waiter),
-                                                 std::move(trace), std::move(beat), *clock);
+  const auto stage =
+      std::make_shared<RankStage>(std::move(hub), std::move(waiter), std::move(trace),
+                                  std::move(beat), *clock, std::move(links));
   const auto ticking = std::make_shared<bool>(false);
   const auto settle = [=] {
     if (stage->gone()) return self->quit();
@@ -34,6 +36,7 @@ StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_p
       [=](std::shared_ptr<WatchCommand>& c) { stage->watch(std::move(*c)), settle(); },
       [=](std::shared_ptr<FenceCommand>& c) { stage->fence(std::move(*c)), settle(); },
       [=](std::shared_ptr<ResumeCommand>& c) { stage->resume(std::move(*c)), settle(); },
+      [=](std::shared_ptr<ArmCommand>& c) { stage->arm(std::move(*c)), settle(); },
       [=](TickAtom) {
         *ticking = false;
         stage->tick();
@@ -49,10 +52,11 @@ Result<StageHandle> spawn_stage(caf::actor_system& system, std::shared_ptr<Loopb
   auto waiter = std::make_shared<transport::Waiter>(transport::WaiterOptions{});
   auto trace = std::make_shared<StepTrace>();
   auto beat = std::make_shared<Beat>();
+  auto links = std::make_shared<LinkBoard>();
   ASSIGN_OR_RETURN(const StageActor actor,
                    spawn_detached(system, "the thread of a stage", stage_behavior, std::move(hub),
-                                  waiter, trace, beat, &clock));
-  return StageHandle(actor, std::move(waiter), std::move(trace), std::move(beat));
+                                  waiter, trace, beat, links, &clock));
+  return StageHandle(actor, std::move(waiter), std::move(trace), std::move(beat), std::move(links));
 }
 
 }  // namespace chainpump::actors

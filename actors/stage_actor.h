@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "actors/commands.h"
+#include "actors/link_board.h"
 #include "actors/rank_links.h"
 #include "base/beat.h"
 #include "base/clock.h"
@@ -27,18 +28,21 @@ using StageActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<SubmitCommand>>, caf::reacts_to<std::shared_ptr<CancelCommand>>,
     caf::reacts_to<std::shared_ptr<StatsCommand>>, caf::reacts_to<std::shared_ptr<ShutdownCommand>>,
     caf::reacts_to<std::shared_ptr<WatchCommand>>, caf::reacts_to<std::shared_ptr<FenceCommand>>,
-    caf::reacts_to<std::shared_ptr<ResumeCommand>>, caf::reacts_to<TickAtom>>;
+    caf::reacts_to<std::shared_ptr<ResumeCommand>>, caf::reacts_to<std::shared_ptr<ArmCommand>>,
+    caf::reacts_to<TickAtom>>;
 
 /// How others talk to a stage actor: a message, and a nudge if it sleeps on its links. Any thread.
 /// A command that the actor no longer takes answers by its Reply's end.
 class StageHandle {
  public:
   StageHandle(StageActor actor, std::shared_ptr<transport::Waiter> waiter,
-              std::shared_ptr<const StepTrace> trace, std::shared_ptr<const Beat> beat)
+              std::shared_ptr<const StepTrace> trace, std::shared_ptr<const Beat> beat,
+              std::shared_ptr<const LinkBoard> links)
       : actor_(std::move(actor)),
         waiter_(std::move(waiter)),
         trace_(std::move(trace)),
-        beat_(std::move(beat)) {}
+        beat_(std::move(beat)),
+        links_(std::move(links)) {}
 
   template <typename Command>
   void tell(Command command) const {
@@ -55,12 +59,15 @@ class StageHandle {
   const StepTrace& trace() const { return *trace_; }
   /// Whether its computing thread gets on.
   const Beat& beat() const { return *beat_; }
+  /// What comes and goes over its links.
+  const LinkBoard& links() const { return *links_; }
 
  private:
   StageActor actor_;
   std::shared_ptr<transport::Waiter> waiter_;
   std::shared_ptr<const StepTrace> trace_;
   std::shared_ptr<const Beat> beat_;
+  std::shared_ptr<const LinkBoard> links_;
 };
 
 /// no_room if the system refuses the thread.
@@ -80,3 +87,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ShutdownCommand
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::FenceCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ResumeCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ArmCommand>)

@@ -8,6 +8,9 @@
 namespace chainpump::actors {
 namespace {
 
+// Of a fenced stage: longer than most steps of the stage before it, short for whoever waits.
+constexpr Duration kSilentInputMax = std::chrono::seconds(1);
+
 template <typename Link>
 void watch(transport::Waiter& waiter, Link& link) {
   waiter.add({.progress = [&link] { return link.progress(); },
@@ -57,11 +60,14 @@ graph::Sequencer& StageLoop::sequencer() {
 }
 
 void StageLoop::link(std::unique_ptr<transport::ReceiveLink> input,
-                     std::unique_ptr<transport::SendLink> output) {
+                     std::unique_ptr<transport::SendLink> output, PlanEpoch epoch) {
   CHECK(is_cut());
   input_ = std::move(input);
   output_ = std::move(output);
+  epoch_ = epoch;
   draining_ = false;
+  fenced_at_.reset();
+  looked_ = clock_.now();
   broken_by_.reset();
   watch(waiter_, *input_);
   watch(waiter_, *output_);
@@ -69,18 +75,24 @@ void StageLoop::link(std::unique_ptr<transport::ReceiveLink> input,
 
 void StageLoop::fence() {
   held_ = options_.work.is_first;
+  work_.note_fence();
   if (at_work()) begin_draining();
+  if (input_) fenced_at_ = clock_.now();
 }
 
 void StageLoop::resume(std::span<const graph::StageHoldings> stages) {
   CHECK(held_);
   held_ = false;
-  sequencer().repair(stages);
+  if (std::exchange(is_new_, false))
+    sequencer().adopt(stages, clock_.now());
+  else
+    sequencer().repair(stages);
 }
 
 void StageLoop::cut() {
   waiter_.remove(input_->event_fd());
   waiter_.remove(output_->event_fd());
+  refused_ = num_refused();
   frame_.reset();
   taken_.reset();
   slot_.reset();
@@ -91,16 +103,29 @@ void StageLoop::cut() {
   draining_ = false;
 }
 
+std::unique_ptr<transport::ReceivedFrame> StageLoop::receive() {
+  std::unique_ptr<transport::ReceivedFrame> frame = input_->try_receive();
+  if (!frame) return nullptr;
+  if (fenced_at_) fenced_at_ = clock_.now();
+  pass(transport::FaultPoint::after_receive);
+  stale_ += frame->epoch() != epoch_;
+  return frame;
+}
+
+void StageLoop::pass(transport::FaultPoint point) {
+  if (options_.work.fault != nullptr) options_.work.fault->pass(point);
+}
+
 /// A link that has ended, or is about to, though nobody here asked for that.
 void StageLoop::look_at_links() {
   if (draining_) return;
   const auto ended = [&](const auto& link, const char* which) {
     if (link.state() == transport::LinkState::open) return false;
     if (broken_by_) return true;
-    if (link.state() == transport::LinkState::failed)
-      broken_by_ = make_error(link.error().code, "{} link: {}", which, link.error().message);
-    else
-      broken_by_ = make_error(ErrorCode::disconnected, "{} link: the other end closed it", which);
+    // Whatever it was of, a damaged frame among them: the rank itself is well.
+    const bool failed = link.state() == transport::LinkState::failed;
+    broken_by_ = make_error(ErrorCode::disconnected, "{} link: {}", which,
+                            failed ? link.error().message : "the other end closed it");
     return true;
   };
   const bool input_ended = ended(*input_, "input");
@@ -119,8 +144,14 @@ void StageLoop::begin_draining() {
 /// Whether what is made here still gets anywhere.
 bool StageLoop::leads_on() const { return output_->state() == transport::LinkState::open; }
 
+/// Whether anything may come.
+bool StageLoop::has_input() const {
+  if (has_ended(*input_)) return false;
+  return !fenced_at_ || clock_.now() < *fenced_at_ + kSilentInputMax;
+}
+
 bool StageLoop::end_draining() {
-  if (frame_ || taken_ || !has_ended(*input_)) return false;
+  if (frame_ || taken_ || has_input()) return false;
   if (leads_on()) {
     slot_.reset();
     output_->close();
@@ -134,6 +165,7 @@ Result<bool> StageLoop::step() {
   if (is_cut()) return end_overdue();
   bool moved = input_->progress();
   moved |= output_->progress();
+  looked_ = clock_.now();
   look_at_links();
   if (options_.work.is_first) {
     ASSIGN_OR_RETURN(const bool took, take_result());
@@ -165,7 +197,7 @@ bool StageLoop::has_slot(bool has_input) {
 }
 
 Result<bool> StageLoop::take_result() {
-  taken_ = input_->try_receive();
+  taken_ = receive();
   if (!taken_) return false;
   if (taken_->kind() != transport::FrameKind::result)
     return make_error(ErrorCode::internal, "the return edge carried a frame that is no result");
@@ -203,7 +235,7 @@ Result<bool> StageLoop::run_scheduled() {
 }
 
 Result<bool> StageLoop::run_received() {
-  if (!frame_) frame_ = input_->try_receive();
+  if (!frame_) frame_ = receive();
   if (!frame_ || !has_slot(true)) return false;
   const std::unique_ptr<transport::ReceivedFrame> frame = std::move(frame_);
   if (frame->kind() != transport::FrameKind::activation)
@@ -250,11 +282,14 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
   event.credit_until = waited ? *credit_until : event.compute_from;
   ASSIGN_OR_RETURN(const int64_t num_floats,
                    work_.run(microbatch, input, room_for(microbatch), result_));
+  if (options_.work.fault != nullptr)
+    options_.work.fault->stretch(clock_.now() - event.compute_from);
   const Duration spent = clock_.charge(StepPart::compute);
   event.compute_until = clock_.last();
   send(microbatch.id, metadata, num_floats, spent);
   clock_.charge(StepPart::transfer);
   event.sent = clock_.last();
+  if (microbatch.canary) return ok_status();
   if (options_.trace) options_.trace->record(event);
   ++steps_;
   tokens_ += static_cast<uint64_t>(microbatch.num_tokens());
@@ -274,6 +309,7 @@ void StageLoop::send(MicrobatchId microbatch, std::span<std::byte> metadata, int
     kind = transport::FrameKind::result;
   }
   graph::note_step_time(metadata, spent, options_.work.stage);
+  pass(transport::FaultPoint::before_send);
   const Status sent = output_->send(std::move(slot_), kind, microbatch, metadata,
                                     num_floats * int64_t{sizeof(float)});
   if (!sent.ok()) CHECK(sent.error().code == ErrorCode::disconnected);
@@ -305,6 +341,10 @@ void StageLoop::drain() {
 }
 
 bool StageLoop::closed() const { return is_cut() || (has_ended(*input_) && has_ended(*output_)); }
+
+uint64_t StageLoop::num_refused() const {
+  return refused_ + input_stats().refused_frames + output_stats().refused_frames;
+}
 
 transport::LinkStats StageLoop::input_stats() const {
   return input_ ? input_->stats() : transport::LinkStats{};

@@ -14,7 +14,9 @@
 //   draining   a bug      draining      draining          -> cut
 // Draining, a stage runs what has come to it, though its output may lead nowhere any more; the
 // first begins nothing. It ends its output when its input has ended, so that one stage after the
-// other does. After that the first stage begins nothing until resume(), however often it is linked.
+// other does. Fenced, it waits for an input over which nothing comes for a second, no longer: what
+// a silent network holds is computed again. After that the first stage begins nothing until
+// resume(), however often it is linked.
 //
 // A rank in several lanes has a loop for each, over one executor (actors/lane_executor.h), in turns
 // (actors/stage_turns.h); the clock that counts where its time goes is the rank's.
@@ -58,17 +60,18 @@ class StageLoop {
   StageLoop(const StageLoop&) = delete;
   StageLoop& operator=(const StageLoop&) = delete;
 
-  /// Both open, when it is cut.
+  /// Both open and of this epoch, when it is cut.
   void link(std::unique_ptr<transport::ReceiveLink> input,
-            std::unique_ptr<transport::SendLink> output);
+            std::unique_ptr<transport::SendLink> output, PlanEpoch epoch);
   void fence();
-  /// The first stage goes on; `stages` as in Sequencer::repair().
+  /// The first stage goes on; `stages` as in Sequencer::repair(), or adopt() if it was to be held.
   void resume(std::span<const graph::StageHoldings> stages);
   bool is_cut() const { return !input_; }
   bool at_work() const { return input_ && !draining_; }
   /// Only at the first stage: whether resume() has to come.
   bool is_held() const { return held_; }
-  void hold() { held_ = true; }
+  /// It has to, because others may hold what an earlier first stage had them compute.
+  void hold() { held_ = is_new_ = true; }
   /// Why a link ended at which work was going on, since it was linked.
   const std::optional<Error>& broken_by() const { return broken_by_; }
   /// When it is cut.
@@ -94,6 +97,13 @@ class StageLoop {
 
   uint64_t num_steps() const { return steps_; }
   uint64_t num_tokens() const { return tokens_; }
+  const StageWork::Again& again() const { return work_.again(); }
+  TimePoint looked_at_links() const { return looked_; }
+  /// Of all links that it had.
+  uint64_t num_refused() const;
+  /// Frames of another epoch than that of their link, which links refuse: counted once more, by
+  /// what the control plane said of the epoch.
+  uint64_t num_stale() const { return stale_; }
   /// Of the present links; all zero when it is cut.
   transport::LinkStats input_stats() const;
   transport::LinkStats output_stats() const;
@@ -107,9 +117,12 @@ class StageLoop {
              std::span<std::byte> metadata, TimePoint received);
   void send(MicrobatchId microbatch, std::span<std::byte> metadata, int64_t num_floats,
             Duration spent);
+  std::unique_ptr<transport::ReceivedFrame> receive();
+  void pass(transport::FaultPoint point);
   void look_at_links();
   void begin_draining();
   bool end_draining();
+  bool has_input() const;
   void cut();
   bool leads_on() const;
   bool has_slot(bool has_input);
@@ -120,8 +133,12 @@ class StageLoop {
   StageWork work_;
   std::unique_ptr<transport::ReceiveLink> input_;  // null when it is cut, as is the other
   std::unique_ptr<transport::SendLink> output_;
+  PlanEpoch epoch_;                     // of the links
+  TimePoint looked_;                    // at the links
+  std::optional<TimePoint> fenced_at_;  // or the last frame since then
   bool draining_ = false;
   bool held_ = false;
+  bool is_new_ = false;  // until it is resumed
   std::optional<Error> broken_by_;
   std::optional<graph::Sequencer> sequencer_;
   OnDeliveries on_deliveries_;
@@ -142,6 +159,8 @@ class StageLoop {
   std::optional<TimePoint> credit_until_;
   uint64_t steps_ = 0;
   uint64_t tokens_ = 0;
+  uint64_t refused_ = 0;  // of links that are no more
+  uint64_t stale_ = 0;
 };
 
 }  // namespace chainpump::actors

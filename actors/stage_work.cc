@@ -30,10 +30,16 @@ Result<int64_t> StageWork::run(const graph::Microbatch& microbatch, std::span<co
   CHECK(options_.is_last || num_floats <= static_cast<int64_t>(room.size()));
   for (const graph::BlockCopy& copy : microbatch.copies)
     log_.copy(copy.from, copy.to, microbatch.keep_log);
+  note_known(microbatch);
   if (!computes) return pass(microbatch, room, result);
   const std::span<float> output =
       room.first(options_.is_last ? 0 : static_cast<size_t>(num_floats));
   RETURN_IF_ERROR(executor_.run(microbatch, input, output, result));
+  if (options_.fault != nullptr) {
+    options_.fault->pass(transport::FaultPoint::after_kv_write);
+    if (microbatch.keep_log) options_.fault->pass(transport::FaultPoint::filling);
+  }
+  count_again(microbatch);
   if (!options_.is_last) log(microbatch, output);
   const bool goes_out = microbatch.stages.contains(StageIndex(options_.stage.value + 1));
   return goes_out && !options_.is_last ? num_floats : 0;
@@ -90,12 +96,38 @@ void StageWork::log(const graph::Microbatch& microbatch, std::span<const float> 
   }
 }
 
+void StageWork::note_known(const graph::Microbatch& microbatch) {
+  for (const SequenceId id : microbatch.released) known_.erase(id);
+  for (const graph::SequenceDescriptor& d : microbatch.descriptors) {
+    // The last token of all was never computed.
+    const auto known = static_cast<int32_t>(d.prompt.size() + d.generated.size()) - 1;
+    if (!d.generated.empty()) known_[d.id] = known;
+  }
+}
+
+void StageWork::count_again(const graph::Microbatch& microbatch) {
+  const bool was_lost = is_successor_ && microbatch.stages != graph::StageSpan{};
+  const std::span<const int32_t> write_from = executor_.sequences().write_from();
+  for (size_t s = 0; s < microbatch.slices.size(); ++s) {
+    const graph::SequenceSlice& slice = microbatch.slices[s];
+    const int32_t end = slice.first_position + static_cast<int32_t>(slice.tokens.size());
+    again_.held += static_cast<uint64_t>(write_from[s] - slice.first_position);
+    int32_t known = was_lost ? end : 0;
+    if (const auto found = known_.find(slice.id); found != known_.end()) {
+      known = std::max(known, std::min(end, found->second));
+      if (end > found->second) known_.erase(found);
+    }
+    again_.rebuilt += static_cast<uint64_t>(std::max(0, known - write_from[s]));
+  }
+}
+
 graph::StageHoldings StageWork::holdings() const {
   graph::StageHoldings holdings{.stage = options_.stage, .held = {}, .logged = log_.all()};
   const models::SequenceTable& held = executor_.sequences();
   for (const SequenceId id : held.ids())
     if (graph::SequenceStore::lane_of(id) == options_.lane)
-      holdings.held.push_back({id, held.num_tokens(id)});
+      for (KvBlockId& block : holdings.held.emplace_back(held.held(id)).table)
+        block.value -= options_.first_kv_block;
   return holdings;
 }
 

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <span>
+#include <unordered_map>
 
 #include "graph/lane_fill.h"
 #include "graph/replay_log.h"
 #include "models/stage_executor.h"
+#include "transport/armed_fault.h"
 
 namespace chainpump::actors {
 
@@ -23,6 +25,7 @@ struct StageWorkOptions {
   bool is_last = false;
   int32_t first_kv_block = 0;  // of the lane among the executor's
   int64_t replay_log_bytes = 0;
+  transport::ArmedFault* fault = nullptr;  // what the rank may have been told to do; outlives this
 };
 
 class StageWork {
@@ -37,6 +40,15 @@ class StageWork {
   Result<int64_t> run(const graph::Microbatch& microbatch, std::span<const float> input,
                       std::span<float> room, graph::StepResult& result);
 
+  /// Positions that were computed again.
+  struct Again {
+    uint64_t held = 0;     // their KV was there: only for the stages after this one
+    uint64_t rebuilt = 0;  // it was not: what somebody had lost
+  };
+  const Again& again() const { return again_; }
+  /// Work is about to be interrupted; what comes after that and was never computed here is new.
+  void note_fence() { is_successor_ = false; }
+
   /// What is held and logged of the lane, when no microbatch is under way.
   graph::StageHoldings holdings() const;
 
@@ -46,10 +58,18 @@ class StageWork {
                        graph::StepResult& result);
   Status repeat(const graph::Microbatch& microbatch, std::span<float> room) const;
   void log(const graph::Microbatch& microbatch, std::span<const float> rows);
+  void note_known(const graph::Microbatch& microbatch);
+  void count_again(const graph::Microbatch& microbatch);
 
   StageWorkOptions options_;
   models::StageExecutor& executor_;
   graph::ReplayLog log_;
+  Again again_;
+  // What only some stages are to compute is, until the first fence, what one before this had.
+  bool is_successor_ = true;
+  // Of sequences that had tokens of their own when they were described: how many positions were
+  // computed before that.
+  std::unordered_map<SequenceId, int32_t> known_;
 };
 
 }  // namespace chainpump::actors

@@ -132,13 +132,14 @@ Status chaos_in(ChaosService& service, const ChaosTask& task, const Prepared& pr
                    connect_to_service(service.socket(prepared.graph.name)));
   Status stored = ok_status();
   ChaosLoad load(pool, *client, under_way, static_cast<uint64_t>(state.report().num_requests));
-  ChaosRun run(task, prepared.plan, service, *client, load, under_way,
-               [&](const ChaosReport& part) {
-                 if (Status added = state.add(part); !added.ok() && stored.ok()) {
-                   stored = added;
-                   under_way.stop(added.error());
-                 }
-               });
+  ASSIGN_OR_RETURN(const std::unique_ptr<ChaosRanks> ranks,
+                   ChaosRanks::create(service.process_folder(prepared.graph.name)));
+  ChaosRun run(task, prepared.plan, service, *ranks, load, under_way, [&](const ChaosReport& part) {
+    if (Status added = state.add(part); !added.ok() && stored.ok()) {
+      stored = added;
+      under_way.stop(added.error());
+    }
+  });
   RETURN_IF_ERROR(load.start(kClients));
   const Status done = run.run();
   RETURN_IF_ERROR(stored);

@@ -5,6 +5,18 @@
 #include "cli/usage.h"
 
 namespace chainpump::cli {
+namespace {
+
+std::string names_of_faults() {
+  std::string names;
+  for (const FaultEntry& entry : fault_entries()) {
+    if (!names.empty()) names += ", ";
+    names += entry.name;
+  }
+  return names;
+}
+
+}  // namespace
 
 void add_chaos(CLI::App& app, ChaosOptions& options, std::string& output) {
   CLI::App& verb = *app.add_subcommand("chaos", "faults under load; every answer must be right");
@@ -16,7 +28,7 @@ void add_chaos(CLI::App& app, ChaosOptions& options, std::string& output) {
       ->check(CLI::Validator(is_seed, ""))
       ->capture_default_str();
   verb.add_option("--faults", options.faults,
-                  "their kinds, with commas between: kill, stop, coordinator, gateway, agent")
+                  "their kinds, with commas between: " + names_of_faults())
       ->capture_default_str();
   verb.add_option("--duration", options.duration_s,
                   "seconds after which no fault is begun any more")

@@ -11,14 +11,22 @@ namespace {
 constexpr size_t kCalmClients = 16;
 constexpr Duration kAfterRefusal = std::chrono::milliseconds(200);
 
+/// Asks, and takes what comes until the end.
+template <typename Take>
+Status ask(gateway::Service& service, const gateway::GenerateRequest& request, UnderWay& under_way,
+           Take&& take) {
+  ASSIGN_OR_RETURN(const auto generating, service.generate(request));
+  const auto end = under_way.collect(*generating, take);
+  RETURN_IF_ERROR(end);
+  return ok_status();
+}
+
 Result<CalmAnswer> answer_one(gateway::Service& service, const gateway::GenerateRequest& request,
                               UnderWay& under_way) {
   Receipt receipt(request.num_choices);
-  ASSIGN_OR_RETURN(const auto generating, service.generate(request));
-  const auto end = under_way.collect(*generating, [&receipt](const gateway::Update& update) {
+  RETURN_IF_ERROR(ask(service, request, under_way, [&receipt](const gateway::Update& update) {
     for (const gateway::Delta& delta : update.deltas) receipt.add(delta, TimePoint{});
-  });
-  RETURN_IF_ERROR(end);
+  }));
   return receipt.answer();
 }
 
@@ -136,12 +144,9 @@ std::shared_ptr<LiveRequest> ChaosLoad::begin_next() {
 }
 
 Status ChaosLoad::send(LiveRequest& request) {
-  ASSIGN_OR_RETURN(const auto generating, service_.generate(request.asked().request));
-  const auto end = under_way_.collect(*generating, [&request](const gateway::Update& update) {
-    request.add(update, steady_clock().now());
-  });
-  RETURN_IF_ERROR(end);
-  return ok_status();
+  return ask(
+      service_, request.asked().request, under_way_,
+      [&request](const gateway::Update& update) { request.add(update, steady_clock().now()); });
 }
 
 void ChaosLoad::be_client() {

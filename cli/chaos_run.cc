@@ -17,7 +17,6 @@ constexpr Duration kMetMax = std::chrono::minutes(2);      // until a fault meet
 constexpr Duration kGoesOnMax = std::chrono::seconds(30);  // after a fault
 constexpr Duration kEndMax = std::chrono::minutes(5);      // beyond any request's deadline
 constexpr Duration kCancelMax = std::chrono::seconds(10);
-constexpr Duration kStatusMax = std::chrono::seconds(1);
 constexpr Duration kReleaseMax = std::chrono::seconds(2);
 // Of each choice of a request, after a fault, before it goes on for certain: what was on its way
 // is not more.
@@ -39,19 +38,23 @@ size_t num_prompt_tokens(const gateway::GenerateRequest& request) {
 }  // namespace
 
 ChaosRun::ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service,
-                   gateway::Service& client, ChaosLoad& load, UnderWay& under_way,
+                   ChaosRanks& ranks, ChaosLoad& load, UnderWay& under_way,
                    std::function<void(ChaosReport)> on_part)
     : task_(task),
       plan_(plan),
       service_(service),
-      client_(client),
+      ranks_(ranks),
       load_(load),
       under_way_(under_way),
-      on_part_(std::move(on_part)) {}
+      on_part_(std::move(on_part)),
+      injector_(
+          plan, service, ranks,
+          [this](Duration patience, const Condition& holds) { return wait(patience, holds); },
+          [this](const ServiceProcess& victim) { mark_victims(victim); }) {}
 
 ChaosRun::~ChaosRun() {
   for (const OpenFault& fault : open_)
-    if (fault.stopped.valid()) send_signal(fault.stopped, SIGCONT);
+    if (fault.done.stopped.valid()) send_signal(fault.done.stopped, SIGCONT);
 }
 
 Status ChaosRun::run() {
@@ -105,7 +108,7 @@ Status ChaosRun::inject_all() {
 Status ChaosRun::wait_for_turn(const PlannedFault& fault) {
   TimePoint since = steady_clock().now();
   if (fault.in_recovery && !open_.empty()) {
-    since = open_.back().at;
+    since = open_.back().done.at;
   } else {
     ASSIGN_OR_RETURN([[maybe_unused]] const bool over,
                      wait(kGoesOnMax, [this] { return open_.empty() || open_.back().is_over; }));
@@ -122,36 +125,6 @@ Status ChaosRun::wait_for_turn(const PlannedFault& fault) {
   return make_error(ErrorCode::deadline_exceeded, "fewer than {} requests are under way", kMetMin);
 }
 
-Result<ServiceProcess> ChaosRun::pick_victim(const PlannedFault& fault) {
-  const ServiceRole role = entry_of(fault.kind).victim;
-  std::vector<ServiceProcess> choice;
-  ASSIGN_OR_RETURN(const bool found, wait(kGoesOnMax, [&] {
-                     choice = service_.processes();
-                     std::erase_if(choice, [role](const auto& each) { return each.role != role; });
-                     return !choice.empty();
-                   }));
-  if (!found)
-    return make_error(ErrorCode::deadline_exceeded, "the service has no {} any more",
-                      to_string(role));
-  // The same one of the same seed, unless it is away just now.
-  const int32_t num_places = role == ServiceRole::rank ? graph::num_processes(plan_) : 1;
-  const auto wanted = static_cast<uint32_t>(fault.victim * num_places);
-  const auto victim = std::find_if(choice.begin(), choice.end(),
-                                   [wanted](const auto& each) { return each.number >= wanted; });
-  return victim == choice.end() ? choice.front() : *victim;
-}
-
-/// Said by the service, which knows while it is whole.
-bool ChaosRun::is_standby(const ServiceProcess& process) {
-  if (process.role != ServiceRole::rank) return false;
-  const auto status = client_.status(kStatusMax);
-  return status.ok() && !status->stages.stages.empty() &&
-         std::none_of(status->stages.stages.begin(), status->stages.stages.end(),
-                      [&process](const actors::StageReport& stage) {
-                        return stage.pid == process.name.pid;
-                      });
-}
-
 /// Whose end is no wonder. With a node agent its ranks end, and a coordinator that has lost it is
 /// replaced.
 void ChaosRun::mark_victims(const ServiceProcess& victim) {
@@ -164,19 +137,10 @@ void ChaosRun::mark_victims(const ServiceProcess& victim) {
 Status ChaosRun::inject(uint64_t number) {
   const PlannedFault planned = planned_fault(task_.seed, task_.kinds, number);
   RETURN_IF_ERROR(wait_for_turn(planned));
+  count_recomputed(!planned.in_recovery);
   OpenFault fault;
   fault.kind = planned.kind;
-  UniqueFd process;
-  while (!process.valid()) {
-    ASSIGN_OR_RETURN(fault.victim, pick_victim(planned));
-    Result<UniqueFd> held = open_process(fault.victim.name);
-    if (held.ok()) {
-      process = std::move(*held);
-    } else if (held.error().code != ErrorCode::not_found) {
-      return held.error();
-    }
-  }
-  fault.record.is_standby = !planned.in_recovery && is_standby(fault.victim);
+  ASSIGN_OR_RETURN(fault.done, injector_.inject(planned));
   fault.met = load_.unfinished();
   for (const auto& request : fault.met) {
     const size_t num_tokens = request->num_tokens();
@@ -185,24 +149,50 @@ Status ChaosRun::inject(uint64_t number) {
       fault.record.num_positions +=
           static_cast<int64_t>(num_tokens + num_prompt_tokens(request->asked().request));
   }
-  mark_victims(fault.victim);
-  fault.at = last_of_kind_[planned.kind] = steady_clock().now();
-  send_signal(process, entry_of(planned.kind).is_stop ? SIGSTOP : SIGKILL);
-  if (entry_of(planned.kind).is_stop) {
-    fault.stopped = std::move(process);
-    fault.stopped_until = fault.at + planned.pause;
-  }
+  last_of_kind_[planned.kind] = fault.done.at;
+  fault.stopped_until = fault.done.at + planned.pause;
   FaultRecord& record = fault.record;
   record.number = number;
   record.what = entry_of(planned.kind).name;
-  record.at_ms = to_ms(fault.at - started_);
+  record.at_ms = to_ms(fault.done.at - started_);
   record.in_recovery = planned.in_recovery;
-  record.pause_ms = to_ms(planned.pause);
-  record.victim = victim_name(plan_, fault.victim);
-  record.pid = fault.victim.name.pid;
+  record.pause_ms = to_ms(std::max(planned.pause, planned.order.lasts));
+  record.victim = victim_name(plan_, fault.done.victim);
+  record.pid = fault.done.victim.name.pid;
+  record.is_standby = fault.done.is_standby && !planned.in_recovery;
+  record.is_hit = fault.done.is_hit;
+  if (planned.is_at_point()) record.point = transport::to_string(planned.order.point);
+  if (fault.done.second) {
+    record.second = victim_name(plan_, *fault.done.second);
+    record.second_pid = fault.done.second->name.pid;
+  }
   record.num_unfinished = static_cast<int32_t>(fault.met.size());
+  if (fault.met.size() < kMetMin)
+    part_.find(fmt::format("fault {}: met only {} requests", number, fault.met.size()));
   open_.push_back(std::move(fault));
   return ok_status();
+}
+
+/// What stages have computed again since the last fault is that one's. With another before it was
+/// over it cannot be told whose it is.
+void ChaosRun::count_recomputed(bool is_alone) {
+  std::vector<StageCounts> now = ranks_.by_stage();
+  counted_.resize(now.size());
+  if (!open_.empty()) {
+    OpenFault& fault = open_.back();
+    int64_t after = 0;
+    for (size_t stage = 0; stage < now.size(); ++stage) {
+      const auto again =
+          static_cast<int64_t>(now[stage].recomputed() - counted_[stage].recomputed());
+      fault.record.recomputed.push_back(again);
+      if (static_cast<int32_t>(stage) > fault.done.stage.value_or(0)) after += again;
+    }
+    const bool is_of_one_stage = fault.kind == FaultKind::kill && !fault.done.second &&
+                                 !fault.done.is_standby && fault.done.stage.has_value();
+    if (is_alone && is_of_one_stage && !fault.record.in_recovery)
+      fault.record.recomputed_after = after;
+  }
+  counted_ = std::move(now);
 }
 
 Status ChaosRun::await_ends() {
@@ -221,8 +211,13 @@ Status ChaosRun::await_ends() {
 
 void ChaosRun::finish() {
   judge_ended();
+  count_recomputed(/*is_alone=*/true);
+  for (const StageCounts& stage : counted_) {
+    part_.refused_frames += static_cast<int64_t>(stage.frames_refused);
+    part_.stale_frames += static_cast<int64_t>(stage.frames_stale);
+  }
   for (OpenFault& fault : open_) {
-    if (fault.stopped.valid()) send_signal(fault.stopped, SIGCONT);
+    if (fault.done.stopped.valid()) send_signal(fault.done.stopped, SIGCONT);
     settle(fault);
   }
   open_.clear();
@@ -242,9 +237,9 @@ Result<bool> ChaosRun::wait(Duration patience, const Condition& holds) {
 Status ChaosRun::look() {
   const TimePoint now = steady_clock().now();
   for (OpenFault& fault : open_)
-    if (fault.stopped.valid() && now >= fault.stopped_until) {
-      send_signal(fault.stopped, SIGCONT);
-      fault.stopped.reset();
+    if (fault.done.stopped.valid() && now >= fault.stopped_until) {
+      send_signal(fault.done.stopped, SIGCONT);
+      fault.done.stopped.reset();
     }
   if (now - processes_seen_ >= kProcessesEvery) look_at_processes(now);
   judge_ended();
@@ -257,7 +252,9 @@ Status ChaosRun::look() {
 void ChaosRun::look_at_processes(TimePoint now) {
   std::vector<ServiceProcess> found = service_.processes();
   for (const ServiceProcess& process : processes_) {
-    if (victims_.contains(process.name) || name_of(process.name.pid) == process.name) continue;
+    if (name_of(process.name.pid) == process.name) continue;
+    if (!open_.empty()) open_.back().record.changed_pids.push_back(process.name.pid);
+    if (victims_.contains(process.name)) continue;
     const std::string what = fmt::format("{}, process {}, has ended though nothing was done to it",
                                          victim_name(plan_, process), process.name.pid);
     part_.find(open_.empty() ? what
@@ -266,6 +263,7 @@ void ChaosRun::look_at_processes(TimePoint now) {
     victims_.insert(process.name);  // told once
   }
   processes_ = std::move(found);
+  ranks_.look(processes_, now);
   processes_seen_ = now;
 }
 
@@ -292,13 +290,17 @@ void ChaosRun::judge_ended() {
 }
 
 bool ChaosRun::goes_on(const OpenFault& fault) const {
-  if (fault.stopped.valid()) return false;
-  const bool is_there =
-      std::any_of(processes_.begin(), processes_.end(), [&fault](const ServiceProcess& process) {
-        return process.role == fault.victim.role && process.number == fault.victim.number &&
-               (entry_of(fault.kind).is_stop || process.name != fault.victim.name);
-      });
-  if (!is_there) return false;
+  if (fault.done.stopped.valid()) return false;
+  const bool keeps_process = !entry_of(fault.kind).ends_process();
+  const auto is_there = [&](const ServiceProcess& victim, bool is_the_same) {
+    return std::any_of(processes_.begin(), processes_.end(), [&](const ServiceProcess& process) {
+      return process.role == victim.role && process.number == victim.number &&
+             (is_the_same || process.name != victim.name);
+    });
+  };
+  if (!is_there(fault.done.victim, keeps_process)) return false;
+  // One that was to die in the repair, and did not, is there.
+  if (fault.done.second && !is_there(*fault.done.second, fault.done.is_hit == false)) return false;
   size_t num_on = 0;
   for (size_t i = 0; i < fault.met.size(); ++i) {
     const LiveRequest& request = *fault.met[i];
@@ -315,11 +317,11 @@ bool ChaosRun::goes_on(const OpenFault& fault) const {
 void ChaosRun::look_at_faults(TimePoint now) {
   for (OpenFault& fault : open_) {
     if (fault.is_over) continue;
-    const bool in_vain = now - fault.at > kGoesOnMax;
+    const bool in_vain = now - fault.done.at > kGoesOnMax;
     if (!in_vain && !goes_on(fault)) continue;
     fault.is_over = true;
     fault.went_on = now;
-    if (!in_vain) fault.record.went_on_ms = to_ms(now - fault.at);
+    if (!in_vain) fault.record.went_on_ms = to_ms(now - fault.done.at);
     if (in_vain)
       part_.find(fmt::format("fault {}: requests did not go on within {:.0f} s",
                              fault.record.number, to_seconds(kGoesOnMax)));
@@ -341,10 +343,13 @@ void ChaosRun::settle(OpenFault& fault) {
     if (!request->has_ended()) continue;
     std::optional<Duration> longest;
     for (size_t i = 0; i < request->receipt().num_choices(); ++i)
-      if (const auto gap = gap_across(request->receipt().times(i), fault.at, went_on))
+      if (const auto gap = gap_across(request->receipt().times(i), fault.done.at, went_on))
         longest = std::max(longest.value_or(Duration(0)), *gap);
     if (longest) fault.record.gaps_ms.push_back(to_ms(*longest));
   }
+  // Another victim's death, before all that this one met had ended, may be what stages computed
+  // for.
+  if (fault.record.changed_pids.size() > 1) fault.record.recomputed_after.reset();
   part_.faults.push_back(std::move(fault.record));
 }
 

@@ -10,11 +10,12 @@
 #include <set>
 #include <vector>
 
+#include "cli/chaos_inject.h"
 #include "cli/chaos_load.h"
+#include "cli/chaos_ranks.h"
 #include "cli/chaos_report.h"
 #include "cli/chaos_schedule.h"
 #include "cli/chaos_service.h"
-#include "gateway/service.h"
 
 namespace chainpump::cli {
 
@@ -30,9 +31,8 @@ class ChaosRun {
  public:
   /// All of these outlive it. What is found goes to `on_part`, a part for each fault that is over,
   /// in order, and one in the end.
-  ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service,
-           gateway::Service& client, ChaosLoad& load, UnderWay& under_way,
-           std::function<void(ChaosReport)> on_part);
+  ChaosRun(const ChaosTask& task, const graph::Plan& plan, ChaosService& service, ChaosRanks& ranks,
+           ChaosLoad& load, UnderWay& under_way, std::function<void(ChaosReport)> on_part);
   ~ChaosRun();
 
   /// Until the last fault's requests have ended. An error if the service has failed, or `under_way`
@@ -44,11 +44,9 @@ class ChaosRun {
   struct OpenFault {
     FaultRecord record;
     FaultKind kind = FaultKind::kill;
-    ServiceProcess victim;
-    TimePoint at;
+    InjectedFault done;
     ChaosLoad::Requests met;
     std::vector<size_t> tokens_then;  // of each that it met
-    UniqueFd stopped;                 // the victim, until it is to go on
     TimePoint stopped_until;
     bool is_over = false;  // requests have gone on, or were waited for in vain
     TimePoint went_on;
@@ -59,8 +57,6 @@ class ChaosRun {
   Status inject_all();
   Status inject(uint64_t number);
   Status wait_for_turn(const PlannedFault& fault);
-  Result<ServiceProcess> pick_victim(const PlannedFault& fault);
-  bool is_standby(const ServiceProcess& process);
   void mark_victims(const ServiceProcess& victim);
   Status await_ends();
   void finish();
@@ -73,15 +69,17 @@ class ChaosRun {
   void look_at_faults(TimePoint now);
   bool goes_on(const OpenFault& fault) const;
   void settle(OpenFault& fault);
+  void count_recomputed(bool is_alone);
   Holdings leaked() const;
 
   const ChaosTask& task_;
   const graph::Plan& plan_;
   ChaosService& service_;
-  gateway::Service& client_;
+  ChaosRanks& ranks_;
   ChaosLoad& load_;
   UnderWay& under_way_;
   const std::function<void(ChaosReport)> on_part_;
+  FaultInjector injector_;
 
   TimePoint started_;
   TimePoint processes_seen_;
@@ -89,6 +87,7 @@ class ChaosRun {
   std::set<ProcessName> victims_;
   std::map<FaultKind, TimePoint> last_of_kind_;
   std::map<ServiceProcess, Holdings> warm_;  // of those that should live through all
+  std::vector<StageCounts> counted_;         // when the last fault came
   std::vector<OpenFault> open_;              // in order
   ChaosReport part_;                         // since the last was handed over
 };

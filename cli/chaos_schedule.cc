@@ -10,28 +10,58 @@
 namespace chainpump::cli {
 namespace {
 
+using transport::FaultOrder;
+using transport::FaultPoint;
+
+// A service starts its gateway anew three times a minute, and no more.
+constexpr Duration kGatewaysApart = std::chrono::seconds(21);
+
 // In the order of FaultKind.
 constexpr FaultEntry kFaults[] = {
-    {FaultKind::kill, "kill", "SIGKILL of a rank", true},
+    {FaultKind::kill, "kill", "SIGKILL of a rank"},
     {.kind = FaultKind::stop,
      .name = "stop",
      .what = "SIGSTOP of a rank, and SIGCONT after 0.1 to 3 s",
-     .can_be = true,
      .is_stop = true},
-    {FaultKind::slow, "slow", "a rank that computes slowly"},
-    {FaultKind::partition, "partition", "links that carry nothing"},
-    {FaultKind::corrupt, "corrupt", "frames that arrive damaged"},
-    {FaultKind::coordinator, "coordinator", "SIGKILL of the coordinator", true,
-     ServiceRole::coordinator},
-    // A service starts its gateway anew three times a minute, and no more.
+    {.kind = FaultKind::slow,
+     .name = "slow",
+     .what = "a rank whose steps take ten times as long",
+     .order = FaultOrder::Kind::slowness},
+    {.kind = FaultKind::partition,
+     .name = "partition",
+     .what = "a rank's links carry nothing, one way or both",
+     .order = FaultOrder::Kind::silence},
+    {.kind = FaultKind::corrupt,
+     .name = "corrupt",
+     .what = "a frame that arrives damaged",
+     .order = FaultOrder::Kind::damage},
+    {FaultKind::coordinator, "coordinator", "SIGKILL of the coordinator", ServiceRole::coordinator},
     {.kind = FaultKind::gateway,
      .name = "gateway",
      .what = "SIGKILL of the gateway",
-     .can_be = true,
      .victim = ServiceRole::gateway,
-     .apart = std::chrono::seconds(21)},
-    {FaultKind::agent, "agent", "SIGKILL of the node agent, with which its ranks end", true,
+     .apart = kGatewaysApart},
+    {FaultKind::agent, "agent", "SIGKILL of the node agent, with which its ranks end",
      ServiceRole::agent},
+    {.kind = FaultKind::kill_next,
+     .name = "kill+next",
+     .what = "SIGKILL of a rank and of the one that it sends to",
+     .second = Second::next_rank},
+    {.kind = FaultKind::kill_standby,
+     .name = "kill+standby",
+     .what = "SIGKILL of a rank and of its stage's standby",
+     .second = Second::standby},
+    {.kind = FaultKind::coordinator_kill,
+     .name = "coordinator+kill",
+     .what = "SIGKILL of the coordinator and of a rank",
+     .victim = ServiceRole::coordinator,
+     .second = Second::any_rank},
+    {.kind = FaultKind::gateway_kill,
+     .name = "gateway+kill",
+     .what = "SIGKILL of the gateway and of a lane's first rank",
+     .victim = ServiceRole::gateway,
+     .second = Second::first_rank,
+     .apart = kGatewaysApart},
 };
 
 // One that does not end by then has failed.
@@ -41,6 +71,11 @@ constexpr double kInRecoveryWithinS = 0.5;
 constexpr double kDelayMaxS = 1.5;  // so that requests come to their ends
 constexpr double kPauseMinS = 0.1;
 constexpr double kPauseMaxS = 3;
+constexpr double kAtPointShare = 0.5;  // of the kills
+constexpr int32_t kPassingsMax = 12;   // of a point, by the one that dies there
+constexpr int32_t kFillsMax = 3;       // of which there may be few
+constexpr double kSlowness = 10;
+constexpr int32_t kDamagedMax = 20;  // which frame
 
 // What is drawn, each from its own number; the load has its own beside make_prompt()'s.
 enum class Draw : uint32_t {
@@ -58,6 +93,11 @@ enum class Draw : uint32_t {
   penalties,
   stop,
   num_choices,
+  second,
+  at_point,
+  point,
+  count,
+  way,
 };
 
 /// The draws of one fault or request.
@@ -103,6 +143,45 @@ std::vector<TokenId> prompt_of(const Dice& dice, uint64_t seed, uint64_t number,
   return prompt;
 }
 
+FaultOrder death_at_a_point(const Dice& dice) {
+  FaultOrder order{.kind = FaultOrder::Kind::death};
+  order.point =
+      static_cast<FaultPoint>(dice.between(Draw::point, 0, transport::kNumFaultPoints - 1));
+  const int32_t most = order.point == FaultPoint::filling ? kFillsMax
+                       : is_of_repair(order.point)        ? 1
+                                                          : kPassingsMax;
+  order.count = static_cast<uint32_t>(dice.between(Draw::count, 1, most));
+  return order;
+}
+
+/// What a rank is told to do to itself.
+FaultOrder order_of(FaultKind kind, const Dice& dice) {
+  FaultOrder order{.kind = entry_of(kind).order};
+  switch (order.kind) {
+    case FaultOrder::Kind::nothing:
+    case FaultOrder::Kind::death:
+      if (kind == FaultKind::kill && dice.is_below(Draw::at_point, kAtPointShare))
+        return death_at_a_point(dice);
+      break;
+    case FaultOrder::Kind::slowness:
+      order.factor = kSlowness;
+      break;
+    case FaultOrder::Kind::silence: {
+      const int32_t way = dice.between(Draw::way, 0, 2);
+      order.of_input = way != 0;
+      order.of_output = way != 1;
+      break;
+    }
+    case FaultOrder::Kind::damage:
+      order.of_header = dice.is_below(Draw::way, 0.5);
+      order.count = static_cast<uint32_t>(dice.between(Draw::count, 1, kDamagedMax));
+      break;
+  }
+  if (order.kind == FaultOrder::Kind::slowness || order.kind == FaultOrder::Kind::silence)
+    order.lasts = seconds(kPauseMinS + dice.roll(Draw::pause) * (kPauseMaxS - kPauseMinS));
+  return order;
+}
+
 }  // namespace
 
 std::span<const FaultEntry> fault_entries() { return kFaults; }
@@ -140,8 +219,6 @@ Result<std::vector<FaultKind>> parse_faults(std::string_view text) {
       return make_error(ErrorCode::invalid_argument, "--faults: no fault '{}'{}",
                         graph::shown(name), graph::hint(name, names));
     }
-    if (!found->can_be)
-      return make_error(ErrorCode::unimplemented, "--faults: '{}' ({}) not yet", name, found->what);
     kinds.push_back(found->kind);
     if (comma == std::string_view::npos) break;
     text.remove_prefix(comma + 1);
@@ -151,6 +228,21 @@ Result<std::vector<FaultKind>> parse_faults(std::string_view text) {
   return kinds;
 }
 
+bool is_of_repair(FaultPoint point) {
+  switch (point) {
+    case FaultPoint::after_receive:
+    case FaultPoint::before_send:
+    case FaultPoint::mid_frame:
+    case FaultPoint::after_kv_write:
+      return false;
+    case FaultPoint::fencing:
+    case FaultPoint::connecting:
+    case FaultPoint::filling:
+      return true;
+  }
+  return false;
+}
+
 PlannedFault planned_fault(uint64_t seed, const std::vector<FaultKind>& kinds, uint64_t number) {
   CHECK(!kinds.empty());
   const Dice dice(seed, number);
@@ -158,11 +250,13 @@ PlannedFault planned_fault(uint64_t seed, const std::vector<FaultKind>& kinds, u
   fault.kind = kinds[static_cast<size_t>(
       dice.between(Draw::kind, 0, static_cast<int32_t>(kinds.size()) - 1))];
   fault.victim = dice.roll(Draw::victim);
+  fault.second = dice.roll(Draw::second);
   fault.in_recovery = number > 0 && dice.is_below(Draw::in_recovery, kInRecoveryShare);
   fault.delay =
       seconds(dice.roll(Draw::delay) * (fault.in_recovery ? kInRecoveryWithinS : kDelayMaxS));
   if (entry_of(fault.kind).is_stop)
     fault.pause = seconds(kPauseMinS + dice.roll(Draw::pause) * (kPauseMaxS - kPauseMinS));
+  fault.order = order_of(fault.kind, dice);
   return fault;
 }
 

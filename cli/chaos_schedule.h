@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "gateway/types.h"
+#include "transport/armed_fault.h"
 
 namespace chainpump::cli {
 
@@ -26,7 +27,20 @@ enum class FaultKind : uint8_t {
   corrupt,
   coordinator,
   gateway,
-  agent
+  agent,
+  kill_next,
+  kill_standby,
+  coordinator_kill,
+  gateway_kill,
+};
+
+/// Whom a pair takes along at the same instant.
+enum class Second : uint8_t {
+  nobody,
+  any_rank,
+  first_rank,  // a lane's, with its sequencer
+  standby,     // of the stage of the first victim
+  next_rank,   // of the stage after it, which it sends to
 };
 
 /// One kind of faults. A new one that ends or stops a process is a line in the table.
@@ -34,27 +48,38 @@ struct FaultEntry {
   FaultKind kind;
   std::string_view name;  // as users say it
   std::string_view what;  // it does
-  bool can_be = false;    // not yet
   ServiceRole victim = ServiceRole::rank;
-  bool is_stop = false;  // for a while; otherwise it is the process's end
-  Duration apart{0};     // at least, two of the kind: as often as a service makes up for it
+  Second second = Second::nobody;
+  /// Of a rank at work, which does it to itself; nothing: a signal does it.
+  transport::FaultOrder::Kind order = transport::FaultOrder::Kind::nothing;
+  bool is_stop = false;  // for a while; otherwise the signal is the process's end
+  Duration apart{
+      0};  // at least, two that end such a process: as often as a service makes up for it
+  bool ends_process() const { return !is_stop && order == transport::FaultOrder::Kind::nothing; }
 };
 std::span<const FaultEntry> fault_entries();
 const FaultEntry& entry_of(FaultKind kind);
 
-/// "kill,stop", each once, in the table's order. invalid_argument: there is no such fault;
-/// unimplemented: not yet.
+/// "kill,stop,gateway+kill", each once, in the table's order. invalid_argument: there is no such
+/// fault.
 Result<std::vector<FaultKind>> parse_faults(std::string_view text);
 
 struct PlannedFault {
   FaultKind kind = FaultKind::kill;
   double victim = 0;  // in (0, 1): its place among the processes of the kind that it meets
+  double second = 0;  // likewise
   /// It does not wait until requests go on after the fault before it.
   bool in_recovery = false;
   Duration delay{0};  // since that fault if in_recovery, else since they went on
   Duration pause{0};  // of a stop
+  /// What a rank is told to do to itself: of half the kills to die at a named point.
+  transport::FaultOrder order;
+  bool is_at_point() const { return order.kind == transport::FaultOrder::Kind::death; }
   bool operator==(const PlannedFault&) const = default;
 };
+
+/// Points that a rank passes while its lane is repaired, for which another one has to die.
+bool is_of_repair(transport::FaultPoint point);
 
 /// The fault of this number, from 0. `kinds` is not empty.
 PlannedFault planned_fault(uint64_t seed, const std::vector<FaultKind>& kinds, uint64_t number);

@@ -13,6 +13,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "gateway/service_folder.h"
+
 namespace chainpump::cli {
 namespace {
 
@@ -119,8 +121,12 @@ std::string ChaosService::complaints() const {
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
+std::string ChaosService::process_folder(const std::string& graph_name) const {
+  return gateway::service_socket(folder_, graph_name).parent_path().string();
+}
+
 std::string ChaosService::socket(const std::string& graph_name) const {
-  return fmt::format("{}/{}/gateway.sock", folder_, graph_name);
+  return gateway::service_socket(folder_, graph_name).string();
 }
 
 }  // namespace chainpump::cli

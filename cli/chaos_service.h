@@ -54,8 +54,13 @@ class ChaosService {
   /// By role and number; those that there are now.
   std::vector<ServiceProcess> processes() const;
   std::string socket(const std::string& graph_name) const;
+  /// Where its processes' sockets are.
+  std::string process_folder(const std::string& graph_name) const;
   /// What its processes have said on standard error.
   std::string complaints() const;
+  bool has_said(const std::string& text) const {
+    return complaints().find(text) != std::string::npos;
+  }
 
  private:
   ChaosService(std::string folder, os::Process process, UniqueFd output)

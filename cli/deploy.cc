@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -46,12 +47,15 @@ Result<std::string> find_demo_model() {
                     "GGUF file with --model");
 }
 
-/// Compute threads may spin only if each has a core of its own.
-bool cores_suffice(const graph::Plan& plan, const graph::MachineProfile& machine) {
-  int num_threads = 0;
-  for (const graph::StagePlan& stage : plan.stages)
-    num_threads += stage.num_threads * static_cast<int>(stage.devices.size());
-  return num_threads <= static_cast<int>(machine.cores.size());
+/// Compute threads may spin only if each has a core of its own, on every node.
+bool cores_suffice(const graph::Plan& plan, const std::vector<graph::Node>& nodes) {
+  return std::all_of(nodes.begin(), nodes.end(), [&](const graph::Node& node) {
+    int num_threads = 0;
+    for (const graph::StagePlan& stage : plan.stages)
+      for (const graph::DevicePlan& device : stage.devices)
+        if (device.node == node.name) num_threads += stage.num_threads;
+    return num_threads <= static_cast<int>(node.machine.cores.size());
+  });
 }
 
 /// Sockets, events and pidfds: the command's grow with the ranks, and each rank has its limit.
@@ -87,37 +91,50 @@ Result<std::string> find_model(const std::string& graph_name, const graph::Graph
                     "{} names no model: add `model: FILE` or give --model", graph_name);
 }
 
-Result<Prepared> prepare(const DeployOptions& options) {
+namespace {
+
+/// All but the plan, and what follows from that.
+Result<Prepared> open(const DeployOptions& options) {
   ASSIGN_OR_RETURN(graph::Graph graph, find_graph(options.graph));
-  graph::PlanOverrides overrides = options.overrides;
-  ASSIGN_OR_RETURN(const std::string path, find_model(options.graph, graph, overrides));
-  // Ranks are told an absolute path: they need not share our folder for ever.
-  std::error_code ignored;
-  overrides.model_path = std::filesystem::absolute(path, ignored).string();
-  if (options.in_process) overrides.transport = graph::TransportKind::loopback;
+  ASSIGN_OR_RETURN(const std::string path, find_model(options.graph, graph, options.overrides));
   ASSIGN_OR_RETURN(models::GgufFile model, models::GgufFile::open(path));
-  ASSIGN_OR_RETURN(const graph::ModelProfile profile, models::read_profile(model));
-  const graph::MachineProfile machine = machine_profile();
-  ASSIGN_OR_RETURN(graph::Plan plan, make_plan(graph, profile, machine, overrides));
-
-  RETURN_IF_ERROR(check_open_files(num_ranks(plan)));
-
   actors::RuntimeOptions runtime;
   runtime.in_process = options.in_process;
   const char* isa = std::getenv("CHAINPUMP_ISA");
   runtime.isa = isa ? isa : "";
-  runtime.spin_between_ops = cores_suffice(plan, machine);
   ASSIGN_OR_RETURN(const std::filesystem::path cache_folder, panel_cache_folder());
   runtime.cache_folder = cache_folder.string();
-  runtime.on_progress = load_progress(plan);
   runtime.on_notice = [](const std::string& what) {
     // On a terminal it comes in the middle of a line of the answer.
     std::fprintf(stderr, "%schainpump: %s\n", progress_is_rewritten() ? "\n" : "", what.c_str());
   };
   return Prepared{.graph = std::move(graph),
                   .model = std::move(model),
-                  .plan = std::move(plan),
+                  .plan = {},
                   .runtime = std::move(runtime)};
+}
+
+}  // namespace
+
+Result<Prepared> prepare(const DeployOptions& options) {
+  return prepare(options, {{.name = "", .machine = machine_profile()}});
+}
+
+Result<Prepared> prepare(const DeployOptions& options, const std::vector<graph::Node>& nodes) {
+  ASSIGN_OR_RETURN(Prepared prepared, open(options));
+  graph::PlanOverrides overrides = options.overrides;
+  ASSIGN_OR_RETURN(const std::string path,
+                   find_model(options.graph, prepared.graph, options.overrides));
+  // Ranks are told an absolute path: they need not share our folder for ever.
+  std::error_code ignored;
+  overrides.model_path = std::filesystem::absolute(path, ignored).string();
+  if (options.in_process) overrides.transport = graph::TransportKind::loopback;
+  ASSIGN_OR_RETURN(const graph::ModelProfile profile, models::read_profile(prepared.model));
+  ASSIGN_OR_RETURN(prepared.plan, make_plan(prepared.graph, profile, nodes, overrides));
+  RETURN_IF_ERROR(check_open_files(num_ranks(prepared.plan)));
+  prepared.runtime.spin_between_ops = cores_suffice(prepared.plan, nodes);
+  prepared.runtime.on_progress = load_progress(prepared.plan);
+  return prepared;
 }
 
 namespace {
@@ -145,8 +162,10 @@ Result<Deployment> deploy(const DeployOptions& options) {
 }
 
 Result<Deployment> attach(const DeployOptions& options, const std::string& folder) {
-  ASSIGN_OR_RETURN(Prepared prepared, prepare(options));
+  ASSIGN_OR_RETURN(Prepared prepared, open(options));
   ASSIGN_OR_RETURN(prepared.plan, actors::Service::plan_of(folder));
+  RETURN_IF_ERROR(check_open_files(num_ranks(prepared.plan)));
+  prepared.runtime.on_progress = load_progress(prepared.plan);
   ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
                    actors::Runtime::attach(folder, prepared.runtime.on_progress));
   return deployment(options, std::move(prepared), std::move(runtime));

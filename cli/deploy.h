@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "actors/runtime.h"
 #include "base/result.h"
@@ -29,6 +30,8 @@ struct Prepared {
   actors::RuntimeOptions runtime;
 };
 Result<Prepared> prepare(const DeployOptions& options);
+/// The same over the nodes of a cluster.
+Result<Prepared> prepare(const DeployOptions& options, const std::vector<graph::Node>& nodes);
 
 /// Ranks come up in their own time while the caller goes on; runtime->wait_ready() tells.
 struct Deployment {

@@ -57,9 +57,13 @@ class Caretaker {
   bool look_after_stages(TimePoint now) {
     Status stages = runtime_.wait_ready(Duration(0));
     if (stages.ok()) {
-      if (!std::exchange(ready_, true)) {
+      if (!std::exchange(serving_, true)) {
         end_progress();
         core_.set_ready("every stage is ready");
+      }
+      // Nobody is told so before a token has come through.
+      if (!ready_ && core_.readiness().ready) {
+        ready_ = true;
         const std::string_view word = "ready\n";
         [[maybe_unused]] const ssize_t n = ::write(news_.get(), word.data(), word.size());
       }
@@ -79,6 +83,7 @@ class Caretaker {
   const std::atomic<int>& signal_;
   const Duration drain_max_;
   const TimePoint started_ = steady_clock().now();
+  bool serving_ = false;
   bool ready_ = false;
   std::optional<TimePoint> draining_since_;
   Status outcome_ = ok_status();

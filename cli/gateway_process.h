@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/unique_fd.h"
+#include "cli/cluster.h"
 #include "cli/deploy.h"
 
 namespace chainpump::cli {
@@ -15,6 +16,7 @@ inline constexpr int kNewsFd = 4;      // a pipe that it writes "ready\n" to, on
 struct GatewayOptions {
   DeployOptions deploy;
   int32_t drain_s = 30;  // for requests that run when it is told to end
+  ClusterOptions cluster;
 };
 
 /// The exit status: 0 after a drain, else as in exit_status.h, with the reason on standard error.

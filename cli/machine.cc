@@ -2,7 +2,6 @@
 
 #include <cpuid.h>
 #include <fmt/ranges.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <cstring>
 #include <limits>
 
+#include "actors/os/affinity.h"
 #include "base/thread.h"
 #include "base/version.h"
 #include "cli/rates_cache.h"
@@ -21,7 +21,6 @@ namespace {
 namespace cpu = kernels::cpu;
 using std::filesystem::path;
 
-constexpr int kLogicalCoresMax = 1 << 16;
 constexpr size_t kSystemFileMax = 64 << 10;
 constexpr int64_t kGuessedMemory = int64_t{1} << 30;
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
@@ -131,22 +130,6 @@ void guess_rates(graph::MachineProfile& machine) {
 
 }  // namespace
 
-std::vector<int> usable_cores() {
-  // The kernel refuses a set smaller than its own.
-  for (int size = 1024; size <= kLogicalCoresMax; size *= 2) {
-    cpu_set_t* const set = CPU_ALLOC(static_cast<size_t>(size));
-    const size_t set_bytes = CPU_ALLOC_SIZE(static_cast<size_t>(size));
-    CPU_ZERO_S(set_bytes, set);
-    std::vector<int> cores;
-    if (sched_getaffinity(0, set_bytes, set) == 0)
-      for (int core = 0; core < size; ++core)
-        if (CPU_ISSET_S(static_cast<size_t>(core), set_bytes, set)) cores.push_back(core);
-    CPU_FREE(set);
-    if (!cores.empty()) return cores;
-  }
-  return {0};
-}
-
 path user_cache_folder() {
   const char* const cache = getenv("XDG_CACHE_HOME");
   const char* const home = getenv("HOME");
@@ -180,7 +163,7 @@ int64_t usable_memory_bytes(const path& root) {
 
 graph::MachineProfile machine_profile(const MachineOptions& options) {
   graph::MachineProfile machine;
-  machine.cores = usable_cores();
+  machine.cores = os::usable_cores();
   machine.memory_bytes = usable_memory_bytes();
   const RatesKey key = {
       .text = fmt::format("{}; cores {}; {}; chainpump {}", processor_name(),

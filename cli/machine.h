@@ -35,9 +35,6 @@ MachineOptions machine_options_of_environment();
 graph::MachineProfile machine_profile(const MachineOptions& options);
 graph::MachineProfile machine_profile();
 
-/// The cores that this process may run on; the first alone where the system does not tell.
-std::vector<int> usable_cores();
-
 /// Memory that may be used now: what the system has available or what the control groups of this
 /// process allow (v1 and v2, every ancestor), whichever is less. `root` is where /proc and /sys
 /// are looked for.

@@ -25,6 +25,7 @@
 #include "cli/graph_commands.h"
 #include "cli/inspect.h"
 #include "cli/machine.h"
+#include "cli/node.h"
 #include "cli/quantize.h"
 #include "cli/run.h"
 #include "cli/score.h"
@@ -64,6 +65,8 @@ struct Flags {
   ChaosOptions chaos;
   std::string explain_key;
   std::string rank_label;
+  actors::RankTerms rank_terms;
+  NodeFlags node;
   std::string service_folder;  // of agent and coordinator
   std::string service_plan;
   std::string output = "table";
@@ -123,6 +126,23 @@ void add_services(CLI::App& app, Flags& flags) {
                      "seconds that requests may take to end once it is told to")
         ->check(CLI::Range(0, 86400))
         ->capture_default_str();
+    ClusterOptions& cluster = flags.serve.cluster;
+    auto* listen = verb->add_option("--listen", cluster.listen,
+                                    "ADDRESS:PORT where other machines may join; needs "
+                                    "--certificates");
+    for (CLI::Option* option :
+         {verb->add_option("--certificates", cluster.certificates,
+                           "the folder of a certificate with --role coordinator"),
+          verb->add_option(
+              "--data-network", cluster.data_network,
+              "the interface or network (eth1, 10.0.0.0/24) that is trusted with links "
+              "between stages; they are not encrypted"),
+          verb->add_option("--nodes", cluster.num_nodes, "start when so many have joined")
+              ->check(CLI::Range(0, 4096)),
+          verb->add_option("--wait-nodes", cluster.wait_s, "seconds that they may take to join")
+              ->check(CLI::Range(1, 86400))
+              ->capture_default_str()})
+      option->needs(listen);
   }
   CLI::App& status = *app.add_subcommand("status", "what the services of this machine do");
   status.add_option("name", flags.status.name, "a service's name; all if not given");
@@ -225,10 +245,19 @@ void add_others(CLI::App& app, Flags& flags) {
     verb->add_option("-o", flags.output, "table or json")->check(CLI::IsMember({"table", "json"}));
 
   // A rank's program; started by the node agent only.
-  app.add_subcommand("rank", "")->group("")->add_option("label", flags.rank_label);
+  CLI::App& rank = *app.add_subcommand("rank", "")->group("");
+  rank.add_option("label", flags.rank_label);
   // The programs of a service's processes; started by its supervisor only.
   for (const char* name : {"agent", "coordinator"})
     app.add_subcommand(name, "")->group("")->add_option("--dir", flags.service_folder)->required();
+  actors::RankTerms& terms = flags.rank_terms;
+  for (CLI::App* verb : {&rank, app.get_subcommand("agent")}) {  // actors/rank.h
+    verb->add_option("--node", terms.node);
+    verb->add_option("--data-address", terms.data_address);
+    verb->add_option("--certificates", terms.certificates);
+    verb->add_option("--models", terms.models);
+    verb->add_option("--cache-folder", terms.cache_folder);
+  }
   app.get_subcommand("coordinator")->add_option("--plan", flags.service_plan)->required();
 }
 
@@ -277,7 +306,8 @@ int run_verb(const CLI::App& app, Flags& flags) {
       flags.bench_kernels.json = flags.bench_pipeline.json = flags.bench_serve.json =
           flags.chaos.json = json;
   flags.plan.yaml = flags.validate.yaml = flags.output == "yaml";
-  if (app.got_subcommand("rank")) return actors::run_rank(UniqueFd(actors::kControlFd));
+  if (app.got_subcommand("rank"))
+    return actors::run_rank(UniqueFd(actors::kControlFd), flags.rank_terms);
   if (app.got_subcommand("serve") || app.got_subcommand("gateway")) {
     flags.serve.deploy = deploy_options(flags.serve_deploy);
     return app.got_subcommand("serve") ? run_serve(flags.serve, flags.serve_arguments)
@@ -287,7 +317,9 @@ int run_verb(const CLI::App& app, Flags& flags) {
     flags.status.output = flags.output;
     return run_status(flags.status);
   }
-  if (app.got_subcommand("agent")) return actors::run_agent(flags.service_folder);
+  if (app.got_subcommand("agent")) return actors::run_agent(flags.service_folder, flags.rank_terms);
+  if (app.got_subcommand("node")) return run_node(flags.node);
+  if (app.got_subcommand("cert")) return run_cert(*app.get_subcommand("cert"), flags.node);
   if (app.got_subcommand("coordinator"))
     return actors::run_coordinator(flags.service_folder, flags.service_plan);
   if (app.got_subcommand("trace")) return run_trace(flags.trace);
@@ -341,6 +373,7 @@ int main(int argc, char** argv) {
   cli::add_run(app, flags);
   cli::add_services(app, flags);
   cli::add_others(app, flags);
+  cli::add_node_verbs(app, flags.node);
   cli::add_chaos(app, flags.chaos, flags.output);
   cli::add_quantize(app, flags.quantize);
   cli::refuse_empty_numbers(app);

@@ -8,9 +8,9 @@
 #include <cstdio>
 #include <memory>
 
+#include "actors/os/affinity.h"
 #include "actors/os/signals.h"
 #include "cli/exit_status.h"
-#include "cli/machine.h"
 #include "cli/progress.h"
 #include "graph/diagnostics.h"
 #include "models/quantize/quantize_file.h"
@@ -95,7 +95,7 @@ int run_quantize(const QuantizeVerbOptions& options) {
                                .recipe = *recipe,
                                .replace = options.replace,
                                .num_threads = options.num_threads};
-  if (work.num_threads == 0) work.num_threads = static_cast<int>(usable_cores().size());
+  if (work.num_threads == 0) work.num_threads = static_cast<int>(os::usable_cores().size());
   work.progress = byte_progress("quantizing");
   work.is_cancelled = [&signal] { return signal != 0; };
   const Result<QuantizeReport> report = models::quantize_file(work);

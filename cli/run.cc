@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <optional>
 
 #include "actors/os/signals.h"
+#include "base/random_bits.h"
 #include "cli/client.h"
 #include "cli/exit_status.h"
 #include "cli/generation.h"
@@ -24,12 +24,6 @@ namespace chainpump::cli {
 namespace {
 
 constexpr Duration kReportMax = std::chrono::seconds(5);
-
-uint64_t draw_seed() {
-  uint64_t seed = 0;
-  CHECK_EQ(getrandom(&seed, sizeof seed, 0), static_cast<ssize_t>(sizeof seed));
-  return seed;
-}
 
 /// What a full disk or a reader that has left did not take must not end as success.
 Status text_shown() {
@@ -218,7 +212,7 @@ int run_run(RunOptions options) {
   ::signal(SIGPIPE, SIG_IGN);  // a reader that has left is an error like a full disk
   Interrupter interrupter;
   const Status listening = interrupter.start();
-  options.sampling.seed = options.seed ? *options.seed : draw_seed();
+  options.sampling.seed = options.seed ? *options.seed : random_bits();
   const Status done = listening.ok() ? run_deployed(options, interrupter) : listening;
   if (interrupter.signal() != 0) return 128 + interrupter.signal();
   if (done.ok()) return 0;

@@ -34,22 +34,29 @@ Json stage_json(const actors::StageReport& s) {
   const Duration whole = active(s);
   Json lanes = Json::array();
   for (const graph::LaneId lane : s.lanes) lanes.push_back(lane.value);
-  return {{"lane", s.lanes.front().value},
-          {"lanes", lanes},
-          {"stage", s.stage.value},
-          {"layers", {s.layer_begin, s.layer_end}},
-          {"pid", s.pid},
-          {"cores", s.cores},
-          {"weight_bytes", s.weight_bytes_held},
-          {"weight_bytes_read", s.weight_bytes_read},
-          {"kv_bytes", s.kv_bytes},
-          {"steps", s.steps},
-          {"tokens", s.tokens},
-          {"busy_share", share(s.busy, whole)},
-          {"transfer_share", share(s.transfer, whole)},
-          {"bubble_input_share", share(s.bubble_input, whole)},
-          {"bubble_credit_share", share(s.bubble_credit, whole)},
-          {"wall_ms", to_ms(whole)}};
+  Json json = {{"lane", s.lanes.front().value},
+               {"lanes", lanes},
+               {"stage", s.stage.value},
+               {"layers", {s.layer_begin, s.layer_end}},
+               {"pid", s.pid},
+               {"cores", s.cores},
+               {"weight_bytes", s.weight_bytes_held},
+               {"weight_bytes_read", s.weight_bytes_read},
+               {"kv_bytes", s.kv_bytes},
+               {"steps", s.steps},
+               {"tokens", s.tokens},
+               {"busy_share", share(s.busy, whole)},
+               {"transfer_share", share(s.transfer, whole)},
+               {"bubble_input_share", share(s.bubble_input, whole)},
+               {"bubble_credit_share", share(s.bubble_credit, whole)},
+               {"wall_ms", to_ms(whole)}};
+  if (!s.node.empty()) json["node"] = s.node;
+  return json;
+}
+
+/// "1234"; of a cluster "1234@b".
+std::string process_text(const actors::StageReport& s) {
+  return s.node.empty() ? fmt::format("{}", s.pid) : fmt::format("{}@{}", s.pid, s.node);
 }
 
 Json link_json(const actors::LinkReport& l) {
@@ -126,16 +133,19 @@ std::string run_json(const Generated& generated, const std::vector<TokenId>& pro
 std::string stages_table(const actors::RuntimeReport& report) {
   const bool with_lanes = has_lanes(report);
   const size_t width = stage_width(report);
-  std::string text = fmt::format("{:<{}}{:<8}{:<9}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n",
-                                 "stage", width, "layers", "process", "cores", "weights", "KV",
-                                 "busy", "transfer", "wait input", "wait credit");
+  size_t process_width = 9;
+  for (const actors::StageReport& s : report.stages)
+    process_width = std::max(process_width, process_text(s).size() + 2);
+  std::string text = fmt::format("{:<{}}{:<8}{:<{}}{:<8}{:>11}{:>11}{:>7}{:>10}{:>12}{:>13}\n",
+                                 "stage", width, "layers", "process", process_width, "cores",
+                                 "weights", "KV", "busy", "transfer", "wait input", "wait credit");
   for (const actors::StageReport& s : report.stages) {
     const Duration whole = active(s);
     text += fmt::format(
-        "{:<{}}{:<8}{:<9}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
+        "{:<{}}{:<8}{:<{}}{:<8}{:>11}{:>11}{:>6.1f}%{:>9.1f}%{:>11.1f}%{:>12.1f}%\n",
         stage_place(s, with_lanes), width, fmt::format("{}-{}", s.layer_begin, s.layer_end - 1),
-        s.pid, cores_text(s.cores), bytes_text(s.weight_bytes_held), bytes_text(s.kv_bytes),
-        100 * share(s.busy, whole), 100 * share(s.transfer, whole),
+        process_text(s), process_width, cores_text(s.cores), bytes_text(s.weight_bytes_held),
+        bytes_text(s.kv_bytes), 100 * share(s.busy, whole), 100 * share(s.transfer, whole),
         100 * share(s.bubble_input, whole), 100 * share(s.bubble_credit, whole));
   }
   uint32_t num_stages = 1;

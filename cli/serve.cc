@@ -14,6 +14,7 @@
 #include "actors/os/process.h"
 #include "actors/os/signals.h"
 #include "actors/service.h"
+#include "base/recent.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
 #include "gateway/service_folder.h"
@@ -65,7 +66,14 @@ class Supervisor {
 
   /// `signals` brings a byte for each signal that arrives, its number.
   Result<int> run(int signals) {
-    ASSIGN_OR_RETURN(const Prepared prepared, prepare(options_.deploy));
+    if (!options_.cluster.listen.empty()) {
+      ASSIGN_OR_RETURN(cluster_, Cluster::open(options_.cluster, path_));
+      ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options_.deploy.graph));
+      ASSIGN_OR_RETURN(const bool came, cluster_->wait_for(graph, signals));
+      if (!came) return 0;  // a signal
+    }
+    ASSIGN_OR_RETURN(const Prepared prepared,
+                     cluster_ ? cluster_->prepare(options_.deploy) : prepare(options_.deploy));
     RETURN_IF_ERROR(start_stages(prepared));
     ASSIGN_OR_RETURN(Child child, Child::start(arguments_, folder_.listener()));
     while (true) {
@@ -99,12 +107,12 @@ class Supervisor {
   Status start_stages(const Prepared& prepared) {
     saw_failure_ = false;
     stages_.reset();  // before the new ones take its place in the folder
-    ASSIGN_OR_RETURN(stages_,
-                     actors::Service::start(path_, prepared.plan,
-                                            {.program = {},
-                                             .isa = prepared.runtime.isa,
-                                             .spin_between_ops = prepared.runtime.spin_between_ops,
-                                             .cache_folder = prepared.runtime.cache_folder}));
+    actors::ServiceOptions options{.program = {},
+                                   .isa = prepared.runtime.isa,
+                                   .spin_between_ops = prepared.runtime.spin_between_ops,
+                                   .cache_folder = prepared.runtime.cache_folder};
+    if (cluster_) cluster_->add_to(options);
+    ASSIGN_OR_RETURN(stages_, actors::Service::start(path_, prepared.plan, options));
     return ok_status();
   }
 
@@ -142,14 +150,12 @@ class Supervisor {
     if (ends_at_ && end.signalled) return end.code == SIGTERM ? 0 : 5;
     if (ends_at_) return end.code;
     if (!was_ready_ && !end.signalled) return end.code;  // it said why
-    const TimePoint now = steady_clock().now();
-    std::erase_if(restarts_, [&](TimePoint at) { return now - at > kRestartsWithin; });
-    if (restarts_.size() >= kRestartsMax) {
+    const size_t num_restarts = restarts_.add(steady_clock().now());
+    if (num_restarts > kRestartsMax) {
       std::fprintf(stderr, "chainpump: the gateway ended (%s) after %zu new starts in a minute\n",
-                   to_string(end).c_str(), restarts_.size());
+                   to_string(end).c_str(), num_restarts - 1);
       return 5;
     }
-    restarts_.push_back(now);
     std::fprintf(stderr, "chainpump: the gateway ended (%s); it is started anew\n",
                  to_string(end).c_str());
     return std::nullopt;
@@ -174,11 +180,12 @@ class Supervisor {
   const std::vector<std::string>& arguments_;
   const gateway::ServiceFolder folder_;
   const std::string path_;
+  std::unique_ptr<Cluster> cluster_;         // null: this machine alone
   std::unique_ptr<actors::Service> stages_;  // ends before its folder
   bool was_ready_ = false;
   bool saw_failure_ = false;          // of the stages
   std::optional<TimePoint> ends_at_;  // once a signal has come
-  std::vector<TimePoint> restarts_;
+  Recent restarts_{kRestartsWithin};
 };
 
 Result<int> serve(const GatewayOptions& options, const std::vector<std::string>& arguments) {

@@ -26,6 +26,18 @@ struct Found {
   gateway::DeploymentInfo deployment;
 };
 
+constexpr const char* state_name(graph::LaneHealth::State state) {
+  switch (state) {
+    case graph::LaneHealth::State::starting:
+      return "starting";
+    case graph::LaneHealth::State::serving:
+      return "serving";
+    case graph::LaneHealth::State::away:
+      return "away";
+  }
+  return "unknown";
+}
+
 /// None if nobody listens there.
 std::optional<Found> ask(const std::string& name) {
   Found found{.name = name,
@@ -61,12 +73,31 @@ std::vector<Found> find_services(const std::string& name) {
   return services;
 }
 
+Json health_json(const gateway::Readiness& readiness) {
+  Json lanes = Json::array();
+  const auto seconds = [](const std::optional<Duration>& span) {
+    return span ? Json(to_seconds(*span)) : Json();
+  };
+  for (const graph::LaneHealth& lane : readiness.lanes)
+    lanes.push_back({{"lane", lane.lane.value},
+                     {"state", state_name(lane.state)},
+                     {"ready", lane.ready},
+                     {"why", lane.why},
+                     {"away_s", seconds(lane.away_for)},
+                     {"crossed_ago_s", seconds(lane.crossed_ago)}});
+  return lanes;
+}
+
+bool is_ready(const Found& found) { return found.status.ok() && found.status->readiness.ready; }
+
 Json to_json(const Found& found) {
   if (!found.status.ok())
     return {{"name", found.name},
             {"socket", found.socket},
             {"phase", "unknown"},
-            {"message", found.status.error().message}};
+            {"message", found.status.error().message},
+            {"ready", false},
+            {"not_ready_because", "it does not answer: " + found.status.error().message}};
   const gateway::StatusReport& s = *found.status;
   const graph::Plan& plan = found.deployment.plan;
   Json queues = Json::array();
@@ -80,6 +111,10 @@ Json to_json(const Found& found) {
           {"socket", found.socket},
           {"phase", gateway::to_string(s.phase)},
           {"message", s.message},
+          {"ready", s.readiness.ready},
+          {"not_ready_because", s.readiness.why},
+          {"health", health_json(s.readiness)},
+          {"coordinator_away", s.readiness.coordinator_away},
           {"pid", s.pid},
           {"uptime_s", to_seconds(s.uptime)},
           {"model", plan.model_path},
@@ -101,27 +136,48 @@ Json to_json(const Found& found) {
           {"version", found.deployment.build},
           {"system_fingerprint", s.stages.numerics_id},
           {"queues", queues},
+          {"stages_missing", s.stages_missing},
           {"stages", stages_json(s.stages)},
           {"links", links_json(s.stages)}};
 }
 
+/// "yes", or "no" and why, and where each lane stands.
+std::string health_lines(const gateway::Readiness& readiness) {
+  std::string lines =
+      readiness.ready ? "ready: yes\n" : fmt::format("ready: no ({})\n", readiness.why);
+  for (const graph::LaneHealth& lane : readiness.lanes) {
+    lines += fmt::format("lane {}: {}", lane.lane, state_name(lane.state));
+    if (lane.away_for) lines += fmt::format(" for {:.1f} s", to_seconds(*lane.away_for));
+    if (lane.crossed_ago)
+      lines += fmt::format(", a token crossed it {:.1f} s ago", to_seconds(*lane.crossed_ago));
+    lines += lane.why.empty() ? "\n" : fmt::format("; {}\n", lane.why);
+  }
+  if (!readiness.coordinator_away.empty())
+    lines += fmt::format("no coordinator: {}\n", readiness.coordinator_away);
+  return lines;
+}
+
 std::string to_table(const Found& found) {
   if (!found.status.ok())
-    return fmt::format("{}: does not answer: {}\n", found.name, found.status.error().message);
+    return fmt::format("{}: does not answer: {}\nready: no\n", found.name,
+                       found.status.error().message);
   const gateway::StatusReport& s = *found.status;
   const graph::Plan& plan = found.deployment.plan;
   const actors::LaneReport all = sum_of(s.stages.lanes);
   return fmt::format(
              "{}: {} ({}), process {}, up {:.0f} s\n"
+             "{}"
              "{} on {}\n"
              "requests: {} live; {} sequences run, {} wait ({} run at once); {} completed, {} "
              "failed, {} cancelled, {} refused\n"
              "tokens: {} generated, {:.1f} per second of late; {} of {} KV blocks in use\n",
              found.name, gateway::to_string(s.phase), s.message, s.pid, to_seconds(s.uptime),
-             plan.model_path, found.socket, s.num_requests, all.num_running, all.num_waiting,
-             plan.max_sequences * num_lanes(plan), s.num_completed, s.num_failed, s.num_cancelled,
-             s.num_refused, s.num_tokens, s.tokens_per_second,
-             all.num_kv_blocks - all.num_free_kv_blocks, all.num_kv_blocks) +
+             health_lines(s.readiness), plan.model_path, found.socket, s.num_requests,
+             all.num_running, all.num_waiting, plan.max_sequences * num_lanes(plan),
+             s.num_completed, s.num_failed, s.num_cancelled, s.num_refused, s.num_tokens,
+             s.tokens_per_second, all.num_kv_blocks - all.num_free_kv_blocks, all.num_kv_blocks) +
+         (s.stages_missing.empty() ? ""
+                                   : fmt::format("no word of the stages: {}\n", s.stages_missing)) +
          (s.stages.stages.empty() ? "" : "\n" + stages_table(s.stages));
 }
 
@@ -166,7 +222,9 @@ int run_status(const StatusOptions& options) {
                ? to_yaml(json)
                : json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   }
-  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+  const bool all_ready = std::all_of(services.begin(), services.end(), is_ready);
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0)
+    return all_ready ? 0 : exit_status(ErrorCode::overloaded);
   std::fprintf(stderr, "chainpump: standard output cannot be written\n");
   return 5;
 }

@@ -18,13 +18,17 @@ struct StatusOptions {
   std::string output = "table";  // or json, yaml
 };
 
-/// 0; 3 if there is no service of that name. JSON: {"services": [{"name", "socket", "phase",
-/// "message", "pid", "uptime_s", "model", "context_tokens", "requests", "sequences",
-/// "max_sequences", "completed", "failed", "cancelled", "refused", "tokens", "tokens_per_second",
-/// "kv": {"blocks", "block_tokens", "tokens_held"}, "version", "system_fingerprint",
-/// "queues": [{"lane", "running", "waiting", "kv_blocks", "kv_blocks_free"}], "stages": [...],
-/// "links": [...]}]}, the last two as in `run -o json`; a service that does not answer has
-/// "name", "socket", "phase": "unknown" and "message" only.
+/// 0 if every service that was found is ready (gateway::Readiness); 5 if one is not; 3 if there is
+/// none of that name. JSON: {"services": [{"name", "socket", "phase", "message", "ready",
+/// "not_ready_because", "health": [{"lane", "state": "starting", "serving" or "away", "ready",
+/// "why", "away_s" (or null), "crossed_ago_s" (or null: not since its last repair)}],
+/// "coordinator_away" (why, or empty), "pid", "uptime_s", "model", "context_tokens", "requests",
+/// "sequences", "max_sequences", "completed", "failed", "cancelled", "refused", "tokens",
+/// "tokens_per_second", "kv": {"blocks", "block_tokens", "tokens_held"}, "version",
+/// "system_fingerprint", "queues": [{"lane", "running", "waiting", "kv_blocks", "kv_blocks_free"}],
+/// "stages_missing" (why the next two are empty, or empty), "stages": [...], "links": [...]}]}, the
+/// last two as in `run -o json`; a service that does not answer has "name", "socket", "phase":
+/// "unknown", "message", "ready" and "not_ready_because" only.
 int run_status(const StatusOptions& options);
 
 }  // namespace chainpump::cli

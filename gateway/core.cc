@@ -1,24 +1,18 @@
 #include "gateway/core.h"
 
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <utility>
 
+#include "base/random_bits.h"
 #include "base/version.h"
 
 namespace chainpump::gateway {
 namespace {
 
 constexpr size_t kEventsKept = 256;
-
-uint64_t random_bits() {
-  uint64_t bits = 0;
-  CHECK_EQ(getrandom(&bits, sizeof bits, 0), static_cast<ssize_t>(sizeof bits));
-  return bits;
-}
 
 int64_t unix_ms() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -55,9 +49,12 @@ Status check_so_far(const GenerateRequest& request) {
 /// As few as can be: a sequence that goes on is asked for by itself.
 std::vector<actors::SequenceRequest> sequences_of(const GenerateRequest& request,
                                                   actors::SequenceRequest asked) {
-  asked.num_sequences = request.num_choices;
-  if (request.so_far.empty()) return {asked};
   std::vector<actors::SequenceRequest> sequences;
+  if (request.so_far.empty()) {
+    asked.num_sequences = request.num_choices;
+    sequences.push_back(std::move(asked));
+    return sequences;
+  }
   asked.num_sequences = 1;
   for (const ChoiceSoFar& choice : request.so_far) {
     if (choice.finish == graph::FinishReason::none) {
@@ -228,7 +225,9 @@ Result<std::shared_ptr<Scoring>> Core::score(const ScoreRequest& request, Wake w
       std::make_shared<Scoring>(Surroundings{engine_, clock_, tally_}, next_id(), request.deadline,
                                 std::move(wake), first, request.targets.size());
   keep(scoring);
-  scoring->submit({std::move(asked)}, std::move(*permits));
+  std::vector<actors::SequenceRequest> sequences;
+  sequences.push_back(std::move(asked));  // a list would copy the prompt
+  scoring->submit(std::move(sequences), std::move(*permits));
   return scoring;
 }
 
@@ -263,10 +262,27 @@ StatusReport Core::status() {
   report.uptime = clock_.now() - started_;
   report.num_sequences = admission_->num_live();
   for (const auto& request : live()) report.num_tokens_held += request->num_tokens_held();
+  report.readiness = readiness();
   const std::lock_guard lock(mutex_);
   report.phase = phase_;
   report.message = events_.back().message;
   return report;
+}
+
+Readiness Core::readiness() const {
+  Readiness readiness = engine_.health();
+  const std::lock_guard lock(mutex_);
+  switch (phase_) {
+    case Phase::ready:
+      return readiness;
+    case Phase::loading:
+    case Phase::failed:
+    case Phase::draining:
+      break;
+  }
+  readiness.ready = false;
+  readiness.why = events_.back().message;
+  return readiness;
 }
 
 void Core::set_phase(Phase phase, std::string message) {

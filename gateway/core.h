@@ -48,6 +48,8 @@ class Core {
 
   /// Everything but the stages' own counters.
   StatusReport status();
+  /// Whether it is ready now, and if not, which lane is not and why. Without waiting.
+  Readiness readiness() const;
   /// Those, from the engine; this one waits for it. overloaded before it is ready.
   Result<actors::RuntimeReport> stages(Duration timeout) const { return engine_.report(timeout); }
 

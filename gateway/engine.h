@@ -16,6 +16,7 @@ class Engine {
                            std::vector<actors::SequenceCallbacks> callbacks) = 0;
   virtual void cancel(RequestId request) = 0;
   virtual Result<actors::RuntimeReport> report(Duration timeout) = 0;
+  virtual graph::HealthReport health() = 0;
   virtual Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout) = 0;
 };
 
@@ -30,6 +31,7 @@ class RuntimeEngine final : public Engine {
   Result<actors::RuntimeReport> report(Duration timeout) override {
     return runtime_.report(timeout);
   }
+  graph::HealthReport health() override { return runtime_.health(); }
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout) override {
     return runtime_.trace(rank, since, timeout);
   }

@@ -40,7 +40,6 @@ void LiveRequest::submit(std::vector<actors::SequenceRequest> requests,
       permits_.emplace(request.sequence_index + static_cast<size_t>(i), std::move(permits.back()));
       permits.pop_back();
     }
-  num_open_ = permits_.size();
   for (actors::SequenceRequest& request : requests) {
     std::vector<actors::SequenceCallbacks> callbacks;
     for (int32_t i = 0; i < request.num_sequences; ++i)
@@ -85,7 +84,7 @@ void LiveRequest::set_error(Error error) {
 }
 
 std::vector<RequestId> LiveRequest::ids_in_engine() const {
-  return num_open_ > 0 ? engine_ids_ : std::vector<RequestId>();
+  return permits_.empty() ? std::vector<RequestId>() : engine_ids_;
 }
 
 std::vector<RequestId> LiveRequest::begin_end(Error error) {
@@ -110,9 +109,8 @@ void LiveRequest::on_sequence_end(size_t choice, Result<Ok> end) {
   {
     const std::lock_guard lock(mutex_);
     permits_.erase(choice);
-    --num_open_;
     if (!end.ok()) to_cancel = begin_end(end.error());
-    if (num_open_ == 0) {
+    if (permits_.empty()) {
       set_end(error_ ? Result<Ok>(*error_) : Result<Ok>(Ok{}));
       wakes = to_be_woken();
     }

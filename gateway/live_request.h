@@ -88,8 +88,7 @@ class LiveRequest : public std::enable_shared_from_this<LiveRequest> {
   const Wake wake_;
   std::vector<RequestId> engine_ids_;  // of those that submit() is done with
   std::map<size_t, Permit> permits_;   // of each choice, until its sequence has ended
-  size_t num_open_ = 0;
-  std::optional<Error> error_;  // what it is to end with
+  std::optional<Error> error_;         // what it is to end with
   std::optional<TimePoint> ending_since_;
 };
 

@@ -27,6 +27,7 @@ class LocalService final : public Service {
   Result<std::unique_ptr<Generating>> generate(const GenerateRequest& request) override;
   Result<std::unique_ptr<Scored>> score(const ScoreRequest& request) override;
   Result<StatusReport> status(Duration patience) override;
+  Result<Readiness> readiness(Duration) override { return core_.readiness(); }
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration patience) override {
     return core_.trace(rank, since, patience);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -22,9 +23,17 @@ bool may_pass(const Error& error) {
 /// What whoever asked is told of an error that does not pass.
 Error as_end(const Error& error) { return error.code == ErrorCode::not_found ? gone() : error; }
 
-Error away_for_too_long(const Line& line, const Error& last) {
-  return make_error(ErrorCode::disconnected, "the service did not come back within {:.3g} s: {}",
-                    to_seconds(line.away_max), last.message);
+/// Of an attempt that failed: the end, or nothing if another may go better, after a while in which
+/// `patience` is used up if the attempt itself has not done so.
+std::optional<Error> end_of_attempt(const Line& line, TimePoint lost_since, const Error& error,
+                                    Duration patience) {
+  if (!may_pass(error)) return as_end(error);
+  if (line.clock.now() - lost_since > line.away_max)
+    return make_error(ErrorCode::disconnected, "the service did not come back within {:.3g} s: {}",
+                      to_seconds(line.away_max), error.message);
+  if (error.code != ErrorCode::deadline_exceeded)
+    std::this_thread::sleep_for(std::min(patience, kTryAgain));
+  return std::nullopt;
 }
 
 /// What is asked of one gateway after the other, and how far it has come.
@@ -121,12 +130,8 @@ class ResumingGenerating final : public Generating {
     if (cancelled_) return end_with(make_error(ErrorCode::cancelled, "the request was cancelled"));
     const Status found = find_gateway(patience);
     if (found.ok()) return {};
-    if (!may_pass(found.error())) return end_with(as_end(found.error()));
-    if (line_->clock.now() - lost_since_ > line_->away_max)
-      return end_with(away_for_too_long(*line_, found.error()));
-    if (found.error().code != ErrorCode::deadline_exceeded)  // which has waited
-      std::this_thread::sleep_for(std::min(patience, kTryAgain));
-    return {};
+    const auto end = end_of_attempt(*line_, lost_since_, found.error(), patience);
+    return end ? end_with(*end) : Update{};
   }
 
   Status find_gateway(Duration patience) {
@@ -172,13 +177,10 @@ class ResumingScored final : public Scored {
       scored_.reset();
     }
     const Status again = ask_again(patience);
-    if (again.ok() || may_pass(again.error())) {
-      if (again.ok() || line_->clock.now() - lost_since_ <= line_->away_max)
-        return make_error(ErrorCode::deadline_exceeded, "no scores within {:.3g} s",
-                          to_seconds(patience));
-      return away_for_too_long(*line_, again.error());
-    }
-    return as_end(again.error());
+    if (!again.ok())
+      if (auto end = end_of_attempt(*line_, lost_since_, again.error(), patience)) return *end;
+    return make_error(ErrorCode::deadline_exceeded, "no scores within {:.3g} s",
+                      to_seconds(patience));
   }
 
  private:
@@ -276,6 +278,10 @@ Result<std::unique_ptr<Scored>> ResumingService::score(const ScoreRequest& reque
                    }));
   return std::unique_ptr<Scored>(
       std::make_unique<ResumingScored>(line_, request, std::move(used), std::move(scored)));
+}
+
+Result<Readiness> ResumingService::readiness(Duration patience) {
+  return called([&](const auto& service) { return service->readiness(patience); });
 }
 
 Result<StatusReport> ResumingService::status(Duration patience) {

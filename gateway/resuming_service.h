@@ -34,6 +34,7 @@ class ResumingService final : public Service {
   Result<std::unique_ptr<Generating>> generate(const GenerateRequest& request) override;
   Result<std::unique_ptr<Scored>> score(const ScoreRequest& request) override;
   Result<StatusReport> status(Duration patience) override;
+  Result<Readiness> readiness(Duration patience) override;
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration patience) override;
 
   /// What all that it has handed out shares: the present connection.

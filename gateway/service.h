@@ -46,6 +46,8 @@ class Service {
   virtual Result<std::unique_ptr<Scored>> score(const ScoreRequest& request) = 0;
   /// With the stages' counters once it is ready.
   virtual Result<StatusReport> status(Duration patience) = 0;
+  /// Whether it is ready, and if not, why; answered without asking a stage.
+  virtual Result<Readiness> readiness(Duration patience) = 0;
   /// What a rank did step by step, a part at a time: as Runtime::trace.
   virtual Result<StepEvents> trace(RankId rank, uint64_t since, Duration patience) = 0;
 };

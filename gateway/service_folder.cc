@@ -52,7 +52,12 @@ std::filesystem::path service_folder(const std::string& graph_name) {
 }
 
 std::filesystem::path service_socket(const std::string& graph_name) {
-  return service_folder(graph_name) / "gateway.sock";
+  return service_socket(services_folder(), graph_name);
+}
+
+std::filesystem::path service_socket(const std::filesystem::path& services,
+                                     const std::string& graph_name) {
+  return services / graph_name / kServiceSocket;
 }
 
 Result<ServiceFolder> ServiceFolder::create(const std::string& graph_name) {
@@ -119,7 +124,7 @@ Status ServiceFolder::listen() {
 ServiceFolder::~ServiceFolder() {
   if (!lock_.valid()) return;  // not ours to remove
   std::error_code ignored;
-  std::filesystem::remove(path_ / "gateway.sock", ignored);
+  std::filesystem::remove(path_ / kServiceSocket, ignored);
   std::filesystem::remove(path_ / "lock", ignored);
   std::filesystem::remove(path_, ignored);
 }

@@ -13,9 +13,14 @@
 
 namespace chainpump::gateway {
 
+inline constexpr const char* kServiceSocket = "gateway.sock";
+
 /// The folder of one graph's service; says nothing about whether there is one.
 std::filesystem::path service_folder(const std::string& graph_name);
 std::filesystem::path service_socket(const std::string& graph_name);
+/// The same of a service whose CHAINPUMP_RUN_DIR is `services`.
+std::filesystem::path service_socket(const std::filesystem::path& services,
+                                     const std::string& graph_name);
 
 /// A service's own hold on its folder.
 class ServiceFolder {
@@ -29,7 +34,7 @@ class ServiceFolder {
   /// Removes socket, lock and folder.
   ~ServiceFolder();
 
-  std::string socket_path() const { return (path_ / "gateway.sock").string(); }
+  std::string socket_path() const { return (path_ / kServiceSocket).string(); }
   /// The listening socket, for whoever serves it; stays this object's.
   int listener() const { return listener_.get(); }
 

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "graph/health.h"
 #include "graph/microbatch.h"
 #include "graph/plan.h"
 #include "graph/sampling_params.h"
@@ -122,6 +123,9 @@ struct DeploymentInfo {
   graph::Plan plan;
 };
 
+/// Ready only if a token has crossed every stage of some lane lately, and requests are taken.
+using Readiness = graph::HealthReport;
+
 struct StatusReport {
   Phase phase = Phase::loading;
   std::string message;  // why, if it failed
@@ -136,7 +140,9 @@ struct StatusReport {
   uint64_t num_tokens = 0;       // generated
   double tokens_per_second = 0;  // of the last ten seconds
   int64_t num_tokens_held = 0;   // positions of all live sequences: at most what they hold of KV
-  actors::RuntimeReport stages;  // empty until it is ready
+  actors::RuntimeReport stages;  // empty until it is ready, and if the stages do not answer
+  std::string stages_missing;    // why they are not there, if they should be
+  Readiness readiness;
 };
 
 struct Event {

@@ -116,6 +116,11 @@ bool Sequencer::admit_next(Draft& draft) {
   sequence.last_microbatch = {};
   sequence.running_at = running_.size();
   running_.push_back(&sequence);
+  if (sequence.repairing) {  // adopted
+    begin_repair(sequence);
+    draft.adopted = true;
+    return true;
+  }
   const size_t place = insert_by_rank(prefill_, sequence);
   draft.next_prefill = std::min(draft.next_prefill, place);
   return true;
@@ -128,26 +133,52 @@ bool Sequencer::make_room(Sequence& sequence, Draft& draft) {
   const int32_t num_free = cache_.num_free();
   if (refused_ == sequence.id && num_free - num_running() < refused_blocks_ && !running_.empty())
     return false;
+  if (adopt(sequence)) return true;
+  // Stages have places for max_sequences, those of an earlier sequencer among them.
+  const auto num_orphans = static_cast<int32_t>(orphans_.size());
+  if (num_running() + num_orphans >= options_.max_sequences) let_orphans_go();
   const std::optional<KvBlockId> partial = share_prefix(sequence, draft);
   const auto num_shared = static_cast<int32_t>(sequence.table.size());
-  const int32_t num_blocks = blocks_for(sequence.num_needed);
-  const int32_t spare = num_blocks < sequence.request->num_blocks_max ? 1 : 0;
-  const int32_t wanted = num_blocks - num_shared + spare;
-  if (cache_.num_free() < wanted + num_running()) {
+  if (lacks_room(sequence, num_shared)) let_orphans_go();
+  if (lacks_room(sequence, num_shared)) {
     CHECK(!running_.empty());
     refused_ = sequence.id;
-    refused_blocks_ = wanted + num_free - cache_.num_free();
+    refused_blocks_ = num_wanted(sequence, num_shared) + num_free - cache_.num_free();
     cache_.release(sequence.table);
     sequence.table.clear();
     sequence.contents.clear();
     sequence.num_sent = 0;
     return false;
   }
-  while (static_cast<int32_t>(sequence.table.size()) < num_blocks)
-    sequence.table.push_back(cache_.allocate().value());
+  extend_to_known(sequence);
   if (partial)
     draft.microbatch.copies.push_back({*partial, sequence.table[static_cast<size_t>(num_shared)]});
   return true;
+}
+
+/// Blocks that it needs to begin with, beside those that it shares.
+int32_t Sequencer::num_wanted(const Sequence& sequence, int32_t num_shared) const {
+  const int32_t num_blocks = blocks_for(sequence.num_needed);
+  const int32_t spare = num_blocks < sequence.request->num_blocks_max ? 1 : 0;
+  return num_blocks - num_shared + spare;
+}
+
+bool Sequencer::lacks_room(const Sequence& sequence, int32_t num_shared) const {
+  return cache_.num_free() < num_wanted(sequence, num_shared) + num_running();
+}
+
+/// For all that it knows. There is room.
+void Sequencer::extend_to_known(Sequence& sequence) {
+  const int32_t num_blocks = blocks_for(sequence.num_needed);
+  while (static_cast<int32_t>(sequence.table.size()) < num_blocks)
+    sequence.table.push_back(allocate().value());
+}
+
+/// What a block held before is not its next owner's.
+std::optional<KvBlockId> Sequencer::allocate() {
+  const std::optional<KvBlockId> block = cache_.allocate();
+  if (block && repair_) repair_->fill.forget(*block);
+  return block;
 }
 
 /// Begins the table with blocks that hold what the sequence would compute, all but its last known
@@ -206,9 +237,13 @@ bool Sequencer::extend_table(Sequence& sequence, Draft& draft) {
   if (sequence.num_sent < static_cast<int32_t>(sequence.table.size()) * options_.block_tokens)
     return true;
   while (true) {
-    if (const std::optional<KvBlockId> block = cache_.allocate()) {
+    if (const std::optional<KvBlockId> block = allocate()) {
       sequence.table.push_back(*block);
       return true;
+    }
+    if (!orphans_.empty()) {
+      let_orphans_go();
+      continue;
     }
     if (draft.starved != nullptr && ranks_higher(*draft.starved, sequence)) return false;
     Sequence* victim = victim_for(sequence, draft.microbatch.id);

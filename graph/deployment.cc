@@ -9,8 +9,8 @@ namespace chainpump::graph {
 Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits)
     : limits_(limits),
       max_restarts_(static_cast<size_t>(std::max(0, plan.failover_restarts))),
-      restart_window_(plan.failover_window),
-      epoch_(plan.epoch) {
+      epoch_(plan.epoch),
+      ends_(plan.failover_window) {
   CHECK_GT(num_ranks(plan), 0);
   const auto num_places = static_cast<uint32_t>(num_ranks(plan));
   for (uint32_t i = 0; i < num_places; ++i) {
@@ -120,6 +120,7 @@ void Deployment::on(const Greeted& event, TimePoint now, Actions& actions) {
   Process& process = at(event.process);
   if (process.state != State::starting) return;
   process.state = State::loading;
+  process.delayed_because.reset();
   process.deadline = now + limits_.load_silence_max;
   actions.push_back({.kind = ActionKind::load, .process = event.process, .place = process.place});
 }
@@ -148,6 +149,7 @@ void Deployment::on(const Loaded& event, TimePoint now, Actions& actions) {
                        make_error(ErrorCode::internal, "{} computes as {}, all others as {}",
                                   name_of(process), process.numerics_id, numerics_id_),
                        now, actions);
+  if (process.is_standby) take_place_of_delayed(process);
   if (!process.is_standby) take_place_again(process, event.lanes, now, actions);
 }
 
@@ -201,6 +203,10 @@ void Deployment::on_overdue(Process& process, TimePoint now, Actions& actions) {
   if (process.state == State::ending)
     return fail(make_error(ErrorCode::deadline_exceeded, "{}; it does not end, although killed",
                            process.killed_because->message),
+                now, actions);
+  if (process.delayed_because)
+    return fail(make_error(process.delayed_because->code, "{} cannot be started: {}",
+                           name_of(process), process.delayed_because->message),
                 now, actions);
   const char* doing = process.state == State::starting ? "say hello" : "load its weights";
   Error why =

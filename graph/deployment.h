@@ -26,6 +26,8 @@
 //                                                       (graph/lane_repair.h), with a new epoch
 //             a link broke, and no death explains it    the lanes of that place begin a repair
 //             a process cannot be started                fail
+//             a process is delayed: its node is away     a standby that has loaded takes its place;
+//                                                        else it is waited for, to a limit: fail
 //             the plan's failover_restarts such ends within its failover_window, and one more: fail
 //   any       stop requested, fail                      shutdown, and kill at the deadline
 //
@@ -39,7 +41,6 @@
 // Pure; one thread.
 #pragma once
 
-#include <deque>
 #include <optional>
 #include <string>
 #include <variant>
@@ -47,6 +48,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "base/recent.h"
 #include "base/result.h"
 #include "graph/deployment_record.h"
 #include "graph/lane_repair.h"
@@ -60,6 +62,8 @@ struct DeploymentLimits {
   Duration connect_max = std::chrono::seconds(30);       // at the start
   Duration leave_max = std::chrono::seconds(2);
   Duration end_max = std::chrono::seconds(30);  // from the kill to the exit
+  Duration delay_max =
+      std::chrono::minutes(5);  // of a rank whose node is away; standbys wait longer
   LaneRepairLimits repair;
 };
 
@@ -100,6 +104,7 @@ class Deployment {
   struct LinkBroken {
     ProcessId process;
     Error error;
+    bool is_no_death = false;  // both its ends are known to work: there is no news to wait for
   };  // of a lane at work; whose fault is not known, and told again while it is so
   struct Unreachable {
     ProcessId process;
@@ -117,13 +122,17 @@ class Deployment {
     ProcessId process;
     Error error;
   };  // there never was one, and no other can be: its agent is gone, or has no room
+  struct Delayed {
+    ProcessId process;
+    Error error;
+  };  // there is none yet, since its node is away: the agent goes on trying
   struct CannotGoOn {
     Error error;
   };  // the coordinator itself, which cannot write down what it is about to do
   struct StopRequested {};
-  using Event =
-      std::variant<Greeted, LoadProgressed, Loaded, Fenced, Connected, Resumed, CallFailed,
-                   LinkBroken, Unreachable, Failed, Exited, NotStarted, CannotGoOn, StopRequested>;
+  using Event = std::variant<Greeted, LoadProgressed, Loaded, Fenced, Connected, Resumed,
+                             CallFailed, LinkBroken, Unreachable, Failed, Exited, NotStarted,
+                             Delayed, CannotGoOn, StopRequested>;
 
   enum class ActionKind : uint8_t {
     spawn,
@@ -195,6 +204,7 @@ class Deployment {
     std::optional<Suspicion> suspicion = {};
     std::string numerics_id = {};
     std::optional<Error> killed_because = {};
+    std::optional<Error> delayed_because = {};
     std::string end_before = {};  // of the one that had the number; empty: it is the first
   };
   struct Place {
@@ -228,6 +238,7 @@ class Deployment {
   void on(const Failed& event, TimePoint now, Actions& actions);
   void on(const Exited& event, TimePoint now, Actions& actions);
   void on(const NotStarted& event, TimePoint now, Actions& actions);
+  void on(const Delayed& event, TimePoint now, Actions& actions);
   void on(const CannotGoOn& event, TimePoint now, Actions& actions);
   void on(const StopRequested& event, TimePoint now, Actions& actions);
 
@@ -240,6 +251,7 @@ class Deployment {
   void spawn(Process& process, TimePoint now, Actions& actions);
   void start_lanes(TimePoint now, Actions& actions);
   void take_place(Process& process);
+  void take_place_of_delayed(Process& standby);
   void take_place_again(Process& process, const std::vector<std::pair<LaneId, LaneSeen>>& seen,
                         TimePoint now, Actions& actions);
   void replace_gone(TimePoint now, Actions& actions);
@@ -260,7 +272,6 @@ class Deployment {
 
   DeploymentLimits limits_;
   size_t max_restarts_;
-  Duration restart_window_;
   Phase phase_ = Phase::starting;
   bool has_served_ = false;         // `serve` was said
   PlanEpoch epoch_;                 // the highest that any lane has
@@ -269,7 +280,7 @@ class Deployment {
   std::vector<Place> places_;       // by rank
   std::vector<LaneRepair> lanes_;
   std::vector<std::vector<RankId>> ranks_;  // by lane and stage
-  std::deque<TimePoint> ends_;              // within the window, of ranks and links
+  Recent ends_;                             // of ranks and links
 };
 
 }  // namespace chainpump::graph

@@ -77,7 +77,7 @@ DeploymentRecord Deployment::record() const {
                           .numerics_id = numerics_id_,
                           .lanes = {},
                           .processes = {},
-                          .ends = {ends_.begin(), ends_.end()}};
+                          .ends = {ends_.times().begin(), ends_.times().end()}};
   for (const LaneRepair& lane : lanes_) record.lanes.push_back(lane.record());
   for (const Process& process : processes_)
     record.processes.push_back({.is_standby = process.is_standby, .is_loaded = process.has_loaded});
@@ -92,7 +92,7 @@ Deployment::Actions Deployment::adopt(const DeploymentRecord& record,
   has_served_ = record.has_served;
   epoch_ = record.epoch;
   numerics_id_ = record.numerics_id;
-  ends_.assign(record.ends.begin(), record.ends.end());
+  ends_ = Recent(ends_.window(), {record.ends.begin(), record.ends.end()});
   for (size_t i = 0; i < lanes_.size(); ++i)
     lanes_[i] = LaneRepair(static_cast<int32_t>(ranks_[i].size()), record.lanes[i], limits_.repair);
   for (size_t i = 0; i < processes_.size(); ++i) {

@@ -127,7 +127,8 @@ void Deployment::on(const LinkBroken& event, TimePoint now, Actions&) {
   // Then it is one of that lane's, and what is broken of another one is told again afterwards.
   for (const LaneId lane : place_of(process).lanes)
     if (phase_ == Phase::serving && at(lane).state() != LaneRepair::State::serving) return;
-  process.suspicion = {now + limits_.repair.death_news_max, event.error, true};
+  const Duration news_max = event.is_no_death ? Duration(0) : limits_.repair.death_news_max;
+  process.suspicion = {now + news_max, event.error, true};
 }
 
 void Deployment::on(const Unreachable& event, TimePoint now, Actions&) {
@@ -188,21 +189,41 @@ void Deployment::on(const NotStarted& event, TimePoint now, Actions& actions) {
   if (phase_ == Phase::stopping) check_stopped(actions);
 }
 
+void Deployment::on(const Delayed& event, TimePoint now, Actions& actions) {
+  Process& process = at(event.process);
+  if (process.state != State::starting) return;
+  if (phase_ == Phase::starting) return fail(named(name_of(process), event.error), now, actions);
+  const bool is_news = !process.delayed_because;
+  process.delayed_because = event.error;
+  if (!is_news) return;
+  process.deadline.reset();
+  if (!process.is_standby) process.deadline = now + limits_.delay_max;
+}
+
+/// It has loaded, and the place of its stage is waited for.
+void Deployment::take_place_of_delayed(Process& standby) {
+  Place& place = place_of(standby);
+  Process& holder = at(place.process);
+  if (!holder.delayed_because) return;
+  holder.is_standby = true;
+  holder.deadline.reset();
+  standby.is_standby = false;
+  place.process = id_of(standby);
+}
+
 bool Deployment::may_repair(const Error& why, const char* what, TimePoint now, Actions& actions) {
   if (max_restarts_ == 0) {
     fail(why, now, actions);
     return false;
   }
-  ends_.push_back(now);
-  while (now - ends_.front() > restart_window_) ends_.pop_front();
-  if (ends_.size() <= max_restarts_) {
+  const size_t num_ends = ends_.add(now);
+  if (num_ends <= max_restarts_) {
     actions.push_back({.kind = ActionKind::repairing, .error = why});
     return true;
   }
-  fail(
-      make_error(why.code, "{}; that is the {} end of {} within {} (failover.restarts: {})",
-                 why.message, ordinal(ends_.size()), what, text_of(restart_window_), max_restarts_),
-      now, actions);
+  fail(make_error(why.code, "{}; that is the {} end of {} within {} (failover.restarts: {})",
+                  why.message, ordinal(num_ends), what, text_of(ends_.window()), max_restarts_),
+       now, actions);
   return false;
 }
 
@@ -217,7 +238,8 @@ void Deployment::replace(Process& gone, const Error& why, TimePoint now, Actions
   // One that has loaded, else one that is on its way.
   Process* next = nullptr;
   for (Process& other : processes_) {
-    if (!other.is_standby || other.place != gone.place || !is_up(other)) continue;
+    if (!other.is_standby || other.place != gone.place || !is_up(other) || other.delayed_because)
+      continue;
     if (next == nullptr || (next->state != State::loaded && other.state == State::loaded))
       next = &other;
   }

@@ -59,6 +59,8 @@ Stage stage_from(const Values& values, size_t index, Position at) {
   stage.threads = static_cast<int32_t>(values.number("stages[].threads", 0));
   stage.replicas = static_cast<int32_t>(values.number("stages[].replicas", 1));
   stage.standbys = static_cast<int32_t>(values.number("stages[].standbys", 0));
+  if (const auto* nodes = values.find("stages[].nodes"))
+    for (const auto& [node, where] : nodes->names) stage.nodes.push_back(node);
   if (const auto* module = values.find("stages[].module")) stage.module = module->text;
   stage.trusted = values.number("stages[].trusted", 0) == 1;
   return stage;

@@ -54,6 +54,7 @@ struct Stage {
   int32_t threads = 0;
   int32_t replicas = 1;
   int32_t standbys = 0;
+  std::vector<std::string> nodes = {};  // names or labels; empty: any (graph/placement.h)
   std::string module;
   bool trusted = false;
   Position at;

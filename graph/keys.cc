@@ -55,6 +55,11 @@ constexpr KeySpec kKeys[] = {
      "Ranks that have loaded the stage, too, with weights and KV blocks of their own, and take the "
      "place of its rank at once when that dies. Only for a stage with one replica in this release.",
      0, 64},
+    {"stages[].nodes", KeyType::names, "any",
+     "Nodes of a cluster on which the stage may run, by name or by label, the best first: its rank "
+     "and its replicas are spread over them in this order, its standbys over those after them, and "
+     "what dies with its node is started on another of them. Without it the chain is laid over all "
+     "nodes. Only for `chainpump serve --listen`."},
     {"stages[].module", KeyType::text, "none",
      "Module of a torch stage. Running one runs its code."},
     {"stages[].trusted", KeyType::boolean, "false", "A torch stage is accepted only with true."},

@@ -208,6 +208,23 @@ std::optional<KvBlockId> KvCache::allocate() {
   return id_of(index);
 }
 
+bool KvCache::take(std::span<const KvBlockId> table) {
+  CHECK_EQ(num_cached_, 0);
+  const auto foreign = [&](KvBlockId id) {
+    return id.value < options_.first_block ||
+           id.value - options_.first_block >= options_.num_blocks;
+  };
+  if (std::any_of(table.begin(), table.end(), foreign)) return false;
+  for (const KvBlockId id : table)
+    if (blocks_[static_cast<size_t>(index_of(id))].num_references++ == 0) ++num_referenced_;
+  const auto taken = [&](int32_t index) {
+    return blocks_[static_cast<size_t>(index)].num_references > 0;
+  };
+  free_.erase(std::remove_if(free_.begin(), free_.end(), taken), free_.end());
+  check_conserved();
+  return true;
+}
+
 void KvCache::share(KvBlockId id) {
   Block& block = blocks_[static_cast<size_t>(index_of(id))];
   CHECK_GT(block.num_references, 0);

@@ -64,6 +64,9 @@ class KvCache {
 
   /// A block with one reference and no content; evicts if it must. Empty if all are referenced.
   std::optional<KvBlockId> allocate();
+  /// A table that was not made here, while nothing is cached: each of its blocks has one reference
+  /// more. False, and nothing is taken, if one of them is not this lane's.
+  bool take(std::span<const KvBlockId> table);
   /// One more table holds this referenced block.
   void share(KvBlockId block);
   int32_t num_references(KvBlockId block) const;

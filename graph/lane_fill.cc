@@ -30,13 +30,24 @@ void LaneFill::log(StageIndex stage, KvBlockId block, int32_t num_positions) {
   logged_[index] = std::min(num_positions, held_[index]);
 }
 
+void LaneFill::forget(KvBlockId block) {
+  for (int32_t stage = 0; stage < num_stages_; ++stage)
+    held_[at(stage, block)] = logged_[at(stage, block)] = 0;
+}
+
 std::optional<StageSpan> LaneFill::span_of(KvBlockId block, int32_t offset,
                                            bool needs_result) const {
   StageSpan span{.first = num_stages_, .last = -1};
+  bool logged = false;  // by some stage after the last that lacks it so far
   for (int32_t stage = 0; stage < num_stages_; ++stage) {
-    if (held_[at(stage, block)] > offset) continue;
+    if (held_[at(stage, block)] > offset) {
+      logged |= logged_[at(stage, block)] > offset;
+      continue;
+    }
+    if (span.last >= 0 && logged && !needs_result) break;  // the next time
     span.first = std::min(span.first, stage);
     span.last = stage;
+    logged = false;
   }
   if (needs_result) {
     span.last = num_stages_ - 1;

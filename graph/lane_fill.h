@@ -4,10 +4,12 @@
 // sequences share is rebuilt once.
 //
 // The rule. A stage that does not hold a position lacks it. A position that must be computed is
-// computed by the stages from the first to the last that lack it (to the last stage of all, if its
-// result is needed); those between that hold it compute it without writing. Their input is what the
-// stage before the first has logged; if it has not, the span begins at the nearest stage further up
-// whose input was logged, else at the first stage, with the tokens.
+// computed by the stages from the first that lacks it to the last that does before one that has
+// logged it; those between that hold it compute it without writing. Their input is what the stage
+// before the first has logged; if it has not, the span begins at the nearest stage further up whose
+// input was logged, else at the first stage, with the tokens. Whoever lacks it further down is
+// next, from that log. If the position's result is needed the span goes to the last stage of all at
+// once.
 //
 // What a stage holds of a block is a prefix of it, and so is what it has logged, of what it holds.
 // Pure; one thread.
@@ -29,6 +31,10 @@ struct StageHoldings {
   struct Held {
     SequenceId id;
     int32_t num_positions = 0;
+    // For a sequencer that has not seen the sequence: whose it is, and where its positions lie.
+    uint64_t identity = 0;  // its request's (graph/request.h)
+    uint32_t index = 0;     // of the choice
+    std::vector<KvBlockId> table = {};
   };
   struct Logged {
     KvBlockId block;
@@ -57,10 +63,13 @@ class LaneFill {
     bool operator==(const Stretch&) const = default;
   };
   /// The first positions at or after `from` and before `end` that some stage lacks, or, from
-  /// `results_from` on, whose results are needed: as many as one span serves. Empty: there are
-  /// none. `table` has blocks for all of them.
+  /// `results_from` on, whose results are needed: as many as one span serves. Some stages may lack
+  /// them still when these have computed them. Empty: there are none. `table` has blocks for all.
   std::optional<Stretch> next(std::span<const KvBlockId> table, int32_t from, int32_t end,
                               int32_t results_from) const;
+
+  /// What the block held is nobody's any more: no stage holds or has logged any of it.
+  void forget(KvBlockId block);
 
   /// Those stages hold these positions, too, from the next microbatch on.
   void fill(std::span<const KvBlockId> table, int32_t begin, int32_t end, StageSpan stages);

@@ -4,12 +4,12 @@
 // against the limits before anything is allocated, and nothing may follow the last field.
 //
 //   Microbatch          u64 id | i64 slowest_ns | i32 slowest_stage
-//                       i32 stages.first | i32 stages.last | u8 keep_log
+//                       i32 stages.first | i32 stages.last | u8 keep_log | u8 canary
 //                       list(u64) released
 //                       list(i32 from, i32 to) copies
 //                       list(SequenceDescriptor)
 //                       list(SequenceSlice)
-//   SequenceDescriptor  u64 id | u32 sequence_index | SamplingParams
+//   SequenceDescriptor  u64 id | u64 identity | u32 sequence_index | SamplingParams
 //                       i32 score.first_position | string score.full_path
 //                       list(i32) prompt | list(i32) generated
 //   SamplingParams      f32 temperature | f32 top_p | f32 min_p | i32 top_k
@@ -45,7 +45,7 @@ constexpr size_t kHeadBytes = kSlowestStageAt + sizeof(int32_t);
 
 // Least bytes of one element: what a lying count is held against.
 constexpr size_t kSamplingBytes = 4 * 7 + 8 + 4 + 4 + 1 + 3 * 4;
-constexpr size_t kDescriptorBytes = 8 + 4 + kSamplingBytes + 4 + 4 + 2 * 4;
+constexpr size_t kDescriptorBytes = 8 + 8 + 4 + kSamplingBytes + 4 + 4 + 2 * 4;
 constexpr size_t kSliceBytes = 8 + 4 + 4 + 1 + 2 * 4;
 constexpr size_t kTokenResultBytes = 8 + 4 + 4 + 4 + 1 + 8 + 4;
 constexpr size_t kScoreResultBytes = 8 + 4 + 4 + 4 + 1;
@@ -91,7 +91,7 @@ class Encoder {
     tokens(p.stop_token_ids);
   }
   void descriptor(const SequenceDescriptor& d) {
-    numbers(d.id.value, d.sequence_index);
+    numbers(d.id.value, d.identity, d.sequence_index);
     sampling(d.sampling);
     numbers(d.score.first_position);
     string(d.score.full_path);
@@ -228,6 +228,7 @@ SamplingParams Decoder::sampling() {
 SequenceDescriptor Decoder::descriptor() {
   SequenceDescriptor d;
   d.id = SequenceId(number<uint64_t>());
+  d.identity = number<uint64_t>();
   d.sequence_index = number<uint32_t>();
   d.sampling = sampling();
   d.score.first_position = within<int32_t>("score.first_position", -1, limits_.context_tokens - 1);
@@ -285,6 +286,7 @@ Result<Microbatch> Decoder::microbatch() {
   m.stages.first = within<int32_t>("stages.first", 0, StageSpan::kEnd);
   m.stages.last = within<int32_t>("stages.last", m.stages.first, StageSpan::kEnd);
   m.keep_log = flag("keep_log");
+  m.canary = flag("canary");
   m.released.resize(count("released", limits_.max_sequences, 8));
   for (SequenceId& id : m.released) id = SequenceId(number<uint64_t>());
   m.copies.resize(count("copies", limits_.max_sequences, 2 * sizeof(int32_t)));
@@ -343,6 +345,7 @@ void encode(const Microbatch& microbatch, std::vector<std::byte>& out) {
   encoder.head(microbatch);
   encoder.numbers(microbatch.stages.first, microbatch.stages.last);
   encoder.flag(microbatch.keep_log);
+  encoder.flag(microbatch.canary);
   encoder.count(microbatch.released.size());
   for (const SequenceId id : microbatch.released) encoder.numbers(id.value);
   encoder.count(microbatch.copies.size());

@@ -37,6 +37,7 @@ struct ScoreParams {
 /// stop state from it.
 struct SequenceDescriptor {
   SequenceId id;
+  uint64_t identity = 0;        // its request's (graph/request.h)
   uint32_t sequence_index = 0;  // within its request, for n > 1
   SamplingParams sampling;
   ScoreParams score;
@@ -100,6 +101,8 @@ struct Microbatch {
   StageSpan stages;
   /// Nothing that is logged may be dropped: some of it will be asked for.
   bool keep_log = false;
+  /// Nothing in it is anybody's: it is not counted.
+  bool canary = false;
   std::vector<SequenceId> released;  // forgotten before anything else is done
   std::vector<BlockCopy> copies;     // done next, in this order
   std::vector<SequenceDescriptor> descriptors;

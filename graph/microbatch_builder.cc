@@ -34,7 +34,8 @@ std::optional<Microbatch> Sequencer::next() {
   return std::move(draft.microbatch);
 }
 
-/// Those who lack what only some stages lost take turns with all others, if there are any.
+/// Those who lack what only some stages lost take turns with all others, if there are any; some
+/// come to be known only as they come in.
 void Sequencer::fill(Draft& draft) {
   const bool others_first = std::exchange(repaired_last_, false);
   if (!others_first) fill_repair(draft);
@@ -42,7 +43,8 @@ void Sequencer::fill(Draft& draft) {
   if (repaired_last_) return;
   fill_decodes(draft);
   fill_prefill(draft);
-  if (others_first && draft.microbatch.slices.empty()) fill(draft);
+  const bool adopted = std::exchange(draft.adopted, false);
+  if ((others_first || adopted) && draft.microbatch.slices.empty()) fill(draft);
 }
 
 /// The sequences that decode are spread evenly over the microbatches that fill the chain: each
@@ -204,9 +206,11 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   ++sequence.num_in_flight;
   slice.sample = !sequence.scoring && sequence.num_pending() == 0;
   if (repair_) note_filled(sequence, first, sequence.num_sent, draft);
+  const bool again = repair_ && sequence.repairing && !sequence.decoding &&
+                     lacks_still(sequence, first, sequence.num_sent);
   if (!sequence.decoding) {
     draft.prefilled.push_back(&sequence);
-    if (sequence.num_sent == num_placed(sequence)) {
+    if (sequence.num_sent == num_placed(sequence) && !again) {
       take_off_lists(sequence);
       sequence.decoding = !sequence.scoring;
       if (sequence.decoding) ++num_decoding_;
@@ -223,12 +227,14 @@ void Sequencer::add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft) 
   // Whoever passes it on only, knows nothing of it.
   sequence.described = !sequence.repairing;
   if (sequence.repairing) sequence.num_blocks_told = 0;
+  if (again) sequence.num_sent = first;
 }
 
 void Sequencer::describe(Sequence& sequence, Microbatch& microbatch) const {
   const RequestRecord& request = *sequence.request;
   SequenceDescriptor& descriptor = microbatch.descriptors.emplace_back();
   descriptor.id = sequence.id;
+  descriptor.identity = request.what.identity;
   descriptor.sequence_index = sequence.index;
   descriptor.sampling = request.what.sampling;
   descriptor.score = request.what.score;
@@ -254,9 +260,12 @@ void Sequencer::settle(Draft& draft) {
   last_microbatch_ = draft.microbatch.id.value;
   release(draft.microbatch);
   draft.microbatch.keep_log = !repairing_.empty();
-  if (repairing_.empty()) repair_.reset();
-  if (repaired_last_) draft.work = {};  // says nothing of what a step costs
-  InFlight in_flight{draft.microbatch.id, draft.work, {}, draft.num_decodes};
+  end_repair_if_done();
+  mark_canary(draft);
+  // They say nothing of what a step costs.
+  if (repaired_last_ || draft.microbatch.canary) draft.work = {};
+  const bool crosses = draft.microbatch.stages == StageSpan{} && !draft.microbatch.slices.empty();
+  InFlight in_flight{draft.microbatch.id, draft.work, {}, draft.num_decodes, crosses};
   num_decodes_in_flight_ += draft.num_decodes;
   if (draft.num_decodes > 0) ++num_decode_microbatches_;
   if (!spare_members_.empty()) {
@@ -273,6 +282,19 @@ void Sequencer::settle(Draft& draft) {
   in_flight_.push_back(std::move(in_flight));
   for (const auto& [tenant, num_tokens] : charges_) queue_.charge(tenant, num_tokens);
   charges_.clear();
+}
+
+/// With nothing but a canary, or only to have one forgotten. It is sent when nothing else runs.
+void Sequencer::mark_canary(Draft& draft) {
+  Microbatch& microbatch = draft.microbatch;
+  if (microbatch.slices.size() > 1) return;
+  for (const SequenceSlice& slice : microbatch.slices)
+    if (store_.find(slice.id)->request->what.canary) canary_ = slice.id;
+  const auto is_canary = [this](const SequenceSlice& slice) { return slice.id == canary_; };
+  const auto was_canary = [this](SequenceId id) { return id == canary_; };
+  microbatch.canary =
+      std::all_of(microbatch.slices.begin(), microbatch.slices.end(), is_canary) &&
+      std::all_of(microbatch.released.begin(), microbatch.released.end(), was_canary);
 }
 
 /// No more than a stage holds; more are there to be forgotten only after a repair.

@@ -36,6 +36,50 @@ int32_t num_processes(const Plan& plan) {
   return sum;
 }
 
+namespace {
+
+/// The stage of a process, and which of its candidates comes first: its replica, or its number
+/// after them.
+std::pair<const StagePlan*, size_t> seat_of(const Plan& plan, ProcessId process) {
+  const auto number = static_cast<int32_t>(process.value);
+  if (number < num_ranks(plan)) {
+    const RankPlace place = place_of(plan, RankId(process.value));
+    return {&stage_at(plan, place.stage), static_cast<size_t>(place.replica)};
+  }
+  int32_t standby = number - num_ranks(plan);
+  for (const StagePlan& stage : plan.stages) {
+    if (standby < stage.standbys)
+      return {&stage, stage.devices.size() + static_cast<size_t>(standby)};
+    standby -= stage.standbys;
+  }
+  CHECK(false);
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::string> nodes_of(const Plan& plan, ProcessId process) {
+  const auto [stage, seat] = seat_of(plan, process);
+  std::vector<std::string> nodes = stage->nodes;
+  if (!nodes.empty())
+    std::rotate(nodes.begin(), nodes.begin() + static_cast<ptrdiff_t>(seat % nodes.size()),
+                nodes.end());
+  return nodes;
+}
+
+int64_t bytes_of(const Plan& plan, ProcessId process) {
+  const StagePlan& stage = *seat_of(plan, process).first;
+  return stage.weight_bytes + stage.kv_bytes + stage.slot_bytes;
+}
+
+bool spans_nodes(const Plan& plan) {
+  const std::string& first = plan.stages.front().devices.front().node;
+  for (const StagePlan& stage : plan.stages)
+    for (const std::string& node : stage.nodes)
+      if (node != first) return true;
+  return false;
+}
+
 int32_t num_compute_threads(const Plan& plan) {
   int32_t sum = 0;
   for (const StagePlan& stage : plan.stages)

@@ -31,6 +31,7 @@ using LaneId = Id<struct LaneTag, uint8_t>;  // one path of ranks through all st
 struct DevicePlan {
   std::string kind = "cpu";  // "cpu"; "cuda" later
   std::vector<int> cores;    // logical CPUs; threads are pinned to them in order
+  std::string node = {};     // its home, of a cluster; empty: there is one machine
 };
 
 struct StagePlan {
@@ -42,6 +43,7 @@ struct StagePlan {
   bool has_head = false;
   std::vector<DevicePlan> devices = {DevicePlan{}};  // of its ranks, by replica
   int32_t standbys = 0;  // processes beside them that have loaded the same; with one replica only
+  std::vector<std::string> nodes = {};  // that its processes may run on (graph/placement.h)
   // Of each rank:
   int32_t num_threads = 1;
   int64_t weight_bytes = 0;        // in the file; what it may touch
@@ -97,6 +99,12 @@ int32_t num_lanes(const Plan& plan);
 int32_t num_ranks(const Plan& plan);
 /// Those of all ranks, and then the standbys, stage by stage.
 int32_t num_processes(const Plan& plan);
+/// Where a process may run, its home first; empty: there is one machine.
+std::vector<std::string> nodes_of(const Plan& plan, ProcessId process);
+/// What a process of this number needs of its machine's memory.
+int64_t bytes_of(const Plan& plan, ProcessId process);
+/// Whether its ranks are on more than one node.
+bool spans_nodes(const Plan& plan);
 /// Of all ranks; standbys wait.
 int32_t num_compute_threads(const Plan& plan);
 /// Of the stage of this index.

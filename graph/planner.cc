@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/kv_layout.h"
+#include "graph/core_assignment.h"
 #include "graph/partition.h"
 #include "graph/runnable.h"
 
@@ -16,8 +17,7 @@ constexpr int32_t kAutoChunkMax = 512;  // slots and buffers are made for it
 constexpr int32_t kLongestSequences = 8;
 // Descriptors at their limits that one frame must hold; what does not fit goes with the next.
 constexpr int32_t kDescribedAtOnce = 8;
-constexpr double kPromptTokensPerGenerated =
-    4;  // a chat's usual mix, in the middle of a wide range
+constexpr double kPromptTokensPerGenerated = 4;  // a chat's usual mix, in a wide range
 constexpr int64_t kRankOverheadBytes = int64_t{16} << 20;
 constexpr int64_t kAutoReplayLogMax = int64_t{256} << 20;
 constexpr int64_t kMetadataMax = int64_t{64} << 20;
@@ -32,8 +32,8 @@ int32_t blocks_for(int64_t tokens) {
 
 class Planner {
  public:
-  Planner(const Graph& graph, const ModelProfile& model, const MachineProfile& machine)
-      : graph_(graph), model_(model), machine_(machine) {
+  Planner(const Graph& graph, const ModelProfile& model, const std::vector<Node>& nodes)
+      : graph_(graph), model_(model), nodes_(nodes) {
     for (const Stage& stage : graph.stages)
       num_lanes_ = std::max(num_lanes_, static_cast<size_t>(stage.replicas));
   }
@@ -53,7 +53,8 @@ class Planner {
     plan.max_microbatch_tokens = chunk_max() + graph_.max_sequences;
     plan.max_microbatches =
         graph_.max_microbatches > 0 ? graph_.max_microbatches : static_cast<int32_t>(num_stages());
-    RETURN_IF_ERROR(assign_cores());
+    RETURN_IF_ERROR(place());
+    ASSIGN_OR_RETURN(shared_, assign_cores(graph_, nodes_, candidates_, plan.stages));
     RETURN_IF_ERROR(cut());
     weigh();
     RETURN_IF_ERROR(choose_context());
@@ -83,71 +84,30 @@ class Planner {
     return ok_status();
   }
 
-  /// Auto stages share the cores that no stage has claimed, and replicas those of their stage, if
-  /// there is one for each. Where threads outnumber them nobody is pinned (the system balances them
-  /// better) and nobody spins.
-  Status assign_cores() {
-    std::vector<int> cores = machine_.cores;
-    if (cores.empty()) cores.push_back(0);
-    std::vector<int> free = cores;
-    std::vector<int> claimed;
-    size_t num_auto = 0;  // ranks
-    for (const Stage& stage : graph_.stages) {
-      num_auto += stage.device.cores.empty() ? static_cast<size_t>(stage.replicas) : 0;
-      for (const int core : stage.device.cores) {
-        if (std::find(cores.begin(), cores.end(), core) == cores.end())
-          return make_error(ErrorCode::invalid_argument,
-                            "stage '{}': core {} is not one this process may use", stage.name,
-                            core);
-        shared_ |= std::find(claimed.begin(), claimed.end(), core) != claimed.end();
-        claimed.push_back(core);
-        std::erase(free, core);
-      }
-    }
-    const size_t auto_threads = std::max<size_t>(1, free.size() / std::max<size_t>(1, num_auto));
-    size_t wanted = 0;
+  /// Where each rank has its home.
+  Status place() {
+    ASSIGN_OR_RETURN(candidates_, candidates(graph_, nodes_));
     for (size_t i = 0; i < num_stages(); ++i) {
-      const Stage& from = graph_.stages[i];
-      const size_t replicas = num_replicas(i);
       StagePlan& stage = report_.plan.stages.emplace_back();
       stage.index = StageIndex{static_cast<int32_t>(i)};
-      stage.name = from.name;
-      stage.standbys = from.standbys;
-      stage.devices.resize(replicas);
-      const std::vector<int>& claims = from.device.cores;
-      const size_t own = claims.empty() ? 0 : std::max<size_t>(1, claims.size() / replicas);
-      const int32_t asked = from.threads > 0 ? from.threads : graph_.threads;
-      stage.num_threads = asked > 0 ? asked : static_cast<int32_t>(own ? own : auto_threads);
-      const auto threads = static_cast<size_t>(stage.num_threads);
-      if (own == 0) wanted += threads * replicas;
-      shared_ |= own > 0 && (threads > own || own * replicas > claims.size());
-      for (size_t replica = 0; replica < replicas; ++replica)
-        for (size_t t = 0; own > 0 && t < threads; ++t)
-          stage.devices[replica].cores.push_back(claims[(replica * own + t % own) % claims.size()]);
+      stage.name = graph_.stages[i].name;
+      stage.standbys = graph_.stages[i].standbys;
+      stage.devices.resize(num_replicas(i));
+      for (size_t replica = 0; replica < num_replicas(i); ++replica)
+        stage.devices[replica].node = nodes_[home(i, replica)].name;
+      for (const size_t node : candidates_[i])
+        if (!nodes_[node].name.empty()) stage.nodes.push_back(nodes_[node].name);
     }
-    shared_ |= wanted > free.size();
-    if (wanted <= free.size()) pin_auto_stages(free);
-    if (shared_ && graph_.spin == SpinPolicy::always)
-      return make_error(ErrorCode::invalid_argument,
-                        "spin: always needs a core for every thread; here threads outnumber the {} "
-                        "cores",
-                        cores.size());
     return ok_status();
   }
-
-  void pin_auto_stages(const std::vector<int>& cores) {
-    size_t next = 0;
-    for (size_t replica = 0; replica < num_lanes_; ++replica)
-      for (size_t i = 0; i < num_stages(); ++i) {
-        StagePlan& stage = report_.plan.stages[i];
-        if (!graph_.stages[i].device.cores.empty() || replica >= stage.devices.size()) continue;
-        for (int32_t t = 0; t < stage.num_threads; ++t)
-          stage.devices[replica].cores.push_back(cores[next++]);
-      }
+  /// Of a replica, or of a standby, whose seats follow theirs.
+  size_t home(size_t stage, size_t seat) const {
+    return candidates_[stage][seat % candidates_[stage].size()];
   }
-
-  double seconds(const WeightBytes& weights, int32_t threads, int32_t tokens) const {
-    return weights_seconds(weights, machine_, threads, tokens, graph_.exact_activations);
+  /// The machine that a stage is cut for: its first rank's.
+  const MachineProfile& machine_of(size_t stage) const { return nodes_[home(stage, 0)].machine; }
+  double seconds(size_t stage, const WeightBytes& weights, int32_t threads, int32_t tokens) const {
+    return weights_seconds(weights, machine_of(stage), threads, tokens, graph_.exact_activations);
   }
 
   /// Seconds of each part for one generated token and the prompt tokens that come with it: the
@@ -166,11 +126,13 @@ class Planner {
       const auto lanes = static_cast<double>(lanes_per_rank(s));
       std::vector<double>& row = costs.layer_s.emplace_back();
       for (const WeightBytes& layer : model_.layers)
-        row.push_back(lanes * (seconds(layer, threads, batch) / batch +
-                               kPromptTokensPerGenerated * seconds(layer, threads, chunk) / chunk));
+        row.push_back(lanes *
+                      (seconds(s, layer, threads, batch) / batch +
+                       kPromptTokensPerGenerated * seconds(s, layer, threads, chunk) / chunk));
       double fixed =
-          s == 0 ? embedding_seconds(model_, machine_, 1) * (1 + kPromptTokensPerGenerated) : 0;
-      if (s + 1 == num_stages()) fixed += seconds(model_.head, threads, batch) / batch;
+          s == 0 ? embedding_seconds(model_, machine_of(s), 1) * (1 + kPromptTokensPerGenerated)
+                 : 0;
+      if (s + 1 == num_stages()) fixed += seconds(s, model_.head, threads, batch) / batch;
       costs.fixed_s.push_back(lanes * fixed);
     }
     return costs;
@@ -200,18 +162,19 @@ class Planner {
   void weigh() {
     const int32_t chunk =
         report_.plan.prefill_chunk_tokens > 0 ? chunk_max() : report_.plan.max_microbatch_tokens;
-    for (StagePlan& stage : report_.plan.stages) {
+    for (size_t s = 0; s < num_stages(); ++s) {
+      StagePlan& stage = report_.plan.stages[s];
       const auto add = [&](const WeightBytes& weights, int32_t prefill_tokens) {
         stage.weight_bytes += weights.total;
-        stage.predicted_decode_s += seconds(weights, stage.num_threads, 1);
-        stage.predicted_prefill_s += seconds(weights, stage.num_threads, prefill_tokens);
+        stage.predicted_decode_s += seconds(s, weights, stage.num_threads, 1);
+        stage.predicted_prefill_s += seconds(s, weights, stage.num_threads, prefill_tokens);
       };
       for (int32_t i = stage.layer_begin; i < stage.layer_end; ++i)
         add(model_.layers[static_cast<size_t>(i)], chunk);
       if (stage.has_head) add(model_.head, 1);  // only a prompt's last token is sampled
       if (stage.has_embedding) {
-        stage.predicted_decode_s += embedding_seconds(model_, machine_, 1);
-        stage.predicted_prefill_s += embedding_seconds(model_, machine_, chunk);
+        stage.predicted_decode_s += embedding_seconds(model_, machine_of(s), 1);
+        stage.predicted_prefill_s += embedding_seconds(model_, machine_of(s), chunk);
         // A tied table stands in the head too: one rank maps it once.
         if (!(stage.has_head && model_.tied_head)) stage.weight_bytes += model_.embedding.total;
       }
@@ -221,15 +184,27 @@ class Planner {
   int64_t block_bytes() const {
     return kv_block_bytes(graph_.kv_type, model_.num_kv_heads, model_.head_dim);
   }
-  /// So many for every lane on every stage, and on its standbys.
-  int64_t all_blocks_bytes(int64_t blocks) const {
-    int64_t layers = model_.num_layers;
-    for (const StagePlan& stage : report_.plan.stages)
-      layers += stage.standbys * (stage.layer_end - stage.layer_begin);
-    return blocks * block_bytes() * layers * static_cast<int64_t>(num_lanes_);
+  /// So many for every lane on every stage, and on its standbys: of what is on one node, or of all.
+  int64_t blocks_bytes(int64_t blocks, std::optional<size_t> node = std::nullopt) const {
+    int64_t layers = 0;
+    for (size_t i = 0; i < num_stages(); ++i) {
+      const StagePlan& stage = report_.plan.stages[i];
+      const int64_t own = stage.layer_end - stage.layer_begin;
+      for (size_t seat = 0; seat < num_seats(i); ++seat)
+        if (!node || home(i, seat) == *node)
+          layers +=
+              own * static_cast<int64_t>(seat < num_replicas(i) ? lanes_per_rank(i) : num_lanes_);
+    }
+    return blocks * block_bytes() * layers;
   }
-  int64_t available() const {
-    return graph_.memory_bytes > 0 ? graph_.memory_bytes : machine_.memory_bytes;
+  /// Ranks and standbys.
+  size_t num_seats(size_t stage) const {
+    return num_replicas(stage) + static_cast<size_t>(graph_.stages[stage].standbys);
+  }
+  int64_t available(size_t node) const {
+    const int64_t there = nodes_[node].machine.memory_bytes;
+    if (graph_.memory_bytes == 0) return there;
+    return nodes_.size() == 1 ? graph_.memory_bytes : std::min(graph_.memory_bytes, there);
   }
 
   /// Edges and slots depend on the context through the metadata.
@@ -281,20 +256,22 @@ class Planner {
   }
 
   /// The last stage logs nothing, and a standby has neither slots nor a log until it takes a place.
-  int64_t bytes_beside_kv() const {
+  int64_t bytes_beside_kv(size_t node) const {
     int64_t bytes = 0;
-    for (const StagePlan& stage : report_.plan.stages) {
-      const int64_t sent = stage.has_head ? 0 : activation_bytes(num_lanes_ / stage.devices.size());
+    for (size_t i = 0; i < num_stages(); ++i) {
+      const StagePlan& stage = report_.plan.stages[i];
+      const int64_t sent = stage.has_head ? 0 : activation_bytes(lanes_per_rank(i));
       const int64_t log = std::min(report_.plan.replay_log_bytes, sent);
-      bytes += static_cast<int64_t>(stage.devices.size()) *
-               (stage.weight_bytes + stage.slot_bytes + log + kRankOverheadBytes);
-      bytes += stage.standbys * (stage.weight_bytes + kRankOverheadBytes);
+      for (size_t seat = 0; seat < num_seats(i); ++seat)
+        if (home(i, seat) == node)
+          bytes += stage.weight_bytes + kRankOverheadBytes +
+                   (seat < num_replicas(i) ? stage.slot_bytes + log : 0);
     }
     return bytes;
   }
 
-  /// Blocks for `context` tokens a sequence, within the budget.
-  void size_kv(int32_t context, int64_t budget) {
+  /// Blocks for `context` tokens a sequence, as far as there is room on every node.
+  void size_kv(int32_t context, int64_t most_blocks) {
     Plan& plan = report_.plan;
     plan.context_tokens = context;
     plan.kv = {graph_.kv_type, kKvBlockTokens, 0};
@@ -304,7 +281,7 @@ class Planner {
                                   ? plan.max_sequences
                                   : std::min(plan.max_sequences, kLongestSequences);
       const int64_t wanted = int64_t{longest} * blocks_for(context);
-      blocks = std::min({wanted, budget / all_blocks_bytes(1), int64_t{1} << 24});
+      blocks = std::min({wanted, most_blocks, int64_t{1} << 24});
     }
     plan.kv.num_blocks = static_cast<int32_t>(blocks);
     for (StagePlan& stage : plan.stages)
@@ -314,21 +291,31 @@ class Planner {
     make_edges();
   }
 
-  /// Needed bytes for `context`; the verdict's question.
-  bool try_context(int32_t context, int64_t budget) {
-    size_kv(context, budget);
+  /// Needed bytes for `context`, of the node that has the least left; the verdict's question.
+  bool try_context(int32_t context, int64_t most_blocks) {
+    size_kv(context, most_blocks);
     Verdict& verdict = report_.verdict;
-    verdict.available_bytes = available();
-    verdict.needed_bytes = bytes_beside_kv() + all_blocks_bytes(report_.plan.kv.num_blocks);
-    const bool enough_blocks = report_.plan.kv.num_blocks >= blocks_for(context);
-    if (!enough_blocks)  // what it would take for one sequence
-      verdict.needed_bytes = bytes_beside_kv() + all_blocks_bytes(blocks_for(context));
-    verdict.fits = enough_blocks && verdict.needed_bytes <= available();
+    const int64_t blocks = report_.plan.kv.num_blocks;
+    const bool enough_blocks = blocks >= blocks_for(context);
+    // If there are too few: what it would take for one sequence.
+    const int64_t counted = enough_blocks ? blocks : blocks_for(context);
+    verdict.fits = enough_blocks;
+    for (size_t node = 0; node < nodes_.size(); ++node) {
+      const int64_t needed = bytes_beside_kv(node) + blocks_bytes(counted, node);
+      const bool is_tightest =
+          node == 0 || available(node) - needed < verdict.available_bytes - verdict.needed_bytes;
+      if (is_tightest) {
+        verdict.node = nodes_[node].name;
+        verdict.available_bytes = available(node);
+        verdict.needed_bytes = needed;
+      }
+      verdict.fits &= needed <= available(node);
+    }
     return verdict.fits;
   }
 
   Status choose_context() {
-    if (all_blocks_bytes(1) <= 0)
+    if (blocks_bytes(1) <= 0)
       return make_error(ErrorCode::bad_file, "{}: the model has no KV heads", graph_.model_path);
     const int32_t trained =
         model_.context_tokens > 0 ? model_.context_tokens : std::numeric_limits<int32_t>::max();
@@ -336,9 +323,7 @@ class Planner {
       return make_error(ErrorCode::invalid_argument,
                         "a context of {} tokens, but the model was made for {}",
                         graph_.context_tokens, trained);
-    const int64_t room = std::max<int64_t>(0, available() - bytes_after_slots());
-    const int64_t budget =
-        graph_.kv_budget_bytes > 0 ? graph_.kv_budget_bytes : std::min(available() / 4, room);
+    const int64_t budget = most_blocks();
     // The largest that fits, by bisection: needs grow with the context.
     int32_t low = 0;
     int32_t high = std::min(trained, 1 << 24);
@@ -357,16 +342,25 @@ class Planner {
     return ok_status();
   }
 
-  /// Weights, overhead, and slots at their largest for the default context.
-  int64_t bytes_after_slots() {
+  /// For the KV: the budget, else on each node a fourth of its memory, and no more than what
+  /// weights, overhead, and slots at their largest for the default context leave there.
+  int64_t most_blocks() {
+    if (graph_.kv_budget_bytes > 0) return graph_.kv_budget_bytes / blocks_bytes(1);
     const int32_t context = graph_.context_tokens > 0 ? graph_.context_tokens : kDefaultContextMax;
     size_kv(context, std::numeric_limits<int64_t>::max());
-    return bytes_beside_kv();
+    int64_t most = std::numeric_limits<int64_t>::max();
+    for (size_t node = 0; node < nodes_.size(); ++node) {
+      const int64_t each = blocks_bytes(1, node);
+      const int64_t room = std::max<int64_t>(0, available(node) - bytes_beside_kv(node));
+      if (each > 0) most = std::min(most, std::min(available(node) / 4, room) / each);
+    }
+    return most;
   }
 
   const Graph& graph_;
   const ModelProfile& model_;
-  const MachineProfile& machine_;
+  const std::vector<Node>& nodes_;
+  std::vector<std::vector<size_t>> candidates_;  // by stage, indices of nodes
   PlanReport report_;
   size_t num_lanes_ = 1;
   bool shared_ = false;  // threads outnumber cores
@@ -375,26 +369,32 @@ class Planner {
 }  // namespace
 
 Result<PlanReport> make_plan_report(const Graph& graph, const ModelProfile& model,
-                                    const MachineProfile& machine, const PlanOverrides& overrides) {
+                                    const std::vector<Node>& nodes,
+                                    const PlanOverrides& overrides) {
   ASSIGN_OR_RETURN(const Graph effective, with_overrides(graph, overrides));
   RETURN_IF_ERROR(check_runnable(effective));
-  return Planner(effective, model, machine).make();
+  for (const Stage& stage : effective.stages)
+    if (!stage.nodes.empty() && nodes.front().name.empty())
+      return make_error(ErrorCode::unimplemented,
+                        "stage '{}' ({}:{}): `nodes` are those that have joined a `chainpump serve "
+                        "--listen`; here is one machine",
+                        stage.name, stage.at.line, stage.at.column);
+  return Planner(effective, model, nodes).make();
 }
 
-Result<Plan> make_plan(const Graph& graph, const ModelProfile& model, const MachineProfile& machine,
-                       const PlanOverrides& overrides) {
-  ASSIGN_OR_RETURN(PlanReport report, make_plan_report(graph, model, machine, overrides));
+Result<Plan> make_plan(const Graph& graph, const ModelProfile& model,
+                       const std::vector<Node>& nodes, const PlanOverrides& overrides) {
+  ASSIGN_OR_RETURN(PlanReport report, make_plan_report(graph, model, nodes, overrides));
   const Verdict& verdict = report.verdict;
   if (verdict.fits) return std::move(report.plan);
-  return make_error(ErrorCode::no_room, "does not fit: {} bytes needed, {} there{}; {}",
+  const bool is_budget = verdict.needed_bytes <= verdict.available_bytes;
+  const int32_t largest = verdict.largest_context_tokens;
+  return make_error(ErrorCode::no_room, "does not fit{}: {} bytes needed, {} there{}; {}",
+                    verdict.node.empty() ? "" : " on node '" + verdict.node + "'",
                     verdict.needed_bytes, verdict.available_bytes,
-                    verdict.needed_bytes <= verdict.available_bytes
-                        ? " (the KV budget is too small for one sequence)"
-                        : "",
-                    verdict.largest_context_tokens > 0
-                        ? fmt::format("the largest context that does is {} tokens",
-                                      verdict.largest_context_tokens)
-                        : std::string("no context does"));
+                    is_budget ? " (the KV budget is too small for one sequence)" : "",
+                    largest > 0 ? fmt::format("the largest context that does is {} tokens", largest)
+                                : std::string("no context does"));
 }
 
 }  // namespace chainpump::graph

@@ -31,6 +31,12 @@ struct Request {
   std::vector<TokenId> generated;  // before this incarnation; only with one choice
   // A sequencer that is no more had taken it in: it may wait beyond max_queued, for as many as run.
   bool readmitted = false;
+  // What it is recognised by when it is asked for again: random, the same then, nobody else's. 0:
+  // by nothing.
+  uint64_t identity = 0;
+  // Nobody's, and like any other but for what is counted and learned: it shows that a token gets
+  // through (graph/health.h). Shorter than a block, so that nothing of it is cached.
+  bool canary = false;
 };
 
 /// Which sequence of which request.
@@ -59,7 +65,9 @@ struct Deliveries {
   std::vector<TokenDelivery> tokens;
   std::vector<ScoreDelivery> scores;
   std::vector<EndDelivery> ended;
+  bool crossed = false;  // some token has passed all stages
   void clear() {
+    crossed = false;
     tokens.clear();
     scores.clear();
     ended.clear();

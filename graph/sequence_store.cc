@@ -42,7 +42,7 @@ Sequence& SequenceStore::add() {
 }
 
 void SequenceStore::remove(Sequence& sequence) {
-  free_slots_.push_back(sequence.id.value & (kMaxSlots - 1));
+  free_slots_.push_back(slot_of(sequence.id));
   sequence = Sequence{};
 }
 
@@ -53,8 +53,27 @@ std::vector<Sequence*> SequenceStore::in_state(Sequence::State state) const {
   return found;
 }
 
-void SequenceStore::renew_id(Sequence& sequence) {
-  sequence.id = next_id(sequence.id.value & (kMaxSlots - 1));
+void SequenceStore::renew_id(Sequence& sequence) { sequence.id = next_id(slot_of(sequence.id)); }
+
+bool SequenceStore::reserve(SequenceId id, size_t max_slots) {
+  const size_t slot = slot_of(id);
+  if (id.value == 0 || lane_of(id) != lane_ || slot >= max_slots) return false;
+  while (slots_.size() <= slot) {
+    free_slots_.push_back(slots_.size());
+    slots_.push_back(std::make_unique<Sequence>());
+  }
+  const auto found = std::find(free_slots_.begin(), free_slots_.end(), slot);
+  if (found == free_slots_.end()) return false;
+  free_slots_.erase(found);
+  skip(id);
+  return true;
+}
+
+void SequenceStore::take_over(Sequence& sequence, SequenceId id) {
+  const size_t slot = slot_of(sequence.id);
+  std::swap(slots_[slot], slots_[slot_of(id)]);
+  free_slots_.push_back(slot);
+  sequence.id = id;
 }
 
 }  // namespace chainpump::graph

@@ -82,11 +82,18 @@ class SequenceStore {
   void renew_id(Sequence& sequence);
   /// Null if there is none (any more) by this id, whoever made the id up.
   Sequence* find(SequenceId id) {
-    const size_t slot = id.value & (kMaxSlots - 1);
+    const size_t slot = slot_of(id);
     if (slot >= slots_.size()) return nullptr;
     Sequence* sequence = slots_[slot].get();
     return sequence->id == id && id.value != 0 ? sequence : nullptr;
   }
+
+  /// An id of a store that is no more, of this lane and with a slot below `max_slots`: nobody gets
+  /// its slot. False if it cannot be.
+  bool reserve(SequenceId id, size_t max_slots);
+  /// Gives a reserved id to a sequence, which stays where it is; or to nobody.
+  void take_over(Sequence& sequence, SequenceId id);
+  void unreserve(SequenceId id) { free_slots_.push_back(slot_of(id)); }
 
   /// Ids made from now on are greater than this one of the lane, whoever made it.
   void skip(SequenceId id);
@@ -95,7 +102,7 @@ class SequenceStore {
   /// thousands do not fit into the nearer caches. First the sequence itself, a while later its last
   /// token.
   void prefetch(SequenceId id) const {
-    const size_t slot = id.value & (kMaxSlots - 1);
+    const size_t slot = slot_of(id);
     if (slot >= slots_.size()) return;
     const auto* lines = reinterpret_cast<const char*>(slots_[slot].get());
     __builtin_prefetch(lines);
@@ -116,6 +123,7 @@ class SequenceStore {
   static constexpr size_t kMaxSlots = size_t{1} << 20;
 
  private:
+  static size_t slot_of(SequenceId id) { return id.value & (kMaxSlots - 1); }
   SequenceId next_id(size_t slot);
 
   uint8_t lane_;

@@ -219,6 +219,7 @@ void Sequencer::stop_running(Sequence& sequence) {
 }
 
 void Sequencer::on_time(TimePoint now, Deliveries& out) {
+  if (!orphans_.empty() && orphans_until_ <= now) let_orphans_go();
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     RequestRecord* request = store_.find_request(deadlines_.begin()->second);
     CHECK(request != nullptr);
@@ -233,8 +234,10 @@ void Sequencer::on_time(TimePoint now, Deliveries& out) {
 }
 
 std::optional<TimePoint> Sequencer::next_deadline() const {
-  if (deadlines_.empty()) return std::nullopt;
-  return deadlines_.begin()->first;
+  std::optional<TimePoint> next;
+  if (!deadlines_.empty()) next = deadlines_.begin()->first;
+  if (!orphans_.empty()) next = next ? std::min(*next, orphans_until_) : orphans_until_;
+  return next;
 }
 
 bool Sequencer::idle() const {
@@ -254,6 +257,7 @@ SequencerStats Sequencer::stats() const {
   stats.num_preempted_now = num_preempted_;
   const auto num_left = static_cast<int32_t>(releasing_.size()) - options_.max_sequences;
   stats.num_repairing = num_repairing_ + std::max(0, num_left);
+  stats.num_orphans = static_cast<int32_t>(orphans_.size());
   stats.num_in_flight = num_in_flight();
   stats.waiting_tokens = waiting_.tokens;
   stats.num_free_blocks = cache_.num_free();

@@ -31,6 +31,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -82,6 +83,7 @@ struct SequencerStats {
   // Since some was lost: of those running, not told to all stages; and those to be forgotten for
   // whom the next microbatch has no room.
   int32_t num_repairing = 0;
+  int32_t num_orphans = 0;      // of a sequencer before this one, that nobody has asked for again
   int32_t num_in_flight = 0;    // microbatches
   int32_t num_free_blocks = 0;  // cached ones among them
   int32_t num_cached_blocks = 0;
@@ -91,6 +93,7 @@ struct SequencerStats {
   uint64_t tokens_generated = 0;
   uint64_t preemptions = 0;
   uint64_t positions_rebuilt = 0;  // computed again by some stages only
+  uint64_t sequences_adopted = 0;  // of a sequencer before this one
   int64_t waiting_tokens = 0;      // known tokens of those in the queue
 };
 
@@ -128,6 +131,12 @@ class Sequencer {
   /// the highest first, and each goes on as soon as it is whole. What is cached is forgotten.
   void repair(std::span<const StageHoldings> stages);
 
+  /// The same of a sequencer that is new, for a lane that was at work before: what its stages hold
+  /// of sequences that it never saw is theirs again as soon as their requests are submitted again
+  /// (Request::identity), and is kept for them for a while, unless others need the room. Before
+  /// anything is submitted.
+  void adopt(std::span<const StageHoldings> stages, TimePoint now);
+
   /// Ends what is past its deadline.
   void on_time(TimePoint now, Deliveries& out);
   /// When on_time() is due next.
@@ -148,6 +157,7 @@ class Sequencer {
     StepWork work;
     std::vector<SequenceId> members;
     int32_t num_decodes = 0;  // of the members
+    bool crosses = false;     // some token of it passes all stages
   };
   struct Draft;  // a microbatch being formed (sequencer_draft.h)
 
@@ -170,6 +180,10 @@ class Sequencer {
   void count_out(const Sequence& sequence);
   bool admit_next(Draft& draft);
   bool make_room(Sequence& sequence, Draft& draft);
+  int32_t num_wanted(const Sequence& sequence, int32_t num_shared) const;
+  bool lacks_room(const Sequence& sequence, int32_t num_shared) const;
+  void extend_to_known(Sequence& sequence);
+  std::optional<KvBlockId> allocate();
   std::optional<KvBlockId> share_prefix(Sequence& sequence, const Draft& draft);
   bool may_fork(const Sequence& sequence, const Sequence* leader, const Draft& draft) const;
   std::optional<KvBlockId> fork(Sequence& sequence, const Sequence& leader);
@@ -189,6 +203,7 @@ class Sequencer {
   void add_slice(Sequence& sequence, int32_t num_tokens, Draft& draft);
   void describe(Sequence& sequence, Microbatch& microbatch) const;
   void settle(Draft& draft);
+  void mark_canary(Draft& draft);
   void release(Microbatch& microbatch);
   void charge(TenantId tenant, int64_t num_tokens);
   void publish_filled(Sequence& sequence);
@@ -203,15 +218,30 @@ class Sequencer {
     std::vector<MicrobatchId> filled_in;
   };
   void begin_repair(Sequence& sequence);
+  void end_repair_if_done();
   void release_strangers(std::span<const StageHoldings> stages);
   void set_repairing(Sequence& sequence, bool repairing);
   void fill_repair(Draft& draft);
   int32_t num_placed(const Sequence& sequence) const;
   std::optional<LaneFill::Stretch> missing(const Sequence& sequence) const;
+  bool lacks_still(const Sequence& sequence, int32_t begin, int32_t end) const;
   bool is_whole(const Sequence& sequence) const;
   void go_on(Sequence& sequence);
   std::optional<LaneFill::Stretch> next_stretch(Sequence& sequence, const Draft& draft);
   void note_filled(const Sequence& sequence, int32_t begin, int32_t end, const Draft& draft);
+
+  // What stages hold of an earlier sequencer's (sequencer_adopt.cc).
+  /// A sequence that nobody has asked for again yet. Its slot and its blocks are reserved.
+  struct Orphan {
+    SequenceId id;
+    std::vector<KvBlockId> table;
+  };
+  using OrphanKey = std::pair<uint64_t, uint32_t>;  // request's identity, index of the choice
+  bool is_orphan(SequenceId id) const;
+  bool adopt(Sequence& sequence);
+  void let_go(const Orphan& orphan);
+  void let_orphans_go();
+
   size_t block_index(KvBlockId block) const {
     return static_cast<size_t>(block.value - options_.first_kv_block);
   }
@@ -237,8 +267,10 @@ class Sequencer {
   std::vector<Sequence*> repairing_;  // of those running: with positions that only some stages lack
   std::optional<Repair> repair_;      // while there are any such
   bool repaired_last_ = false;        // the last microbatch was for some stages only
-  std::deque<SequenceId> ready_;      // first come, first served; some may have gone meanwhile
-  std::vector<SequenceId> starved_;   // ready, but found no block
+  std::map<OrphanKey, Orphan> orphans_;
+  TimePoint orphans_until_;          // while there are any
+  std::deque<SequenceId> ready_;     // first come, first served; some may have gone meanwhile
+  std::vector<SequenceId> starved_;  // ready, but found no block
   std::vector<SequenceId> releasing_;
   std::deque<InFlight> in_flight_;
   std::vector<std::vector<SequenceId>> spare_members_;
@@ -259,6 +291,7 @@ class Sequencer {
   int32_t refused_blocks_ = 0;
   bool short_of_blocks_ = false;  // what the queue waits for: blocks, else places or time
   StageIndex slowest_stage_;
+  SequenceId canary_;  // the last one that was sent
   std::optional<TimePoint> last_end_;
   double end_interval_s_ = 0;  // between two ends while others wait; 0: not known yet
   SequencerStats counters_;

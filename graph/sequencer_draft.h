@@ -33,6 +33,7 @@ struct Sequencer::Draft {
   double step_s = std::numeric_limits<double>::infinity();  // how long prefill may make the step
   int64_t metadata_left = std::numeric_limits<int64_t>::max();
   bool has_prefill = false;
+  bool adopted = false;     // somebody came in of whom some stages hold something
   size_t next_prefill = 0;  // all before it in the sequencer's prefill_ are in the microbatch
   const Sequence* starved = nullptr;  // the highest that found no block
 };

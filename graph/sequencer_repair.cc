@@ -29,6 +29,8 @@ void Sequencer::repair(std::span<const StageHoldings> stages) {
       const Sequence* sequence = store_.find(held.id);
       if (sequence != nullptr && sequence->state == Sequence::State::running)
         repair_->fill.hold(stage.stage, sequence->table, held.num_positions);
+      else if (is_orphan(held.id))
+        repair_->fill.hold(stage.stage, held.table, held.num_positions);
     }
     for (const StageHoldings::Logged& logged : stage.logged)
       if (block_index(logged.block) < num_blocks)
@@ -40,7 +42,7 @@ void Sequencer::repair(std::span<const StageHoldings> stages) {
       SequenceId& owner = repair_->owners[block_index(block)];
       if (owner.value == 0) owner = sequence->id;
     }
-  if (repairing_.empty()) repair_.reset();
+  end_repair_if_done();
   // Those that were preempted wait for nothing any more; the eldest goes first.
   std::vector<Sequence*> drained = store_.in_state(Sequence::State::drained);
   std::sort(drained.begin(), drained.end(),
@@ -58,11 +60,15 @@ void Sequencer::release_strangers(std::span<const StageHoldings> stages) {
     for (const StageHoldings::Held& held : stage.held) {
       const Sequence* sequence = store_.find(held.id);
       store_.skip(held.id);  // of a sequencer that is no more, perhaps
-      if (sequence == nullptr || sequence->state != Sequence::State::running)
-        releasing_.push_back(held.id);
+      const bool runs = sequence != nullptr && sequence->state == Sequence::State::running;
+      if (!runs && !is_orphan(held.id)) releasing_.push_back(held.id);
     }
   std::sort(releasing_.begin(), releasing_.end());
   releasing_.erase(std::unique(releasing_.begin(), releasing_.end()), releasing_.end());
+}
+
+void Sequencer::end_repair_if_done() {
+  if (repairing_.empty() && orphans_.empty()) repair_.reset();
 }
 
 void Sequencer::set_repairing(Sequence& sequence, bool repairing) {
@@ -122,6 +128,11 @@ int32_t Sequencer::num_placed(const Sequence& sequence) const {
 std::optional<LaneFill::Stretch> Sequencer::missing(const Sequence& sequence) const {
   const int32_t results_from = sequence.scoring ? sequence.next_score : sequence.num_needed - 1;
   return repair_->fill.next(sequence.table, sequence.num_sent, num_placed(sequence), results_from);
+}
+
+/// Of positions that were computed just now: other stages come next.
+bool Sequencer::lacks_still(const Sequence& sequence, int32_t begin, int32_t end) const {
+  return repair_->fill.next(sequence.table, begin, end, end).has_value();
 }
 
 /// All but its last position is there, and that one was never sent.

@@ -23,6 +23,7 @@ Status Sequencer::on_result(const StepResult& result, TimePoint now, Deliveries&
   num_decodes_in_flight_ -= done.num_decodes;
   if (done.num_decodes > 0) --num_decode_microbatches_;
   slowest_stage_ = result.slowest_stage;
+  out.crossed |= done.crosses;
   if (result.slowest > Duration(0) && done.work.tokens > 0)
     cost_.observe(done.work, result.slowest);
   const size_t ended_before = out.ended.size();

@@ -221,6 +221,8 @@ void SequenceTable::apply(const graph::Microbatch& microbatch) {
   }
   for (const graph::SequenceDescriptor& d : microbatch.descriptors) {
     Sequence& sequence = sequences_[d.id];  // a known one keeps its blocks: only its link is new
+    sequence.identity = d.identity;
+    sequence.index = d.sequence_index;
     // All that it can ever need at once, so that decoding does not allocate.
     sequence.blocks.reserve(static_cast<size_t>(blocks_for(limits_.context_tokens)));
   }
@@ -246,6 +248,16 @@ std::vector<SequenceId> SequenceTable::ids() const {
   std::vector<SequenceId> ids;
   for (const auto& [id, sequence] : sequences_) ids.push_back(id);
   return ids;
+}
+
+graph::StageHoldings::Held SequenceTable::held(SequenceId id) const {
+  const Sequence& sequence = sequences_.at(id);
+  const auto num_blocks = static_cast<ptrdiff_t>(blocks_for(sequence.num_tokens));
+  return {.id = id,
+          .num_positions = sequence.num_tokens,
+          .identity = sequence.identity,
+          .index = sequence.index,
+          .table = {sequence.blocks.begin(), sequence.blocks.begin() + num_blocks}};
 }
 
 int32_t SequenceTable::num_tokens(SequenceId id) const {

@@ -19,6 +19,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "graph/lane_fill.h"
 #include "graph/microbatch.h"
 
 namespace chainpump::models {
@@ -49,13 +50,17 @@ class SequenceTable {
   std::span<const KvBlockId> block_table(SequenceId id) const;
   bool contains(SequenceId id) const { return sequences_.contains(id); }
   int32_t num_tokens(SequenceId id) const;  // positions held; 0 if unknown
-  std::vector<SequenceId> ids() const;      // in no order
+  /// All of it, for a sequencer that may not know of the sequence; of one that is known.
+  graph::StageHoldings::Held held(SequenceId id) const;
+  std::vector<SequenceId> ids() const;  // in no order
   size_t num_sequences() const { return sequences_.size(); }
   /// Blocks that stand in some table.
   int32_t num_blocks_held() const { return num_blocks_held_; }
 
  private:
   struct Sequence {
+    uint64_t identity = 0;  // as last described
+    uint32_t index = 0;
     std::vector<KvBlockId> blocks;
     int32_t num_tokens = 0;
     int32_t next_position = 0;  // of the slice that goes on where the last one ended

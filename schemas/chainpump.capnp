@@ -38,7 +38,7 @@
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("chainpump::schema::api");
 
-const interfaceVersion :UInt32 = 3;
+const interfaceVersion :UInt32 = 4;
 # Raised when something is added, so that a client can tell what to expect.
 
 interface Gateway {
@@ -101,6 +101,9 @@ interface Operator {
   # What a rank did step by step, from its event number `since` (0: the oldest that is there), at most
   # 4,096 events; ask again from `next`. Ranks are numbered as they come in the status, from 0.
   # invalid_argument: there is no such rank.
+
+  readiness @3 () -> (readiness :Readiness);
+  # Whether it is ready now. Answered at once, whatever its stages do.
 }
 
 interface EventSink {
@@ -269,6 +272,29 @@ struct Status {
   stages @14 :List(StageStatus);
   links @15 :List(LinkStatus);
   lanes @16 :List(LaneStatus);
+  stagesMissing @17 :Text;    # why the lists are empty though it is ready, or was
+  readiness @18 :Readiness;
+}
+
+struct Readiness {
+  # Ready means that requests are taken, and that a token has crossed every stage of some lane within
+  # the last seconds: one of a request, or, where there are none, of a canary. A death clears it at
+  # once.
+  ready @0 :Bool;
+  why @1 :Text;               # it is not: the lanes' reasons, or the service's own
+  lanes @2 :List(LaneReadiness);
+  coordinatorAway @3 :Text;   # why no coordinator answers; empty: one does. Requests do not need it
+}
+
+enum LaneState { starting @0; serving @1; away @2; }
+
+struct LaneReadiness {
+  lane @0 :UInt8;
+  state @1 :LaneState;
+  ready @2 :Bool;
+  why @3 :Text;               # it is not ready: what has died, and how, or what is waited for
+  awayForNs @4 :Int64 = -1;   # if it is away
+  crossedAgoNs @5 :Int64 = -1;  # since a token crossed all its stages; -1: none since its last repair
 }
 
 struct LaneStatus {
@@ -298,6 +324,7 @@ struct StageStatus {
   idleNs @14 :Int64;          # no request was known
   lane @15 :UInt8;            # the first that the rank serves
   lanes @16 :List(UInt8);     # all of them; empty: only that one
+  node @17 :Text;             # its machine in a cluster; empty: there is one
 }
 
 struct LinkStatus {

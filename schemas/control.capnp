@@ -10,6 +10,10 @@
 # socket: whoever was connected connects again and watches anew. What it has to know of the one before
 # stands in the service's folder (graph/deployment_record.h says what, and when it is written); it asks
 # the agent which processes run, and each of them, by `load`, what it is. Epochs are never used twice.
+# Machines. A deployment may lie on several nodes, with an agent each, and what is a path here
+# ("socket") may be a network address: that is TLS with the cluster's certificates at both ends
+# (transport/rpc/channel.h, cluster.capnp). Agents and ranks serve a `coordinator` there, in which
+# the gateways beside it are counted, whose name is compared with its certificate's; nobody else.
 # Order of calls on a rank: load, connect, then (on a sequencer's rank, of the first stage) any number
 # of `attach`, one for each lane on a connection; stats at any time, and shutdown last. A call out of
 # order is refused with invalid_argument. `hello` is the first of every connection.
@@ -27,12 +31,16 @@
 # its own.
 
 using Cxx = import "/capnp/c++.capnp";
+using Fault = import "fault.capnp".Fault;
 using Plan = import "plan.capnp".Plan;
+using GenerateRequest = import "requests.capnp".GenerateRequest;
 using RankStats = import "stats.capnp".RankStats;
+using ScoreResult = import "requests.capnp".ScoreResult;
 using StepEvents = import "stats.capnp".StepEvents;
+using TokenResult = import "requests.capnp".TokenResult;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 8;
+const protocolVersion :UInt32 = 12;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -97,15 +105,32 @@ interface Rank {
   # output. What finds no way on is void. Returns what the stage holds then. Again: the same.
   # invalid_argument: `epoch` is not newer than any the lane has seen before, or unknown lane.
 
-  beat @10 () -> (count :UInt64);
+  beat @10 () -> (count :UInt64, links :List(LinkBeat));
   # How far the thread that computes has come: grows with every barrier between two parts of a layer,
-  # and several times a second when it has nothing to do. Answered by another thread, at once.
+  # and several times a second when it has nothing to do. Answered by another thread, at once. `links`:
+  # of the links that are open, as they were when that thread looked at them last.
 
   resume @9 (laneId :UInt8, epoch :UInt32, stages :List(StageHoldings)) -> ();
   # Only on the rank of the lane's first stage, when the links of all its ranks are open again:
   # requests go on, and what stages lack is computed again. `stages`: what those hold that were
   # there before; who is not named holds nothing. invalid_argument: another epoch than that of its
   # links, or it is at work.
+
+  arm @11 (fault :Fault) -> ();
+  # For tests of what the others make of it, `chainpump chaos`: from now on the rank does this to itself,
+  # in place of what it was told before. Any time after load. Whoever may call it could end the rank as
+  # well, or stop it. What it died of it says on standard error. invalid_argument: counts and times
+  # beyond what transport/armed_fault.h allows.
+}
+
+struct LinkBeat {
+  # By which a link is found over which nothing comes any more (graph/link_watch.h).
+  edge @0 :UInt32;           # the link's, as in LinkTarget
+  incarnation @1 :UInt32;
+  isSender @2 :Bool;         # of frames
+  spoken @3 :UInt64;         # the sender: frames sent; the receiver: credits given back
+  heard @4 :UInt64;          # the same of the other end, as far as it has arrived
+  lookedAgoNs @5 :Int64;     # since it last looked whether anything has
 }
 
 interface ProgressSink {
@@ -129,8 +154,9 @@ interface LaneSink {
   # Served by the client of a lane.
   results @0 (results :LaneResults) -> stream;
   # What all the client's requests have come to since the last call: one message a step, or less
-  # while the client is slow. Up to 65,536 results wait for it; a request whose results do not fit
-  # any more is ended with overloaded.
+  # while the client is slow. Once a second at least, while tokens come through the lane's stages, with
+  # its stats alone if there is nothing else. Up to 65,536 results wait for it; a request whose results
+  # do not fit any more is ended with overloaded.
 }
 
 struct LaneResults {  # of one request in the order they were made; its end is the last
@@ -148,17 +174,20 @@ struct LaneStats {
   waitingTokens @3 :Int64;   # of prompts, not computed yet
   numRunning @4 :Int32;      # sequences
   tokensPerS @5 :Float64;    # that the lane could take in; 0: not known yet
+  epoch @6 :UInt32;          # of the lane; 0: nothing is said here
+  crossedAgoNs @7 :Int64 = -1;  # since a token last came through all stages in this epoch; -1: none has
 }
 
 # -------------------------------------------------------------------------- agent and coordinator
 
 interface NodeAgent {
-  # Starts and ends the ranks of one machine. Served on `agent.sock` of the service's folder.
+  # Starts and ends the ranks of one machine. Served on `agent.sock` of the service's folder, or by a
+  # node at the address that it joined with. A node's ranks end 30 s after it has lost its cluster.
   hello @0 (protocolVersion :UInt32, build :Text) -> (protocolVersion :UInt32, build :Text, pid :Int32);
   # As Rank.hello.
 
   spawn @1 (rank :UInt32, run :UInt32) -> (socket :Text);
-  # Starts the process of this number, which listens on `socket`, a path, when this returns. `run`
+  # Starts the process of this number, which listens on `socket` when this returns. `run`
   # tells it from those that had the number before: chosen by the coordinator, and higher than theirs.
   # invalid_argument: it runs already, or `run` is not higher; no_room, internal.
 
@@ -203,12 +232,22 @@ interface DeploymentSink {
   serving @1 (numericsId :Text, lanes :List(LaneAddress)) -> ();
   # When it can be used, and again whenever a lane's address has changed.
   ended @2 (code :ErrorCode, message :Text) -> ();  # failed; cancelled: stopped. The last call
+  lanes @3 (lanes :List(LaneNews)) -> ();
+  # Of every lane, once the deployment serves, and at once when one is away or serves again.
 }
 
 struct LaneAddress {
   # In the order of lanes.
-  socket @0 :Text;    # path, of the first stage's rank
+  socket @0 :Text;    # of the first stage's rank
   epoch @1 :UInt32;   # since when this process is that rank; a client of an older one attaches anew
+  node @2 :Text;      # on whose machine it is, where that is another; its certificate's name
+}
+
+struct LaneNews {
+  epoch @0 :UInt32;      # of the lane: each repair has a new one
+  serves @1 :Bool;
+  why @2 :Text;          # it does not: what has died, and how
+  awayForNs @3 :Int64;   # if it does not
 }
 
 struct ServiceSpec {
@@ -217,6 +256,8 @@ struct ServiceSpec {
   isa @1 :Text;              # these as in LoadParams
   spinBetweenOps @2 :Bool;
   cacheFolder @3 :Text;
+  certificates @4 :Text;     # folder; empty: this machine alone
+  node @5 :Text;             # this machine's name among the plan's nodes; empty: it has none
 }
 
 # ----------------------------------------------------------------------------------------- load
@@ -225,7 +266,8 @@ struct LoadParams {
   plan @0 :Plan;
   rank @1 :UInt32;           # this one, as graph/plan.h numbers them
   isa @2 :Text;              # instruction set to restrict kernels to; empty: the best there is
-  listenAddress @3 :Text;    # numeric address of the interface for incoming links
+  listenAddress @3 :Text;    # numeric address of the interface for incoming links; empty: the one
+                             # that its agent gave it. Any other off the loopback is refused
   spinBetweenOps @4 :Bool;   # whether compute threads may spin; false where threads outnumber cores
   cacheFolder @5 :Text;      # on the rank's machine, for repacked weights between starts; empty: none
 }
@@ -260,6 +302,10 @@ struct StageHoldings {
   blocks @3 :List(Int32);            # KV blocks, of the lane, whose rows it has logged
   loggedPositions @4 :List(Int32);   # of each of them, from the block's first on
   listenPort @5 :UInt16;             # where it accepts its next link from now on, as in LoadReport
+  identities @6 :List(UInt64);       # of each sequence: its request's, as in GenerateRequest
+  indexes @7 :List(UInt32);          # of each sequence: sequenceIndex
+  tables @8 :List(Int32);            # of each sequence: the blocks, of the lane, in which its positions
+                                     # lie; one after the other
 }
 
 struct LinkTarget {
@@ -279,73 +325,6 @@ struct LinkAccept {
 }
 
 # --------------------------------------------------------------------------------------- submit
-
-struct GenerateRequest {
-  requestId @0 :UInt64;      # the client's, unique on its connection until the request has ended
-  sequenceIndex @1 :UInt32;  # of its first sequence, within the request, from 0
-  prompt @2 :List(Int32);    # token ids
-  sampling @3 :SamplingParams;
-  score @4 :ScoreParams;
-  timeoutNs @5 :Int64;       # deadline_exceeded when it has passed since the arrival; 0: none
-  numSequences @6 :Int32 = 1;  # that go on from the prompt, with indices in a row, at most 64; each
-                               # has an end of its own
-  tenant @7 :UInt32;         # whose share of the lane it takes; chosen by the client, 0: nobody's
-  cacheSalt @8 :UInt64;      # requests share cached prefixes only if theirs are equal
-  priority @9 :Int32;        # higher goes first
-  generated @10 :List(Int32);  # by an earlier incarnation of the lane, as if it went on; only with
-                               # one sequence
-  readmitted @11 :Bool;      # an earlier incarnation of the lane had taken it in: the bound of the
-                             # queue does not refuse it
-}
-
-struct SamplingParams {
-  # Mirrors graph/sampling_params.h; bounds stand there and are checked by the rank.
-  temperature @0 :Float32;
-  topP @1 :Float32;
-  minP @2 :Float32;
-  topK @3 :Int32;
-  repetitionPenalty @4 :Float32;
-  presencePenalty @5 :Float32;
-  frequencyPenalty @6 :Float32;
-  logitBias @7 :List(TokenFloat);
-  seed @8 :UInt64;
-  maxNewTokens @9 :Int32;
-  ignoreEos @10 :Bool;
-  stop @11 :List(Data);      # bytes: a stop string need not be whole UTF-8 characters
-  stopTokenIds @12 :List(Int32);
-  numTopLogprobs @13 :Int32; # -1: none
-}
-
-struct TokenFloat {
-  token @0 :Int32;
-  value @1 :Float32;
-}
-
-struct ScoreParams {
-  firstPosition @0 :Int32;   # the first whose next token is scored; -1: no scoring
-  fullPath @1 :Text;         # .npy file for all log-probabilities, or empty
-}
-
-enum FinishReason { none @0; stop @1; length @2; cancelled @3; failed @4; }
-
-struct TokenResult {
-  requestId @0 :UInt64;
-  sequenceIndex @1 :UInt32;
-  position @2 :Int32;        # of the new token
-  token @3 :Int32;
-  logprob @4 :Float32;
-  topLogprobs @5 :List(TokenFloat);
-  finish @6 :FinishReason;
-  textBytes @7 :Int64;       # after a stop string: bytes of the generated text that remain; else -1
-}
-
-struct ScoreResult {
-  requestId @0 :UInt64;
-  sequenceIndex @1 :UInt32;
-  position @2 :Int32;        # of the token whose successor is scored
-  logprob @3 :Float32;
-  argmax @4 :Int32;
-}
 
 struct RequestEnd {
   requestId @0 :UInt64;

@@ -46,9 +46,10 @@ struct StagePlan {
   predictedDecodeS @11 :Float64;
   predictedPrefillS @12 :Float64;
   standbys @13 :Int32;
+  nodes @14 :List(Text);
 }
 
-struct DevicePlan { kind @0 :Text; cores @1 :List(Int32); }  # "cpu"
+struct DevicePlan { kind @0 :Text; cores @1 :List(Int32); node @2 :Text; }  # "cpu"
 
 enum TransportKind { automatic @0; tcp @1; sharedMemory @2; loopback @3; }
 enum SpinPolicy { automatic @0; always @1; never @2; }

@@ -30,12 +30,17 @@ struct StageReport {
   kvBytes @7 :Int64;
   steps @8 :UInt64;          # microbatches run
   tokens @9 :UInt64;         # positions computed
+  tokensHeld @17 :UInt64;    # of them those whose KV it held already: for the stages after it only
+  tokensRebuilt @18 :UInt64; # of them those that only some stages computed: what those had lost
+  framesRefused @19 :UInt64; # by links, whatever was wrong with them
+  framesStale @20 :UInt64;   # that were taken though they are of another epoch than the link: 0
   busyNs @10 :Int64;         # computing
   transferNs @11 :Int64;     # in links' own code
   bubbleInputNs @12 :Int64;  # idle: nothing to do had come
   bubbleCreditNs @13 :Int64; # idle: the stage after has no free slot
   bubbleOtherNs @14 :Int64;
   lanes @16 :List(UInt8);    # that the rank serves
+  node @21 :Text;            # its machine in a cluster; empty: there is one
   wallNs @15 :Int64;         # since the first microbatch; the sum of the five above
 }
 

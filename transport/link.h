@@ -23,6 +23,8 @@
 
 namespace chainpump::transport {
 
+class ArmedFault;
+
 enum class FrameKind : uint8_t { activation = 1, result = 2 };  // what users of links send
 
 enum class LinkState : uint8_t { connecting, open, closing, closed, failed };
@@ -36,6 +38,9 @@ struct LinkOptions {
   int64_t slot_payload_bytes = 0;
   int64_t slot_metadata_bytes = 0;
   bool checksum_payload = true;
+  /// What this end may have been told to do to itself (transport/armed_fault.h), or null. Outlives
+  /// it.
+  ArmedFault* fault = nullptr;
 };
 
 /// Monotonic counters and the last seconds' latency; for reports.
@@ -49,6 +54,9 @@ struct LinkStats {
   double latency_p50_us = 0;  // sent -> received, both clocks of one machine
   double latency_p99_us = 0;
   Duration blocked_on_credit{0};  // sender: time with work to send and no credit
+  // For whoever compares both ends (graph/link_watch.h): frames one way, credits the other.
+  uint64_t spoken = 0;
+  uint64_t heard = 0;
 };
 
 /// A free send slot together with the credit to send it; letting it go gives both back.
@@ -88,6 +96,7 @@ class ReceivedFrame {
   virtual ~ReceivedFrame() = default;
   virtual FrameKind kind() const = 0;
   virtual MicrobatchId microbatch() const = 0;
+  virtual PlanEpoch epoch() const = 0;  // as the sender wrote it; the link has checked it
   /// The holder may change it, so that it can be patched and sent on without a copy of its own.
   virtual std::span<std::byte> metadata() const = 0;
   virtual std::span<const std::byte> payload() const = 0;  // 64-byte aligned

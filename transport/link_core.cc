@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "transport/armed_fault.h"
 #include "transport/crc32c.h"
 
 namespace chainpump::transport {
@@ -78,9 +79,12 @@ FrameHeader SendCore::stamp(SlotPool& pool, int32_t slot, FrameKind kind, Microb
     h.has_body_crc = true;
     h.body_crc = crc32c(body);
   }
-  encode_frame_header(h, pool.header(slot, h.metadata_bytes));
+  const auto header = pool.header(slot, h.metadata_bytes);
+  encode_frame_header(h, header);
+  if (options_.fault != nullptr) options_.fault->damage(header, body, h.has_body_crc);
   ledger_.send();
   ++stats_.frames;
+  ++stats_.spoken;
   stats_.metadata_bytes += h.metadata_bytes;
   stats_.payload_bytes += payload_bytes;
   return h;
@@ -97,6 +101,7 @@ FrameCheck SendCore::accept_control(std::span<const std::byte> header) {
     ++stats_.refused_frames;
   } else {
     ledger_.returned(check.header.credits);
+    stats_.heard += check.header.credits;
   }
   return check;
 }
@@ -162,6 +167,7 @@ void ReceiveCore::begin(const FrameHeader& header, int32_t slot) {
   IncomingFrame& frame = at(header.sequence);
   CHECK_LT(frame.slot, 0);
   frame = IncomingFrame{header, slot, false, TimePoint{}};
+  ++stats_.heard;
   ledger_.arriving();
 }
 

@@ -82,7 +82,10 @@ class ReceiveCore {
   /// The next frame in order, if it is complete.
   std::optional<IncomingFrame> take();
   /// A taken frame was let go.
-  void release() { ledger_.released(); }
+  void release() {
+    ledger_.released();
+    ++stats_.spoken;
+  }
 
   /// True when the sender has closed and every frame before that is complete.
   bool all_arrived() const { return close_sequence_ && stats_.frames + 1 == *close_sequence_; }

@@ -221,6 +221,7 @@ class LoopbackReceivedFrame final : public ReceivedFrame {
   ~LoopbackReceivedFrame() override;
   FrameKind kind() const override { return static_cast<FrameKind>(frame_.header.kind); }
   MicrobatchId microbatch() const override { return frame_.header.microbatch; }
+  PlanEpoch epoch() const override { return frame_.header.epoch; }
   std::span<std::byte> metadata() const override {
     return home_->shared->pool.metadata(frame_.slot, frame_.header.metadata_bytes);
   }

@@ -5,13 +5,14 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 namespace chainpump::os {
 
 /// Lets the calling thread run on every core that it may use now but `cores`. Without any other
 /// core it stays as it is: giving way is a preference, not a need.
 void keep_off(std::span<const int> cores);
-/// That the calling thread may use; at least 1.
-int num_cores();
+/// The cores that the calling thread may run on; the first alone where the system does not tell.
+std::vector<int> usable_cores();
 
 }  // namespace chainpump::os

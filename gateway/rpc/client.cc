@@ -349,6 +349,13 @@ Result<StatusReport> Client::status(Duration patience) {
   });
 }
 
+Result<Readiness> Client::readiness(Duration patience) {
+  return impl_->call<Readiness>("readiness", patience, [](Impl& impl) {
+    auto asked = KJ_ASSERT_NONNULL(impl.looking_after).readinessRequest().send();
+    return asked.then([](auto&& response) { return read(response.getReadiness()); });
+  });
+}
+
 Result<StepEvents> Client::trace(RankId rank, uint64_t since, Duration patience) {
   return impl_->call<StepEvents>("trace", patience, [rank, since](Impl& impl) {
     auto request = KJ_ASSERT_NONNULL(impl.looking_after).traceRequest();

@@ -31,6 +31,7 @@ class Client final : public Service {
   /// unimplemented if it names a file.
   Result<std::unique_ptr<Scored>> score(const ScoreRequest& request) override;
   Result<StatusReport> status(Duration patience) override;
+  Result<Readiness> readiness(Duration patience) override;
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration patience) override;
   /// Events with a number above `after`, on the connection's thread, until this client ends.
   void watch(uint64_t after, std::function<void(std::vector<Event>)> on_events);

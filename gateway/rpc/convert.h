@@ -35,6 +35,8 @@ void write(api::Deployment::Builder out, const DeploymentInfo& in);
 DeploymentInfo read(api::Deployment::Reader in);
 void write(api::Status::Builder out, const StatusReport& in);
 StatusReport read(api::Status::Reader in);
+void write(api::Readiness::Builder out, const Readiness& in);
+Readiness read(api::Readiness::Reader in);
 void write(api::Event::Builder out, const Event& in);
 Event read(api::Event::Reader in);
 

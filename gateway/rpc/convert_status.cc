@@ -25,6 +25,7 @@ void write(api::StageStatus::Builder out, const actors::StageReport& in) {
   out.setBubbleInputNs(in.bubble_input.count());
   out.setBubbleCreditNs(in.bubble_credit.count());
   out.setIdleNs(in.idle.count());
+  out.setNode(text(in.node));
 }
 
 actors::StageReport read(api::StageStatus::Reader in) {
@@ -46,7 +47,8 @@ actors::StageReport read(api::StageStatus::Reader in) {
           .transfer = Duration(in.getTransferNs()),
           .bubble_input = Duration(in.getBubbleInputNs()),
           .bubble_credit = Duration(in.getBubbleCreditNs()),
-          .idle = Duration(in.getIdleNs())};
+          .idle = Duration(in.getIdleNs()),
+          .node = text(in.getNode())};
 }
 
 void write(api::LaneStatus::Builder out, const actors::LaneReport& in) {
@@ -187,6 +189,8 @@ void write(api::Status::Builder out, const StatusReport& in) {
   for (uint32_t i = 0; i < links.size(); ++i) write(links[i], in.stages.links[i]);
   auto lanes = out.initLanes(num(in.stages.lanes));
   for (uint32_t i = 0; i < lanes.size(); ++i) write(lanes[i], in.stages.lanes[i]);
+  out.setStagesMissing(text(in.stages_missing));
+  write(out.initReadiness(), in.readiness);
 }
 
 StatusReport read(api::Status::Reader in) {
@@ -208,6 +212,39 @@ StatusReport read(api::Status::Reader in) {
   for (const auto stage : checked_list(in.getStages())) out.stages.stages.push_back(read(stage));
   for (const auto link : checked_list(in.getLinks())) out.stages.links.push_back(read(link));
   for (const auto lane : checked_list(in.getLanes())) out.stages.lanes.push_back(read(lane));
+  out.stages_missing = text(in.getStagesMissing());
+  out.readiness = read(in.getReadiness());
+  return out;
+}
+
+void write(api::Readiness::Builder out, const Readiness& in) {
+  out.setReady(in.ready);
+  out.setWhy(text(in.why));
+  out.setCoordinatorAway(text(in.coordinator_away));
+  auto lanes = out.initLanes(num(in.lanes));
+  for (uint32_t i = 0; i < lanes.size(); ++i) {
+    const graph::LaneHealth& lane = in.lanes[i];
+    lanes[i].setLane(lane.lane.value);
+    lanes[i].setState(static_cast<api::LaneState>(lane.state));
+    lanes[i].setReady(lane.ready);
+    lanes[i].setWhy(text(lane.why));
+    if (lane.away_for) lanes[i].setAwayForNs(lane.away_for->count());
+    if (lane.crossed_ago) lanes[i].setCrossedAgoNs(lane.crossed_ago->count());
+  }
+}
+
+Readiness read(api::Readiness::Reader in) {
+  Readiness out{.ready = in.getReady(),
+                .why = text(in.getWhy()),
+                .coordinator_away = text(in.getCoordinatorAway())};
+  const auto span = [](int64_t ns) { return ns < 0 ? std::nullopt : std::optional(Duration(ns)); };
+  for (const auto lane : checked_list(in.getLanes()))
+    out.lanes.push_back({.lane = graph::LaneId(lane.getLane()),
+                         .state = checked(lane.getState(), graph::LaneHealth::State::away),
+                         .ready = lane.getReady(),
+                         .why = text(lane.getWhy()),
+                         .away_for = span(lane.getAwayForNs()),
+                         .crossed_ago = span(lane.getCrossedAgoNs())});
   return out;
 }
 

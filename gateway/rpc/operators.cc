@@ -4,7 +4,7 @@
 namespace chainpump::gateway::rpc {
 namespace {
 
-constexpr Duration kReportMax = std::chrono::seconds(2);
+constexpr Duration kReportMax = std::chrono::milliseconds(800);
 
 /// Sends events as they come; lives as long as the call.
 class Watch final : public Ticked {
@@ -45,6 +45,22 @@ class Watch final : public Ticked {
   kj::Promise<void> task_ = kj::READY_NOW;
 };
 
+/// Nobody is asked while some rank cannot answer: all of them together would not. Whether it is
+/// ready may have changed meanwhile.
+void add_stages(const Core& core, StatusReport& report) {
+  if (report.phase == Phase::loading) return;
+  for (const graph::LaneHealth& lane : report.readiness.lanes)
+    if (lane.state == graph::LaneHealth::State::away)
+      report.stages_missing = fmt::format("lane {} is away", lane.lane);
+  if (!report.stages_missing.empty()) return;
+  Result<actors::RuntimeReport> stages = core.stages(kReportMax);
+  if (stages.ok())
+    report.stages = std::move(*stages);
+  else
+    report.stages_missing = stages.error().message;
+  report.readiness = core.readiness();
+}
+
 class OperatorServer final : public api::Operator::Server {
  public:
   OperatorServer(Serving& serving, std::shared_ptr<Peer> peer)
@@ -59,13 +75,17 @@ class OperatorServer final : public api::Operator::Server {
                                 [&core = serving_.core] {
                                   StatusReport report = core.status();
                                   // A stage that does not answer must not hide the rest.
-                                  if (auto stages = core.stages(kReportMax); stages.ok())
-                                    report.stages = std::move(*stages);
+                                  add_stages(core, report);
                                   return report;
                                 })
         .then([context](StatusReport report) mutable {
           write(context.getResults().initStatus(), report);
         });
+  }
+
+  kj::Promise<void> readiness(ReadinessContext context) override {
+    write(context.getResults().initReadiness(), serving_.core.readiness());
+    return kj::READY_NOW;
   }
 
   kj::Promise<void> trace(TraceContext context) override {

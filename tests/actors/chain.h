@@ -124,7 +124,7 @@ struct Chain {
     }
     for (size_t i = 0; i < count; ++i) {
       if (given.wrap_sender) senders[i] = given.wrap_sender(i, std::move(senders[i]));
-      loops[i]->link(std::move(receivers[i]), std::move(senders[i]));
+      loops[i]->link(std::move(receivers[i]), std::move(senders[i]), PlanEpoch(epoch));
     }
   }
 
@@ -158,6 +158,7 @@ struct Chain {
   RequestId submit(int32_t num_prompt, int32_t max_new, std::optional<TimePoint> deadline = {}) {
     graph::Request request;
     request.id = RequestId(++last_request);
+    request.identity = last_request;
     request.deadline = deadline;
     for (int32_t i = 0; i < num_prompt; ++i) request.prompt.push_back((i * 11 + 3) % 80);
     request.sampling.max_new_tokens = max_new;

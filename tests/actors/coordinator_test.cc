@@ -47,6 +47,21 @@ BOOST_AUTO_TEST_CASE(a_repair_has_new_links_and_what_the_others_hold) {
   });
 }
 
+BOOST_AUTO_TEST_CASE(says_at_once_which_lane_is_away_and_why_and_when_it_serves_again) {
+  world.wait([&] { return world.news.size() == 1; });
+  world.on_exit(RankId(1), "killed by SIGKILL (Killed)");
+  repaired(1);
+  world.wait([&] { return world.news.size() == 3; });
+  world.locked([&] {
+    BOOST_TEST((world.news[0] == graph::LaneNews{.epoch = PlanEpoch(1), .serves = true}));
+    BOOST_TEST((world.news[1].epoch == PlanEpoch(2)));
+    BOOST_TEST(!world.news[1].serves);
+    BOOST_TEST(world.news[1].why ==
+               "stage 'back' died: killed by SIGKILL (Killed); it is being repaired");
+    BOOST_TEST((world.news[2] == graph::LaneNews{.epoch = PlanEpoch(2), .serves = true}));
+  });
+}
+
 BOOST_AUTO_TEST_CASE(watches_again_after_a_link_has_broken) {
   for (size_t round = 1; round <= 2; ++round) {
     const auto broken = world.locked([&] { return std::exchange(world.watches[0], nullptr); });
@@ -89,6 +104,27 @@ BOOST_AUTO_TEST_CASE(who_hangs_is_killed_and_replaced) {
     BOOST_TEST(notices[1].find("lane 0 serves again after ") == 0u, notices[1]);
   }
   world.locked([&] { BOOST_TEST(world.spawned[0] == 3); });
+}
+
+BOOST_AUTO_TEST_CASE(a_link_over_which_nothing_comes_is_made_anew_and_nobody_is_killed) {
+  const TimePoint began = steady_clock().now();
+  world.locked([&] {
+    world.links[0] = {{.edge = 0, .incarnation = 1, .is_sender = true, .spoken = 9, .heard = 6}};
+    world.links[1] = {{.edge = 0, .incarnation = 1, .spoken = 6, .heard = 6}};
+  });
+  world.wait([&] { return world.notices.size() >= 2; });
+  BOOST_TEST((steady_clock().now() - began < std::chrono::milliseconds(1200)));
+  world.locked([&] {
+    world.links.clear();
+    BOOST_TEST(
+        world.notices[0].find("link 0 is silent: of what was sent, 3 frames have not come") !=
+            std::string::npos,
+        world.notices[0]);
+    BOOST_TEST((world.fences[0] == PlanEpoch(2)));
+    BOOST_TEST((world.fences[1] == PlanEpoch(2)));
+    BOOST_TEST(world.spawned[0] == 1);
+    BOOST_TEST(world.spawned[1] == 1);
+  });
 }
 
 BOOST_AUTO_TEST_CASE(what_an_earlier_process_of_a_number_answers_is_void) {

@@ -46,9 +46,11 @@ class World {
   // The last of each, by number of the process.
   std::map<uint32_t, rpc::ConnectParams> connects;
   std::map<uint32_t, PlanEpoch> fences;
-  std::set<uint32_t> stuck;  // their computing threads do nothing
-  std::set<uint32_t> mute;   // nor does any other
+  std::map<uint32_t, std::vector<rpc::LinkBeat>> links;  // what they say of them
+  std::set<uint32_t> stuck;                              // their computing threads do nothing
+  std::set<uint32_t> mute;                               // nor does any other
   std::vector<std::string> notices;
+  std::vector<graph::LaneNews> news;  // one for each time; there is one lane
   std::map<uint32_t, rpc::Callback<Ok>> watches;
   std::map<uint32_t, rpc::Callback<rpc::HelloReply>> held_hellos;
   std::vector<rpc::StageHoldings> resumed_with;
@@ -93,11 +95,13 @@ class AnsweringPort final : public RankPort {
     BOOST_TEST(of_links);
     world_.locked([&] { world_.watches[number_] = std::move(callback); });
   }
-  void beat(Duration, rpc::Callback<uint64_t> callback) override {
+  void beat(Duration, rpc::Callback<rpc::BeatReply> callback) override {
     const bool mute = world_.locked([&] { return world_.mute.contains(number_); });
     if (mute) return;
     const bool stuck = world_.locked([&] { return world_.stuck.contains(number_); });
-    callback(count_ += stuck ? 0 : 1);
+    rpc::BeatReply beat{.count = count_ += stuck ? 0 : 1};
+    beat.links = world_.locked([&] { return world_.links[number_]; });
+    callback(std::move(beat));
   }
   void fence(LaneId, PlanEpoch epoch, Duration,
              rpc::Callback<rpc::StageHoldings> callback) override {
@@ -207,6 +211,9 @@ struct CoordinatorFixture {
       world.locked([&] {
         world.repaired.push_back({std::move(ports), first.since, first.process});
       });
+    };
+    observer.on_lanes = [this](const std::vector<graph::LaneNews>& lanes) {
+      world.locked([&] { world.news.push_back(lanes.at(0)); });
     };
     observer.on_notice = [this](const std::string& what) {
       world.locked([&] { world.notices.push_back(what); });

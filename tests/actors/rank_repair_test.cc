@@ -119,6 +119,33 @@ BOOST_AUTO_TEST_CASE(a_lost_rank_is_replaced_and_nobody_notices) {
     }
 }
 
+BOOST_AUTO_TEST_CASE(a_rank_is_armed_once_it_has_loaded_and_slows_and_falls_silent_as_it_was_told) {
+  using Kind = transport::FaultOrder::Kind;
+  Repair chain(std::vector<size_t>(3, 1));
+  const auto arm = [&](size_t rank, const transport::FaultOrder& fault) {
+    Answer<Ok> answer;
+    chain.stages[rank]->arm({.fault = fault, .reply = answer.reply()});
+    return answer;
+  };
+  BOOST_TEST((arm(1, {}).error().code == ErrorCode::invalid_argument));
+  chain.open();
+  BOOST_TEST(arm(1, {.kind = Kind::slowness, .factor = 3, .lasts = std::chrono::seconds(60)}).ok());
+  const Answer<Ok> slow = chain.submit(0, 1, 10);
+  chain.tick_until([&] { return slow.come(); });
+  // A damaged frame breaks its link, which is repaired as any other.
+  BOOST_TEST(arm(1, {.kind = Kind::damage, .count = 5}).ok());
+  const Answer<Ok> links = chain.watch_links(2);
+  const Answer<Ok> hit = chain.submit(0, 2, 40);
+  chain.tick_until([&] { return links.come(); });
+  BOOST_TEST((links.error().code == ErrorCode::disconnected));
+  BOOST_TEST(links.error().message.find("header_crc") != std::string::npos, links.error().message);
+  BOOST_TEST(!hit.come());
+  chain.lose(1);
+  chain.repair(1);
+  chain.tick_until([&] { return hit.come(); });
+  BOOST_TEST(chain.tokens_of[2] == calm(40));
+}
+
 BOOST_AUTO_TEST_CASE(again_and_again_each_in_turn) {
   const std::vector<TokenId> expected = calm(50);
   Repair chain(std::vector<size_t>(3, 1));
@@ -159,6 +186,7 @@ BOOST_AUTO_TEST_CASE(a_new_first_rank_serves_only_when_it_has_heard_of_the_other
   ++chain.epoch;
   std::vector<Answer<rpc::StageHoldings>> fenced = {chain.fence(1, 0, 2), chain.fence(2, 0, 2)};
   BOOST_REQUIRE(chain.load(0).ok());
+  BOOST_TEST((chain.attach(0, *chain.stages[0]).error().code == ErrorCode::invalid_argument));
   chain.tick_until([&] { return fenced[0].come() && fenced[1].come(); });
   BOOST_TEST((**fenced[0].held)->sequences.size() == 1u);
   std::vector<Answer<Ok>> opened;

@@ -188,7 +188,7 @@ void ReplayLanes::make_lane(const ReplayModel& model, int lane) {
     made.loops.push_back(std::make_unique<StageLoop>(options, *made.executors.back(),
                                                      on_deliveries_, *made.waiters.back(),
                                                      *made.clocks.back()));
-    made.loops.back()->link(std::move(receivers[i]), std::move(senders[i]));
+    made.loops.back()->link(std::move(receivers[i]), std::move(senders[i]), PlanEpoch(1));
   }
 }
 

@@ -76,9 +76,10 @@ class OneRequestRank final : public rpc::RankHandler {
   void on_detach(uint64_t) override {}
   void on_stats(rpc::Reply<rpc::RankStats>) override {}
   void on_shutdown(rpc::Reply<Ok>) override {}
-  uint64_t on_beat() override { return 0; }
+  rpc::BeatReply on_beat() override { return {}; }
   void on_fence(uint8_t, uint32_t, rpc::Reply<rpc::StageHoldings>) override {}
   void on_resume(uint8_t, uint32_t, std::vector<rpc::StageHoldings>, rpc::Reply<Ok>) override {}
+  void on_arm(const transport::FaultOrder&, rpc::Reply<Ok>) override {}
 
   uint64_t mark = 0;  // by which its trace is known
 

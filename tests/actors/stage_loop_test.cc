@@ -188,7 +188,7 @@ struct Fed {
         StageLoopOptions{
             .work = {.stage = StageIndex(1), .is_last = true}, .trace = nullptr, .sequencer = {}},
         executor, [](const graph::Deliveries&) {}, waiter, clock);
-    loop->link(std::move(receive), std::move(result_send));
+    loop->link(std::move(receive), std::move(result_send), PlanEpoch(1));
   }
   Result<bool> feed(transport::FrameKind kind, const std::vector<std::byte>& metadata,
                     int64_t payload_bytes) {

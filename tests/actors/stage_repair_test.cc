@@ -5,27 +5,10 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include "tests/actors/chain.h"
+#include "tests/actors/repairs.h"
 
 namespace chainpump::actors {
 namespace {
-
-constexpr int64_t kLogAll = 1 << 20;
-
-struct Asked {
-  RequestId id;
-  int32_t num_prompt;
-  int32_t max_new;
-  /// That pass through every stage, once.
-  size_t num_positions() const { return static_cast<size_t>(num_prompt + max_new - 1); }
-};
-
-std::vector<Asked> submit_some(Chain& chain) {
-  std::vector<Asked> asked;
-  for (const auto& [num_prompt, max_new] : {std::pair(50, 20), {3, 30}, {17, 1}, {40, 40}, {70, 9}})
-    asked.push_back({chain.submit(num_prompt, max_new), num_prompt, max_new});
-  return asked;
-}
 
 /// A link whose failure a send notices, and state() only with the next progress(), as over UCX.
 class FailsInSend final : public transport::SendLink {
@@ -69,20 +52,36 @@ class FailsInSend final : public transport::SendLink {
   const Error why_ = make_error(ErrorCode::disconnected, "the link is not open");
 };
 
-void step_all(Chain& chain, int times) {
-  for (int i = 0; i < times; ++i)
-    for (const auto& loop : chain.loops) BOOST_REQUIRE(loop->step().ok());
-}
+/// A link that carries nothing any more after some frames, and tells neither end.
+class FallsSilent final : public transport::SendLink {
+ public:
+  FallsSilent(std::unique_ptr<transport::SendLink> link, int num_sends,
+              std::vector<std::unique_ptr<transport::SendLink>>& after_its_end)
+      : link_(std::move(link)), num_left_(num_sends), after_its_end_(after_its_end) {}
+  ~FallsSilent() override { after_its_end_.push_back(std::move(link_)); }
+  transport::LinkState state() const override {
+    return closed_ ? transport::LinkState::closed : link_->state();
+  }
+  const Error& error() const override { return link_->error(); }
+  std::unique_ptr<transport::SendSlot> try_acquire() override { return link_->try_acquire(); }
+  Status send(std::unique_ptr<transport::SendSlot> slot, transport::FrameKind kind,
+              MicrobatchId microbatch, std::span<const std::byte> metadata,
+              int64_t payload_bytes) override {
+    if (num_left_-- <= 0) return ok_status();
+    return link_->send(std::move(slot), kind, microbatch, metadata, payload_bytes);
+  }
+  void close() override { closed_ = true; }
+  bool progress() override { return link_->progress(); }
+  int event_fd() const override { return link_->event_fd(); }
+  bool arm() override { return link_->arm(); }
+  transport::LinkStats stats() const override { return link_->stats(); }
 
-void check_answers(Chain& chain, const std::vector<Asked>& asked) {
-  for (const Asked& each : asked)
-    BOOST_TEST(chain.tokens[each.id] == chain.expected(each.num_prompt, each.max_new));
-  BOOST_TEST(chain.num_finished == static_cast<int>(asked.size()));
-  BOOST_TEST(chain.first().sequencer().idle());
-  BOOST_TEST(chain.first().sequencer().stats().num_free_blocks == kNumBlocks);
-  for (const auto& executor : chain.executors)
-    BOOST_TEST(executor->sequences().num_sequences() == 0u);
-}
+ private:
+  std::unique_ptr<transport::SendLink> link_;
+  int num_left_;
+  bool closed_ = false;
+  std::vector<std::unique_ptr<transport::SendLink>>& after_its_end_;
+};
 
 }  // namespace
 
@@ -97,7 +96,8 @@ BOOST_AUTO_TEST_CASE(any_stage_after_the_first_at_any_moment) {
         for (const auto& executor : chain.executors) computed.push_back(executor->num_computed());
         chain.lose({dead});
         chain.repair({dead});
-        BOOST_REQUIRE(chain.run_dry().ok());
+        const Status dry = chain.run_dry();
+        BOOST_REQUIRE_MESSAGE(dry.ok(), fakes::why(dry));
         check_answers(chain, asked);
         size_t once = 0;
         for (const Asked& each : asked) once += each.num_positions();
@@ -107,6 +107,12 @@ BOOST_AUTO_TEST_CASE(any_stage_after_the_first_at_any_moment) {
                        "stage " << i << " of " << num_stages << " when " << dead
                                 << " was lost after " << before << " rounds");
         BOOST_TEST(chain.executors[dead]->num_computed() <= once);
+        // As each counts it itself.
+        for (size_t i = 0; i < chain.loops.size(); ++i) {
+          BOOST_TEST(chain.loops[i]->again().held == 0u);
+          BOOST_TEST(chain.loops[i]->again().rebuilt <= (i == dead ? computed[dead] : 0));
+        }
+        if (before == 30 && num_stages == 3) BOOST_TEST(chain.loops[dead]->again().rebuilt > 0u);
       }
 }
 
@@ -123,6 +129,8 @@ BOOST_AUTO_TEST_CASE(without_a_log_the_stages_before_compute_again) {
       size_t once = 0;
       for (const Asked& each : asked) once += each.num_positions();
       BOOST_TEST(chain.executors[3]->num_computed() == once);  // its inputs are not asked for
+      for (const size_t i : {0u, 1u})
+        BOOST_TEST(chain.loops[i]->again().held + once == chain.executors[i]->num_computed());
     }
 }
 
@@ -162,6 +170,29 @@ BOOST_AUTO_TEST_CASE(a_link_whose_end_a_send_sees_first) {
     }
 }
 
+// Who waits for a link over which nothing comes waits for a second, when it is fenced.
+BOOST_AUTO_TEST_CASE(a_link_that_has_fallen_silent) {
+  for (const size_t sender : {0u, 1u, 2u}) {
+    std::vector<std::unique_ptr<transport::SendLink>> silent;
+    Chain chain(3, {.replay_log_bytes = kLogAll,
+                    .wrap_sender = [&](size_t i, std::unique_ptr<transport::SendLink> link)
+                        -> std::unique_ptr<transport::SendLink> {
+                      if (i != sender) return link;
+                      return std::make_unique<FallsSilent>(std::move(link), 7, silent);
+                    }});
+    const std::vector<Asked> asked = submit_some(chain);
+    BOOST_REQUIRE(chain.run_dry().ok());
+    for (const auto& loop : chain.loops) BOOST_TEST(loop->at_work());
+    chain.given.wrap_sender = nullptr;
+    const TimePoint began = steady_clock().now();
+    chain.lose({});
+    BOOST_TEST((steady_clock().now() - began < std::chrono::milliseconds(2500)));
+    chain.repair({});
+    BOOST_REQUIRE(chain.run_dry().ok());
+    check_answers(chain, asked);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(what_is_submitted_and_cancelled_meanwhile) {
   Chain chain(3, {.replay_log_bytes = kLogAll});
   std::vector<Asked> asked = submit_some(chain);
@@ -175,36 +206,6 @@ BOOST_AUTO_TEST_CASE(what_is_submitted_and_cancelled_meanwhile) {
   chain.repair({1});
   BOOST_REQUIRE(chain.run_dry().ok());
   check_answers(chain, asked);
-}
-
-/// The sequencer goes with it: whoever asked asks again, with what came so far.
-BOOST_AUTO_TEST_CASE(the_first_stage) {
-  for (int before = 0; before < 60; before += 3) {
-    Chain chain(3, {.replay_log_bytes = kLogAll});
-    const std::vector<Asked> asked = submit_some(chain);
-    step_all(chain, before);
-    chain.lose({0});
-    chain.link_all();
-    chain.first().hold();
-    std::vector<graph::StageHoldings> holdings;
-    // Lanes of tests are cut before they are linked; what was held then is held still.
-    for (size_t i = 1; i < 3; ++i) holdings.push_back(chain.loops[i]->holdings());
-    chain.first().resume(holdings);
-    for (const Asked& each : asked) {
-      const std::vector<TokenId>& made = chain.tokens[each.id];
-      if (made.size() == static_cast<size_t>(each.max_new)) continue;
-      graph::Request request;
-      request.id = each.id;
-      for (int32_t i = 0; i < each.num_prompt; ++i) request.prompt.push_back((i * 11 + 3) % 80);
-      request.generated = made;
-      request.readmitted = true;
-      request.sampling.max_new_tokens = each.max_new;
-      const Status taken = chain.first().sequencer().submit(request, steady_clock().now());
-      BOOST_REQUIRE_MESSAGE(taken.ok(), fakes::why(taken));
-    }
-    BOOST_REQUIRE(chain.run_dry().ok());
-    check_answers(chain, asked);
-  }
 }
 
 BOOST_AUTO_TEST_CASE(rows_that_were_never_logged_cannot_be_asked_for) {

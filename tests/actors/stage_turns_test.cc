@@ -68,7 +68,7 @@ struct SharedRank {
           *views.back(),
           [this, lane](const graph::Deliveries& d) { num_ended[lane] += d.ended.size(); }, waiter,
           step_clock));
-      loops.back()->link(std::move(receiver), std::move(sender));
+      loops.back()->link(std::move(receiver), std::move(sender), PlanEpoch(1));
       all.push_back(loops.back().get());
     }
     turns.emplace(all, step_clock, waiter);

@@ -69,7 +69,7 @@ std::vector<std::byte> sent_on(bool is_last, Duration slowest_before) {
   StageLoop loop(
       {.work = {.stage = StageIndex(5), .is_last = is_last}, .trace = trace, .sequencer = {}},
       executor, [](const graph::Deliveries&) {}, waiter, step_clock);
-  loop.link(std::move(input), std::move(output));
+  loop.link(std::move(input), std::move(output), PlanEpoch(1));
   BOOST_REQUIRE(try_send(*sender, 1, slowest_before));
   const auto moved = loop.step();
   BOOST_REQUIRE(moved.ok() && *moved);
@@ -129,7 +129,7 @@ struct Sleeper {
              .trace = trace,
              .sequencer = {}},
             executor, [](const graph::Deliveries&) {}, waiter, clock) {
-    loop.link(std::move(input), std::move(output));
+    loop.link(std::move(input), std::move(output), PlanEpoch(1));
   }
 
   void run(const std::atomic<bool>& stop, TimePoint deadline) {

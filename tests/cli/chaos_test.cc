@@ -6,6 +6,7 @@
 
 #include <boost/test/unit_test.hpp>
 #include <fstream>
+#include <map>
 
 #include "cli/chaos_check.h"
 #include "cli/chaos_report.h"
@@ -77,24 +78,25 @@ BOOST_AUTO_TEST_CASE(names_of_faults) {
     BOOST_TEST((found.error().code == ErrorCode::invalid_argument));
   }
   BOOST_TEST(parse_faults("kil").error().message.find("did you mean 'kill'") != std::string::npos);
-  for (const char* text : {"slow", "partition", "corrupt", "kill,slow"}) {
-    const auto found = parse_faults(text);
-    BOOST_TEST_REQUIRE(!found.ok(), text);
-    BOOST_TEST((found.error().code == ErrorCode::unimplemented));
-    BOOST_TEST(found.error().message.find("not yet") != std::string::npos);
-  }
+  BOOST_TEST((parse_faults("gateway+kill,slow,kill+next").value() ==
+              Kinds{FaultKind::slow, FaultKind::kill_next, FaultKind::gateway_kill}));
+  BOOST_TEST(!parse_faults("next+kill").ok());
   for (const FaultEntry& entry : fault_entries()) BOOST_TEST(&entry_of(entry.kind) == &entry);
 }
 
 BOOST_AUTO_TEST_CASE(a_seed_is_a_row_of_faults) {
   size_t num_kills = 0, num_in_recovery = 0, num_differ = 0;
-  std::vector<size_t> victims(4);
+  size_t num_at_point = 0;
+  std::vector<size_t> victims(4), points(transport::kNumFaultPoints);
   for (uint64_t i = 0; i < 2000; ++i) {
     const PlannedFault fault = planned_fault(7, kBoth, i);
     BOOST_TEST_REQUIRE((fault == planned_fault(7, kBoth, i)));
     num_differ += fault != planned_fault(8, kBoth, i);
     num_kills += fault.kind == FaultKind::kill;
     num_in_recovery += fault.in_recovery;
+    num_at_point += fault.is_at_point();
+    if (fault.is_at_point()) ++points[static_cast<size_t>(fault.order.point)];
+    BOOST_TEST_REQUIRE(transport::check_fault(fault.order).ok());
     ++victims[static_cast<size_t>(fault.victim * 4)];
     BOOST_TEST_REQUIRE((fault.delay >= 0s && fault.delay <= 1500ms));
     if (fault.kind == FaultKind::stop)
@@ -104,10 +106,35 @@ BOOST_AUTO_TEST_CASE(a_seed_is_a_row_of_faults) {
     BOOST_TEST_REQUIRE((planned_fault(7, {FaultKind::stop}, i).kind == FaultKind::stop));
   }
   BOOST_TEST(num_differ == 2000u);
+  BOOST_TEST((num_at_point > 400 && num_at_point < 600), num_at_point);
+  for (const size_t count : points) BOOST_TEST((count > 40 && count < 110), count);
   BOOST_TEST((num_kills > 900 && num_kills < 1100), num_kills);
   BOOST_TEST((num_in_recovery > 230 && num_in_recovery < 370), num_in_recovery);
   for (const size_t count : victims) BOOST_TEST((count > 400 && count < 600), count);
   BOOST_TEST(!planned_fault(7, kBoth, 0).in_recovery);
+}
+
+BOOST_AUTO_TEST_CASE(what_ranks_are_told_to_do_to_themselves) {
+  using Kind = transport::FaultOrder::Kind;
+  std::map<std::pair<bool, bool>, size_t> ways;
+  size_t num_headers = 0;
+  for (uint64_t i = 0; i < 600; ++i) {
+    const auto slow = planned_fault(7, {FaultKind::slow}, i).order;
+    BOOST_TEST_REQUIRE((slow.kind == Kind::slowness && slow.factor == 10));
+    const auto silent = planned_fault(7, {FaultKind::partition}, i).order;
+    BOOST_TEST_REQUIRE((silent.kind == Kind::silence && silent.lasts >= 100ms));
+    ++ways[{silent.of_input, silent.of_output}];
+    const auto damaged = planned_fault(7, {FaultKind::corrupt}, i).order;
+    BOOST_TEST_REQUIRE((damaged.kind == Kind::damage));
+    num_headers += damaged.of_header;
+    for (const auto& order : {slow, silent, damaged})
+      BOOST_TEST_REQUIRE(transport::check_fault(order).ok());
+    for (const FaultKind kind : {FaultKind::stop, FaultKind::kill_next, FaultKind::gateway_kill})
+      BOOST_TEST_REQUIRE((planned_fault(7, {kind}, i).order.kind == Kind::nothing));
+  }
+  BOOST_TEST(ways.size() == 3u);
+  for (const auto& [way, count] : ways) BOOST_TEST((count > 150 && count < 250), count);
+  BOOST_TEST((num_headers > 250 && num_headers < 350), num_headers);
 }
 
 BOOST_AUTO_TEST_CASE(a_seed_is_a_load) {
@@ -217,7 +244,19 @@ BOOST_AUTO_TEST_CASE(reports) {
   second.foreign_pids = {5, 6};
   FaultRecord third = record(2, {1000});
   third.is_standby = true;  // its gaps are not of the figures
-
+  report.refused_frames = 7;
+  report.stale_frames = 8;
+  second.point = "mid-frame";
+  second.is_hit = true;
+  second.second = "stage 'back'";
+  second.second_pid = 9;
+  second.changed_pids = {77, 5, 6};
+  second.recomputed = {4, 10, 3};
+  second.recomputed_after = 3;
+  third.point = "mid-frame";
+  third.is_hit = false;
+  third.num_unfinished = 5;
+  third.recomputed = {0, 1};
   report.faults.push_back(second);
   report.faults.push_back(third);
   const auto json = chaos_json(report);
@@ -231,8 +270,17 @@ BOOST_AUTO_TEST_CASE(reports) {
                                                                 {"gap_p99_ms", 2},
                                                                 {"leaked_bytes", 5},
                                                                 {"leaked_fds", 6},
+                                                                {"met_min", 5},
+                                                                {"recomputed_after", 3},
+                                                                {"changed_pids", 3},
+                                                                {"refused_frames", 7},
+                                                                {"stale_frames", 8},
                                                                 {"foreign_pids", 2}})
     BOOST_TEST(json.at(key).get<double>() == value, key);
+  BOOST_TEST(json.at("points").dump() == R"({"mid-frame":{"tried":2,"hit":1}})");
+  BOOST_TEST(json.at("recomputed").dump() == "[4,11,3]");
+  BOOST_TEST(json.at("each").at(1).at("hit") == true);
+  BOOST_TEST(json.at("each").at(0).at("second").is_null());
   BOOST_TEST(json.at("each").at(0).at("gap_ms") == 2);
   BOOST_TEST(json.at("each").at(1).at("gap_ms").is_null());
   const auto again = chaos_report_of(nlohmann::json::parse(json.dump()));
@@ -250,8 +298,9 @@ BOOST_AUTO_TEST_CASE(reports) {
 
 BOOST_AUTO_TEST_CASE(one_wrong_count_is_not_good) {
   BOOST_TEST(ChaosReport().is_good());
-  for (int64_t ChaosReport::*count : {&ChaosReport::lost, &ChaosReport::duplicated,
-                                      &ChaosReport::differing, &ChaosReport::failed}) {
+  for (int64_t ChaosReport::*count :
+       {&ChaosReport::lost, &ChaosReport::duplicated, &ChaosReport::differing, &ChaosReport::failed,
+        &ChaosReport::stale_frames}) {
     ChaosReport report;
     report.*count = 1;
     BOOST_TEST(!report.is_good());

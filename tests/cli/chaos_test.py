@@ -16,7 +16,8 @@ from processes import stat_of, wait_until
 PATIENCE_S = 150
 FAULTS = ["coordinator", "kill", "kill", "kill", "coordinator", "kill"]  # of the seed
 KEYS = ["requests", "faults", "lost", "duplicated", "differing", "failed", "gap_p50_ms", "gap_p99_ms", "leaked_bytes", "leaked_fds",
-        "foreign_pids", "findings", "each"]
+        "met_min", "points", "recomputed", "recomputed_after", "changed_pids", "foreign_pids", "refused_frames", "stale_frames",
+        "findings", "each"]
 COUNTS = ("lost", "duplicated", "differing", "failed")
 MODEL = ["--model", program.model()]
 
@@ -56,8 +57,40 @@ class Chaos(unittest.TestCase):
         report = json.loads(out)
         self.assertEqual(report["faults"], 30)
         self.assertEqual([report[count] for count in COUNTS], [0] * 4, report["findings"])
-        self.assertEqual((report["foreign_pids"], report["leaked_fds"]), (0, 0), report["findings"])
+        self.assertEqual((report["foreign_pids"], report["leaked_fds"], report["stale_frames"]), (0, 0, 0), report["findings"])
+        self.assertGreaterEqual(report["met_min"], 4)
+        for each in report["each"]:
+            if each["victim"] != "stage 'stage0'":
+                self.assertIn(each["recomputed_after"], (None, 0), each)
+        self.assertGreater(sum(report["recomputed"]), 0)
+        # Where a point is not passed in time the rank is killed all the same.
+        tried = sum(point["tried"] for point in report["points"].values())
+        self.assertEqual(tried, sum(each["point"] is not None for each in report["each"]))
+        self.assertGreater(tried, 7, report["points"])
+        self.assertGreater(sum(point["hit"] for point in report["points"].values()), tried * 0.6, report["points"])
         self.assertEqual(self.left(), [])
+
+    def chaos_report(self, faults, kills):
+        run = self.start("demo", *MODEL, "--kills", kills, "--seed", 11, "--positions", 100, "--faults", faults, "-o", "json")
+        out, errors = run.communicate(timeout=PATIENCE_S)
+        self.assertEqual(run.returncode, 0, errors)
+        report = json.loads(out)
+        self.assertEqual([report[count] for count in COUNTS], [0] * 4, report["findings"])
+        self.assertEqual((report["foreign_pids"], report["stale_frames"]), (0, 0), report["findings"])
+        self.assertEqual(self.left(), [])
+        return report
+
+    def test_faults_of_links_and_pairs(self):
+        report = self.chaos_report("slow,partition,kill+next,kill+standby,coordinator+kill", 8)
+        self.assertGreaterEqual(len({each["what"] for each in report["each"]}), 4, report["each"])
+        for each in report["each"]:
+            if each["what"] == "kill+next" and each["second_pid"]:
+                self.assertEqual(len(set(each["changed_pids"]) & {each["pid"], each["second_pid"]}), 2, each)
+
+    def test_damaged_frames_are_refused(self):
+        report = self.chaos_report("corrupt", 3)
+        self.assertGreaterEqual(report["refused_frames"], sum(each["hit"] for each in report["each"]))
+        self.assertGreater(report["refused_frames"], 0)
 
     def test_kills(self):
         state = self.folder.parent / f"{self.folder.name}-state"
@@ -116,7 +149,7 @@ class Chaos(unittest.TestCase):
         graph = self.folder / "graph.yaml"
         graph.write_text("stages: 2\nfailover: {restarts: 0}\n")
         for arguments, status, words in ((["demo", "--faults", "kil"], 2, b"did you mean 'kill'"),
-                                         (["demo", "--faults", "slow"], 2, b"not yet"),
+                                         (["demo", "--faults", "kill,kill+nxt"], 2, b"did you mean 'kill+next'"),
                                          (["demo", "--kills", "0"], 2, b"--kills"),
                                          (["demo", "--kils", "1"], 2, b"did you mean '--kills'"),
                                          (["demo", "--duration", "-1"], 2, b"--duration"),

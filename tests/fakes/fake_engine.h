@@ -48,6 +48,14 @@ class FakeEngine final : public gateway::Engine {
       end(i, make_error(ErrorCode::cancelled, "the engine was told to"));
   }
   Result<actors::RuntimeReport> report(Duration) override { return actors::RuntimeReport{}; }
+  graph::HealthReport health() override {
+    const std::lock_guard lock(mutex_);
+    return health_;
+  }
+  void set_health(graph::HealthReport health) {
+    const std::lock_guard lock(mutex_);
+    health_ = std::move(health);
+  }
   /// One event, whose number and microbatch is `since`; one stage.
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration) override {
     if (rank != RankId(0))
@@ -93,6 +101,7 @@ class FakeEngine final : public gateway::Engine {
  private:
   std::mutex mutex_;
   std::vector<Submitted> sequences_;
+  graph::HealthReport health_{.ready = true};
 };
 
 }  // namespace chainpump::fakes

@@ -59,7 +59,7 @@ class FakeRankPort final : public actors::RankPort {
   void stats(Duration, rpc::Callback<rpc::RankStats>) override { unexpected(); }
   void trace(uint64_t, Duration, rpc::Callback<StepEvents>) override { unexpected(); }
   void shutdown(Duration, rpc::Callback<Ok>) override { unexpected(); }
-  void beat(Duration, rpc::Callback<uint64_t>) override {}
+  void beat(Duration, rpc::Callback<rpc::BeatReply>) override {}
   void fence(graph::LaneId, PlanEpoch, Duration, rpc::Callback<rpc::StageHoldings>) override {
     unexpected();
   }

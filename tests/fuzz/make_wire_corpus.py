@@ -42,7 +42,8 @@ PUBLIC = {
                             'latencyP99Us = 3.5)], lanes = [(lane = 2, running = 3, waiting = 4, kvBlocks = 9, kvBlocksFree = 1)])'),
     "event": (7, "Event", '(number = 3, unixMs = -1, phase = draining, message = "gone")'),
 }
-STATS = {"RankStats", "StepEvents"}  # these stand in stats.capnp
+ELSEWHERE = {"RankStats": "stats", "StepEvents": "stats", "GenerateRequest": "requests", "TokenResult": "requests",
+             "ScoreResult": "requests"}  # not in control.capnp
 CONTROL = {
     "load": (0, "LoadParams", '(plan = (epoch = 3, modelPath = "/m.gguf", contextTokens = 4096, kv = (type = "f16", '
                               'blockTokens = 32, numBlocks = 9), stages = [(index = 0, name = "a", layerEnd = 3, '
@@ -68,7 +69,8 @@ CONTROL = {
                                   'stages = [(standbys = 1)], failoverRestarts = 5, failoverWindowNs = -1), isa = "avx2", '
                                   'spinBetweenOps = true, cacheFolder = "/c")'),
     "holdings": (10, "StageHoldings", "(stage = 2, sequences = [1, 18446744073709551615], heldPositions = [7, -1], blocks = "
-                                      "[0, 2147483647], loggedPositions = [16, 1])"),
+                                      "[0, 2147483647], loggedPositions = [16, 1], identities = [0, 7], indexes = [0, 4294967295], "
+                                      "tables = [5, -1])"),
     "holdings_of_unequal_lengths": (10, "StageHoldings", "(stage = -1, sequences = [1], blocks = [1, 2])"),
     "lane": (11, "LaneAddress", '(socket = "/s/rank-4.sock", epoch = 4294967295)'),
 }
@@ -112,7 +114,7 @@ def corpora():
     public |= hostile(public["generate_text"][1])
     public["four_million_messages"] = (2, claims_structs(1, 1, 1, 0, 4_000_000))
     public["four_million_logprobs"] = (3, claims_structs(3, 0, 3, 2, 4_000_000))
-    control = {name: (which, encode("stats" if kind in STATS else "control", kind, text))
+    control = {name: (which, encode(ELSEWHERE.get(kind, "control"), kind, text))
                for name, (which, kind, text) in CONTROL.items()}
     control |= hostile(control["load"][1])
     control["thirty_million_links"] = (6, claims_structs(0, 0, 2, 1, 30 << 20))

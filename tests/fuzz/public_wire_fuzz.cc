@@ -22,7 +22,7 @@ void check_same(capnp::MessageReader& message) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   fuzz::with_message({data + 1, size - 1}, kBytesMax, [&](capnp::MessageReader& message) {
-    switch (data[0] % 8) {
+    switch (data[0] % 9) {
       case 0:
         return check_same<api::GenerateRequest>(message);
       case 1:
@@ -39,6 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return check_same<api::Status>(message);
       case 7:
         return check_same<api::Event>(message);
+      case 8:
+        return check_same<api::Readiness>(message);
     }
   });
   return 0;

@@ -341,4 +341,21 @@ BOOST_AUTO_TEST_CASE(the_rate_is_that_of_ten_seconds) {
   BOOST_TEST(gateway.core->status().tokens_per_second == 0.0);
 }
 
+BOOST_AUTO_TEST_CASE(ready_is_who_takes_requests_and_whose_tokens_get_through) {
+  Gateway gateway({}, false);
+  BOOST_TEST(!gateway.core->readiness().ready);
+  BOOST_TEST(gateway.core->readiness().why == "the stages load");
+  gateway.core->set_ready("ready");
+  BOOST_TEST(gateway.core->readiness().ready);
+  gateway.engine.set_health({.ready = false, .why = "lane 0: stage 'x' died"});
+  BOOST_TEST(gateway.core->readiness().why == "lane 0: stage 'x' died");
+  gateway.engine.set_health({.ready = true});
+  gateway.core->set_draining();
+  BOOST_TEST(!gateway.core->readiness().ready);
+  BOOST_TEST(gateway.core->readiness().why == "no new requests are taken");
+  gateway.core->set_failed(make_error(ErrorCode::internal, "no stage is left"));
+  BOOST_TEST(gateway.core->readiness().why == "no stage is left");
+  BOOST_TEST(gateway.core->status().readiness.why == "no stage is left");
+}
+
 }  // namespace chainpump::gateway

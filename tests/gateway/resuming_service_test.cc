@@ -87,6 +87,7 @@ class FakeService final : public Service {
     return std::unique_ptr<Scored>(std::make_unique<FakeScored>(script_));
   }
   Result<StatusReport> status(Duration) override { return gone(); }
+  Result<Readiness> readiness(Duration) override { return gone(); }
   Result<StepEvents> trace(RankId, uint64_t, Duration) override { return gone(); }
 
  private:

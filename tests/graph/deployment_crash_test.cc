@@ -10,6 +10,7 @@
 #include <random>
 
 #include "graph/deployment.h"
+#include "tests/graph/random_stages.h"
 
 namespace chainpump::graph {
 namespace {
@@ -75,16 +76,7 @@ class CrashingCoordinators {
   }
 
   Plan make_plan() {
-    Plan plan;
-    plan.stages.resize(static_cast<size_t>(1 + pick(4)));
-    const int lanes = 1 + pick(3);
-    for (size_t i = 0; i < plan.stages.size(); ++i) {
-      StagePlan& stage = plan.stages[i];
-      stage.index = StageIndex(static_cast<int32_t>(i));
-      stage.name = fmt::format("s{}", i);
-      stage.devices.resize(pick(2) == 0 ? 1 : static_cast<size_t>(lanes));
-      if (stage.devices.size() == 1) stage.standbys = pick(3);
-    }
+    Plan plan = random_stages(random_, 4);
     plan.failover_restarts = 100000;
     return plan;
   }

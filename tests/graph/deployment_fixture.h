@@ -13,6 +13,7 @@ namespace chainpump::graph {
 using D = Deployment;
 using Kind = Deployment::ActionKind;
 using std::chrono::milliseconds;
+using std::chrono::minutes;
 using std::chrono::seconds;
 
 inline constexpr LaneId kLane0{0};

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "graph/deployment.h"
+#include "tests/graph/random_stages.h"
 
 namespace chainpump::graph {
 namespace {
@@ -85,16 +86,7 @@ class RandomDeployment {
   static LaneId lane_of(size_t index) { return LaneId(static_cast<uint8_t>(index)); }
 
   Plan make_plan() {
-    Plan plan;
-    plan.stages.resize(static_cast<size_t>(1 + pick(5)));
-    const int lanes = 1 + pick(3);
-    for (size_t i = 0; i < plan.stages.size(); ++i) {
-      StagePlan& stage = plan.stages[i];
-      stage.index = StageIndex(static_cast<int32_t>(i));
-      stage.name = fmt::format("s{}", i);
-      stage.devices.resize(pick(2) == 0 ? 1 : static_cast<size_t>(lanes));
-      if (stage.devices.size() == 1) stage.standbys = pick(3);
-    }
+    Plan plan = random_stages(random_, 5);
     constexpr int32_t kRestarts[] = {0, 1, 5, 10000};
     plan.failover_restarts = kRestarts[std::min(3, pick(16))];
     return plan;

@@ -49,8 +49,13 @@ BOOST_AUTO_TEST_CASE(the_stages_that_lack_a_position_compute_it) {
       {{10, 10, 0, 10}, true, 0, {0, 9, {2, 2}}},
       // The first lacks it: from the tokens.
       {{0, 10, 10, 10}, true, 0, {0, 9, {0, 0}}},
-      // Two that are not neighbours: those between compute, too.
-      {{10, 0, 10, 0}, true, 0, {0, 10, {1, 3}}},
+      // Two that are not neighbours: one after the other, but where the result is needed.
+      {{10, 0, 10, 0}, true, 0, {0, 9, {1, 1}}},
+      {{10, 10, 10, 0}, true, 0, {0, 10, {3, 3}}},
+      {{10, 0, 10, 0}, true, 9, {9, 10, {1, 3}}},
+      {{0, 10, 0, 0}, true, 0, {0, 9, {0, 0}}},
+      // Nothing was logged between them: those between compute, too.
+      {{10, 0, 10, 0}, false, 0, {0, 10, {0, 3}}},
       // Nothing was logged: from the tokens.
       {{10, 10, 0, 10}, false, 0, {0, 9, {0, 2}}},
       // Stages behind by what was on its way.
@@ -80,6 +85,14 @@ BOOST_AUTO_TEST_CASE(what_is_filled_is_held) {
   }
   BOOST_TEST(done == 18);
   BOOST_TEST(!fill.next(blocks, 0, 18, 18));
+}
+
+BOOST_AUTO_TEST_CASE(what_a_block_held_before_is_forgotten) {
+  const auto blocks = table({10, 11});
+  LaneFill fill = lane({8, 0, 8, 8});
+  fill.forget(KvBlockId(11));
+  BOOST_TEST((fill.next(blocks, 0, 8, 8) == Stretch{0, 4, {1, 1}}));
+  BOOST_TEST((fill.next(blocks, 4, 8, 8) == Stretch{4, 8, {0, 3}}));
 }
 
 BOOST_AUTO_TEST_CASE(a_log_of_part_of_a_block_serves_that_part) {

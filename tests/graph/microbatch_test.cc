@@ -146,12 +146,14 @@ BOOST_AUTO_TEST_CASE(the_byte_layout_stays) {
   m.slowest_stage = StageIndex(9);
   m.stages = {.first = 2, .last = 258};
   m.keep_log = true;
+  m.canary = true;
   m.copies = {{KvBlockId(7), KvBlockId(8)}};
   m.slices = {{SequenceId(2), 3, {4}, 5, {KvBlockId(6)}, true}};
   const std::vector<int> want = {8,  7,  6,  5,  4,  3,  2,  1,               // id
                                  24, 23, 22, 21, 20, 19, 18, 17,              // slowest
                                  9,  0,  0,  0,                               // its stage
                                  2,  0,  0,  0,  2,  1,  0,  0,  1,           // stages, keep_log
+                                 1,                                           // canary
                                  0,  0,  0,  0,                               // released
                                  1,  0,  0,  0,  7,  0,  0,  0,  8, 0, 0, 0,  // copies
                                  0,  0,  0,  0,                               // descriptors
@@ -220,7 +222,7 @@ BOOST_AUTO_TEST_CASE(a_flipped_or_overwritten_field_never_reads_out_of_bounds) {
 BOOST_AUTO_TEST_CASE(a_lying_count_is_refused_before_it_costs_memory) {
   Bytes bytes = encoded(Microbatch{});
   const uint32_t lie = 7;  // within max_sequences, but no bytes are there
-  std::memcpy(&bytes[29], &lie, sizeof(lie));
+  std::memcpy(&bytes[30], &lie, sizeof(lie));
   auto result = decode_microbatch(bytes, kLimits);
   BOOST_REQUIRE(!result.ok());
   BOOST_TEST(contains(result.error().message, "released has 7 entries, more than"));
@@ -228,7 +230,7 @@ BOOST_AUTO_TEST_CASE(a_lying_count_is_refused_before_it_costs_memory) {
   MicrobatchLimits wide = kLimits;
   wide.max_sequences = std::numeric_limits<int32_t>::max();
   const uint32_t huge = 0x7fffffff;
-  std::memcpy(&bytes[29], &huge, sizeof(huge));
+  std::memcpy(&bytes[30], &huge, sizeof(huge));
   result = decode_microbatch(bytes, wide);
   BOOST_REQUIRE(!result.ok());
   BOOST_TEST(contains(result.error().message, "more than the 12 bytes left"));

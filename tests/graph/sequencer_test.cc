@@ -148,6 +148,39 @@ BOOST_AUTO_TEST_CASE(sequencer_pipelines_the_chunks_of_one_prompt) {
   BOOST_TEST(decode->slices[0].tokens == std::vector<TokenId>{out.tokens[0].token.token});
 }
 
+BOOST_AUTO_TEST_CASE(sequencer_counts_and_learns_nothing_of_a_canary) {
+  Lane lane(small_options());
+  const double predicted = lane.sequencer.step_cost().predict_s({.tokens = 1, .attended = 1});
+  const auto cross = [&] {
+    Request canary = request(99, 1, 1);
+    canary.canary = true;
+    lane.submit(std::move(canary));
+    const auto sent = lane.form();
+    BOOST_TEST_REQUIRE(sent.has_value());
+    BOOST_TEST(sent->canary);
+    BOOST_TEST(lane.take(1s).crossed);
+    const auto forgotten = lane.form();
+    BOOST_TEST_REQUIRE(forgotten.has_value());
+    BOOST_TEST(forgotten->canary);
+    BOOST_TEST(forgotten->slices.empty());
+    BOOST_TEST(!lane.take(1s).crossed);  // no token was in it
+    BOOST_TEST(lane.sequencer.idle());
+  };
+  cross();
+  cross();
+  BOOST_TEST(lane.sequencer.step_cost().predict_s({.tokens = 1, .attended = 1}) == predicted);
+  BOOST_TEST(lane.sequencer.stats().num_cached_blocks == 0);
+  // Others, even beside one, are anybody's.
+  lane.submit(request(1, 2, 1));
+  Request canary = request(2, 1, 1);
+  canary.canary = true;
+  lane.submit(std::move(canary));
+  const auto both = lane.form();
+  BOOST_TEST_REQUIRE(both.has_value());
+  BOOST_TEST(!both->canary);
+  BOOST_TEST(lane.take().crossed);
+}
+
 BOOST_AUTO_TEST_CASE(sequencer_ends_what_fails_and_nothing_else) {
   Lane lane(small_options());
   lane.submit(request(1, 2, 3));

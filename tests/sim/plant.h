@@ -33,9 +33,23 @@ enum class Plant : uint8_t {
   log_outlived,           // what was logged of a block outlives its sequence
   strangers_kept,         // a stage does not speak of sequences that the sequencer has forgotten
   described_once,         // a sequence that is computed again is not described again
+  stale_epoch_returned,   // the return edge takes frames of an earlier link
+  record_stale,           // a coordinator takes over by the record before the last
+  act_before_write,       // a coordinator acts before what it does is written down
+  epoch_reused,           // a new coordinator begins with the epoch that was used last
+  resumed_again,          // a resume whose answer is lost is done twice
+  zombie_believed,        // what an earlier process of a number answers counts as the next one's
+  fence_forgotten,        // a coordinator that has taken over fences nobody
+  old_answer_believed,    // the answer to an earlier fence counts as the last one's
+  holdings_kept,          // what stages said in an earlier repair is told again
+  first_not_told,         // clients do not hear that a lane has another first rank
+  so_far_forgotten,       // a request that goes on elsewhere begins anew
+  restarts_uncounted,     // a new coordinator forgets how many ends there were
+  gap_not_discounted,     // who was late blames others for its own gap
+  detach_forgotten,       // what a client ran that has gone runs on
 };
 
-inline constexpr std::array<std::pair<Plant, std::string_view>, 20> kPlants = {{
+inline constexpr std::array<std::pair<Plant, std::string_view>, 34> kPlants = {{
     {Plant::credit_lost_on_cancel, "credit-lost-on-cancel"},
     {Plant::block_freed_in_flight, "block-freed-in-flight"},
     {Plant::copy_missed, "copy-missed"},
@@ -56,6 +70,20 @@ inline constexpr std::array<std::pair<Plant, std::string_view>, 20> kPlants = {{
     {Plant::log_outlived, "log-outlived"},
     {Plant::strangers_kept, "strangers-kept"},
     {Plant::described_once, "described-once"},
+    {Plant::stale_epoch_returned, "stale-epoch-returned"},
+    {Plant::record_stale, "record-stale"},
+    {Plant::act_before_write, "act-before-write"},
+    {Plant::epoch_reused, "epoch-reused"},
+    {Plant::resumed_again, "resumed-again"},
+    {Plant::zombie_believed, "zombie-believed"},
+    {Plant::fence_forgotten, "fence-forgotten"},
+    {Plant::old_answer_believed, "old-answer-believed"},
+    {Plant::holdings_kept, "holdings-kept"},
+    {Plant::first_not_told, "first-not-told"},
+    {Plant::so_far_forgotten, "so-far-forgotten"},
+    {Plant::restarts_uncounted, "restarts-uncounted"},
+    {Plant::gap_not_discounted, "gap-not-discounted"},
+    {Plant::detach_forgotten, "detach-forgotten"},
 }};
 
 /// By its name on the command line.

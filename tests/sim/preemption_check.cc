@@ -8,7 +8,7 @@ namespace chainpump::sim {
 
 void PreemptionCheck::submitted(const graph::Request& request) {
   for (int i = 0; i < request.num_choices; ++i)
-    alive_[{request.sampling.seed, request.first_choice + static_cast<uint32_t>(i)}] = {
+    alive_[{request.id.value, request.first_choice + static_cast<uint32_t>(i)}] = {
         request.id, {request.priority, ++last_age_}};
 }
 
@@ -47,7 +47,7 @@ std::string PreemptionCheck::formed(const graph::Microbatch& microbatch) {
   }
   for (const SequenceId id : microbatch.released) held_.erase(id);
   for (const graph::SequenceDescriptor& d : microbatch.descriptors)
-    held_[d.id] = {.name = {d.sampling.seed, d.sequence_index},
+    held_[d.id] = {.name = {static_cast<uint64_t>(d.sampling.top_k), d.sequence_index},
                    .num_known = static_cast<int32_t>(d.prompt.size() + d.generated.size()),
                    .num_sent = 0,
                    .scoring = d.score.first_position >= 0};

@@ -17,7 +17,7 @@ class PreemptionCheck {
  public:
   explicit PreemptionCheck(int32_t block_tokens) : block_tokens_(block_tokens) {}
 
-  /// Taken in by the sequencer. Seeds name requests.
+  /// Taken in by the sequencer. top_k, which names requests in a run, is its id.
   void submitted(const graph::Request& request);
   /// By a cancel, its deadline or its last token: when it is released, nobody took its blocks.
   void ended(const graph::Choice& choice);
@@ -34,7 +34,7 @@ class PreemptionCheck {
     }
   };
   struct Name {
-    uint64_t seed = 0;
+    uint64_t request = 0;
     uint32_t choice = 0;
     auto operator<=>(const Name&) const = default;
   };

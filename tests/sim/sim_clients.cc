@@ -10,21 +10,18 @@ using namespace std::chrono_literals;
 using fakes::KvChain;
 using graph::Request;
 
-constexpr int kAttemptsMax = 4;
+constexpr int kRefusalsMax = 4;
 
 }  // namespace
 
-SimClients::SimClients(SimWorld& world, const Scenario& scenario,
-                       const std::vector<std::unique_ptr<SimLane>>& lanes)
-    : world_(world),
-      scenario_(scenario),
-      lanes_(lanes),
-      router_({.num_lanes = scenario.num_lanes, .block_tokens = kBlockTokens}) {}
+SimClients::SimClients(SimWorld& world, const Scenario& scenario, SimGateway& gateway)
+    : world_(world), scenario_(scenario), gateway_(gateway) {}
+
+// -------------------------------------------------------------------------------- the load
 
 void SimClients::start() {
-  num_open_ = scenario_.num_requests;
-  for (int i = 0; i < scenario_.num_requests; ++i)
-    world_.events.after(world_.random.up_to(scenario_.arrivals), [this] { ask(draw_request()); });
+  for (; num_drawn_ < scenario_.num_at_first; ++num_drawn_)
+    world_.after(world_.random.up_to(scenario_.arrivals), [this] { ask_new(); });
 }
 
 Request SimClients::draw_request() {
@@ -48,7 +45,7 @@ Request SimClients::draw_request() {
   request.sampling.max_new_tokens = 1 + random.pick(random.chance(2) ? 120 : 14);
   request.sampling.ignore_eos = !random.chance(3);
   request.priority = random.chance(4) ? random.pick(3) - 1 : 0;
-  if (random.chance(6)) request.deadline = world_.events.now() + random.up_to(40ms) + 1us;
+  if (random.chance(6)) request.deadline = world_.now() + random.up_to(40ms) + 1us;
   if (request.prompt.size() > 1 && random.chance(5)) {
     request.score.first_position = random.pick(static_cast<int>(request.prompt.size()) - 1);
   } else if (random.chance(3)) {
@@ -68,11 +65,12 @@ void SimClients::draw_prompt(Request& request) {
   if (random.chance(2)) request.prompt[static_cast<size_t>(random.pick(num_prompt))] = 1;
 }
 
-void SimClients::ask(Request request) {
+void SimClients::ask_new() {
+  Request request = draw_request();
   const RequestId id = request.id;
   Asked& asked = asked_[id];
   for (int i = 0; i < request.num_choices; ++i) {
-    Expected& choice = asked.choices[request.first_choice + static_cast<uint32_t>(i)];
+    Choice& choice = asked.choices[request.first_choice + static_cast<uint32_t>(i)];
     if (request.score.first_position >= 0)
       choice.scores =
           KvChain::expected_scores(request.prompt, request.score.first_position, kVocabulary);
@@ -80,82 +78,162 @@ void SimClients::ask(Request request) {
       choice.tokens = KvChain::expected_tokens(request, i, kContext, kVocabulary);
   }
   ++counts_.asked;
-  world_.trace.line(world_.events.now(),
-                    "request {} of tenant {}: prompt {}, generated {}, n {}, at most {}", id,
-                    request.tenant, request.prompt.size(), request.generated.size(),
-                    request.num_choices, request.sampling.max_new_tokens);
+  ++num_open_;
+  world_.say("request {} of tenant {}: prompt {}, n {}, at most {}", id, request.tenant,
+             request.prompt.size(), request.num_choices, request.sampling.max_new_tokens);
   asked.request = std::move(request);
-  route(id);
   if (scenario_.cancel_in > 0 && world_.random.chance(scenario_.cancel_in))
-    world_.events.after(world_.random.up_to(10ms), [this, id] { cancel(id); });
+    world_.after(world_.random.up_to(10ms), [this, id] { cancel(id); });
+  ask(id);
 }
 
-void SimClients::route(RequestId id) {
+/// Of what has begun each choice alone, from where it is.
+void SimClients::ask(RequestId id) {
   Asked& asked = asked_.at(id);
-  if (asked.ended) return;
-  ++asked.attempts;
-  std::vector<TokenId> known = asked.request.prompt;
-  known.insert(known.end(), asked.request.generated.begin(), asked.request.generated.end());
-  const Result<graph::Route> route = router_.route({.id = id,
-                                                    .cache_salt = asked.request.cache_salt,
-                                                    .prompt = known,
-                                                    .num_choices = asked.request.num_choices});
-  if (!route.ok()) return refused(asked, route.error(), 5ms);
-  asked.lane = route->lane.value;
-  world_.trace.line(world_.events.now(), "request {} goes to lane {}", id, *asked.lane);
-  world_.events.after(
-      scenario_.delay,
-      [this, id, incarnation = lanes_[*asked.lane]->incarnation()] { arrive(id, incarnation); });
+  if (asked.ended || !gateway_.is_alive()) return;  // gateway_back() asks again
+  ++asked.attempt;
+  asked.at_gateway.clear();
+  const bool whole = std::none_of(
+      asked.choices.begin(), asked.choices.end(),
+      [](const auto& entry) { return entry.second.ended || entry.second.has_begun(); });
+  if (whole) return submit(id, asked.request);
+  std::vector<Request> parts;
+  for (const auto& [index, choice] : asked.choices) {
+    if (choice.ended) continue;
+    Request part = asked.request;
+    part.first_choice = index;
+    part.num_choices = 1;
+    for (size_t i = 0; i < choice.num_tokens; ++i) part.generated.push_back(choice.tokens[i].token);
+    if (part.score.first_position >= 0)
+      part.score.first_position += static_cast<int32_t>(choice.num_scores);
+    parts.push_back(std::move(part));
+  }
+  for (Request& part : parts) submit(id, std::move(part));
 }
 
-void SimClients::arrive(RequestId id, uint32_t incarnation) {
+void SimClients::submit(RequestId id, Request request) {
   Asked& asked = asked_.at(id);
-  if (asked.ended || !asked.lane) return;
-  SimLane& lane = *lanes_[*asked.lane];
-  if (!lane.serving() || lane.incarnation() != incarnation) return;  // lane_ended() has told
-  const Status taken = lane.submit(asked.request);
-  asked.submitted = taken.ok();
-  report(*asked.lane);
-  if (!taken.ok()) refused(asked, taken.error(), lane.retry_after());
+  request.id = RequestId(++last_given_);
+  asked.at_gateway.push_back(request.id);
+  const auto mine = [this, id, attempt = asked.attempt] {
+    const Asked& now = asked_.at(id);
+    return !now.ended && now.attempt == attempt;
+  };
+  gateway_.submit(std::move(request),
+                  {.on_token =
+                       [this, id, mine](uint32_t index, const graph::TokenResult& token) {
+                         if (mine()) on_token(id, index, token);
+                       },
+                   .on_score =
+                       [this, id, mine](uint32_t index, const graph::ScoreResult& score) {
+                         if (mine()) on_score(id, index, score);
+                       },
+                   .on_end =
+                       [this, id, mine](uint32_t index, Result<graph::FinishReason> how) {
+                         if (mine()) on_end(id, index, how);
+                       }});
 }
 
-void SimClients::refused(Asked& asked, const Error& error, Duration retry_after) {
+void SimClients::gateway_died() {
+  for (auto& [id, asked] : asked_) ++asked.attempt;  // what an earlier one says is for nobody
+}
+
+void SimClients::gateway_back() {
+  for (auto& [id, asked] : asked_) {
+    if (asked.ended) continue;
+    ++counts_.again;
+    world_.after(world_.random.up_to(5ms), [this, id = id, attempt = asked.attempt] {
+      if (asked_.at(id).attempt == attempt) ask(id);
+    });
+  }
+}
+
+// -------------------------------------------------------------------------------- what comes
+
+void SimClients::on_token(RequestId id, uint32_t index, const graph::TokenResult& token) {
+  Choice& choice = asked_.at(id).choices.at(index);
+  if (choice.ended) return world_.fail("request {} choice {}: a token after its end", id, index);
+  graph::TokenResult wanted = choice.num_tokens < choice.tokens.size()
+                                  ? choice.tokens[choice.num_tokens++]
+                                  : graph::TokenResult{};
+  wanted.id = token.id;
+  if (!(wanted == token))
+    world_.fail("request {} choice {}: token {} at {}, alone it gets {} at {}", id, index,
+                token.token, token.position, wanted.token, wanted.position);
+}
+
+void SimClients::on_score(RequestId id, uint32_t index, const graph::ScoreResult& score) {
+  Choice& choice = asked_.at(id).choices.at(index);
+  graph::ScoreResult wanted = choice.num_scores < choice.scores.size()
+                                  ? choice.scores[choice.num_scores++]
+                                  : graph::ScoreResult{};
+  wanted.id = score.id;
+  if (!(wanted == score))
+    world_.fail("request {}: a wrong score of position {}", id, score.position);
+}
+
+void SimClients::on_end(RequestId id, uint32_t index, const Result<graph::FinishReason>& how) {
+  Asked& asked = asked_.at(id);
+  Choice& choice = asked.choices.at(index);
+  if (choice.ended) return world_.fail("request {} choice {} ends twice", id, index);
+  if (!how.ok() && how.error().code == ErrorCode::overloaded) return refused(asked);
+  world_.say("request {} choice {} ends: {}", id, index,
+             how.ok() ? to_string(*how) : to_string(how.error().code));
+  choice.ended = true;
+  const std::optional<TimePoint> deadline = asked.request.deadline;
+  if (how.ok()) {
+    if (choice.num_tokens != choice.tokens.size() || choice.num_scores != choice.scores.size() ||
+        *how != (choice.tokens.empty() ? graph::FinishReason::stop : choice.tokens.back().finish))
+      return world_.fail("request {} choice {} ends too early, or not as it does alone", id, index);
+  } else if (deployment_failed_) {
+    return end(asked, counts_.failed);
+  } else if (how.error().code != ErrorCode::deadline_exceeded || !deadline ||
+             *deadline > world_.now()) {
+    return world_.fail("request {}: {}", id, how.error().message);
+  } else {
+    return end(asked, counts_.late);
+  }
+  end_if_all_have(asked);
+}
+
+/// Comes again a few times; what has begun comes again until it is let in.
+void SimClients::refused(Asked& asked) {
   const RequestId id = asked.request.id;
-  world_.trace.line(world_.events.now(), "request {} is refused: {}", id, error.message);
-  asked.lane.reset();
-  router_.end(id);
-  if (error.code == ErrorCode::deadline_exceeded) return end(asked, counts_.late);
-  if (error.code != ErrorCode::overloaded) return world_.fail("request {}: {}", id, error.message);
-  if (asked.attempts == kAttemptsMax) return end(asked, counts_.overloaded);
-  world_.events.after(retry_after, [this, id] { route(id); });
+  const bool begun = std::any_of(asked.choices.begin(), asked.choices.end(),
+                                 [](const auto& entry) { return entry.second.has_begun(); });
+  if (++asked.refusals >= kRefusalsMax && !begun) return end(asked, counts_.overloaded);
+  for (const RequestId part : asked.at_gateway) gateway_.cancel(part, std::nullopt);
+  const uint64_t attempt = ++asked.attempt;
+  world_.after(5ms, [this, id, attempt] {
+    if (asked_.at(id).attempt == attempt) ask(id);
+  });
 }
 
 void SimClients::cancel(RequestId id) {
   Asked& asked = asked_.at(id);
   if (asked.ended) return;
-  if (asked.choices.size() > 1 && asked.submitted && world_.random.chance(2))
-    return cancel_choice(asked);
-  world_.trace.line(world_.events.now(), "request {} is cancelled", id);
-  if (asked.submitted) lanes_[*asked.lane]->cancel(id, asked.request.sampling.seed);
-  for (auto& [index, choice] : asked.choices) choice.ended = true;
+  if (asked.choices.size() > 1 && world_.random.chance(2)) {
+    auto choice = asked.choices.begin();
+    std::advance(choice, world_.random.pick(static_cast<int>(asked.choices.size())));
+    world_.say("request {} choice {} is cancelled", id, choice->first);
+    for (const RequestId part : asked.at_gateway) gateway_.cancel(part, choice->first);
+    choice->second.ended = true;
+    return end_if_all_have(asked);
+  }
+  world_.say("request {} is cancelled", id);
   end(asked, counts_.cancelled);
 }
 
-void SimClients::cancel_choice(Asked& asked) {
-  auto choice = asked.choices.begin();
-  std::advance(choice, world_.random.pick(static_cast<int>(asked.choices.size())));
-  world_.trace.line(world_.events.now(), "request {} choice {} is cancelled", asked.request.id,
-                    choice->first);
-  lanes_[*asked.lane]->cancel(asked.request.id, choice->first);
-  choice->second.ended = true;
-  end_if_all_have(asked);
-}
-
 void SimClients::end(Asked& asked, int& counter) {
+  for (const RequestId part : asked.at_gateway) gateway_.cancel(part, std::nullopt);
+  for (auto& [index, choice] : asked.choices) choice.ended = true;
   asked.ended = true;
   ++counter;
   --num_open_;
-  router_.end(asked.request.id);
+  last_end_ = world_.now();
+  if (num_drawn_ == scenario_.num_requests) return;
+  ++num_drawn_;
+  world_.after(world_.random.up_to(2ms), [this] { ask_new(); });
 }
 
 void SimClients::end_if_all_have(Asked& asked) {
@@ -164,111 +242,11 @@ void SimClients::end_if_all_have(Asked& asked) {
   if (all && !asked.ended) end(asked, counts_.completed);
 }
 
-SimClients::Expected* SimClients::find(const graph::Choice& choice) {
-  const auto found = asked_.find(choice.request);
-  const bool known = found != asked_.end() && found->second.choices.contains(choice.index);
-  if (known && !found->second.choices.at(choice.index).ended)
-    return &found->second.choices.at(choice.index);
-  world_.fail("something comes for choice {} of request {}, which has ended", choice.index,
-              choice.request);
-  return nullptr;
-}
-
-void SimClients::take(const graph::Deliveries& out) {
-  for (const graph::TokenDelivery& token : out.tokens) {
-    Expected* choice = find(token.choice);
-    if (choice == nullptr) return;
-    graph::TokenResult wanted = choice->num_tokens < choice->tokens.size()
-                                    ? choice->tokens[choice->num_tokens++]
-                                    : graph::TokenResult{};
-    wanted.id = token.token.id;
-    if (!(wanted == token.token))
-      return world_.fail("request {} choice {}: token {} at {}, alone it gets {} at {}",
-                         token.choice.request, token.choice.index, token.token.token,
-                         token.token.position, wanted.token, wanted.position);
-  }
-  for (const graph::ScoreDelivery& score : out.scores) {
-    Expected* choice = find(score.choice);
-    if (choice == nullptr) return;
-    graph::ScoreResult wanted = choice->num_scores < choice->scores.size()
-                                    ? choice->scores[choice->num_scores++]
-                                    : graph::ScoreResult{};
-    wanted.id = score.score.id;
-    if (!(wanted == score.score))
-      return world_.fail("request {}: a wrong score of position {}", score.choice.request,
-                         score.score.position);
-  }
-  for (const graph::EndDelivery& ended : out.ended) {
-    Expected* choice = find(ended.choice);
-    if (choice == nullptr) return;
-    Asked& asked = asked_.at(ended.choice.request);
-    choice->ended = true;
-    world_.trace.line(world_.events.now(), "request {} choice {} ends: {}", ended.choice.request,
-                      ended.choice.index,
-                      ended.how.ok() ? to_string(*ended.how) : to_string(ended.how.error().code));
-    if (!ended.how.ok()) {
-      if (ended.how.error().code != ErrorCode::deadline_exceeded || !asked.request.deadline ||
-          *asked.request.deadline > world_.events.now())
-        return world_.fail("request {}: {}", ended.choice.request, ended.how.error().message);
-    } else if (choice->num_tokens != choice->tokens.size() ||
-               choice->num_scores != choice->scores.size() ||
-               *ended.how != (choice->tokens.empty() ? graph::FinishReason::stop
-                                                     : choice->tokens.back().finish)) {
-      return world_.fail("request {} choice {} ends too early, or not as it does alone",
-                         ended.choice.request, ended.choice.index);
-    }
-    end_if_all_have(asked);
-  }
-  for (size_t lane = 0; lane < lanes_.size(); ++lane)
-    if (!out.ended.empty()) report(lane);
-}
-
-/// What a lane says of itself reaches the router after a while.
-void SimClients::report(size_t lane) {
-  if (!lanes_[lane]->serving()) return;
-  world_.events.after(scenario_.delay, [this, lane, stats = lanes_[lane]->stats(),
-                                        incarnation = lanes_[lane]->incarnation()] {
-    if (lanes_[lane]->serving() && lanes_[lane]->incarnation() == incarnation)
-      router_.on_stats(graph::LaneId(static_cast<uint8_t>(lane)), stats);
-  });
-}
-
-void SimClients::lane_started(size_t lane) {
-  router_.set_state(graph::LaneId(static_cast<uint8_t>(lane)), graph::LaneState::serving);
-}
-
-void SimClients::lane_ended(size_t lane) {
-  router_.set_state(graph::LaneId(static_cast<uint8_t>(lane)), graph::LaneState::dead);
-  std::vector<RequestId> told;
-  for (auto& [id, asked] : asked_)
-    if (!asked.ended && asked.lane == lane) told.push_back(id);
-  for (const RequestId id : told) {
-    Asked& asked = asked_.at(id);
-    if (world_.plant == Plant::end_of_lane_forgotten && !asked.submitted) continue;
-    world_.trace.line(world_.events.now(), "request {} ends: disconnected", id);
-    const bool goes_on = asked.choices.size() == 1 && world_.random.chance(2) &&
-                         asked.request.score.first_position < 0;
-    for (auto& [index, choice] : asked.choices) choice.ended = true;
-    if (goes_on) ++num_open_;
-    end(asked, counts_.disconnected);
-    if (goes_on) go_on(asked);
-  }
-}
-
-/// The client asks for the rest, with what it has got.
-void SimClients::go_on(const Asked& asked) {
-  Request rest = asked.request;
-  rest.id = RequestId(++last_request_);
-  const Expected& choice = asked.choices.begin()->second;
-  for (size_t i = 0; i < choice.num_tokens; ++i) rest.generated.push_back(choice.tokens[i].token);
-  world_.events.after(1ms, [this, rest = std::move(rest)]() mutable { ask(std::move(rest)); });
-}
-
 void SimClients::check_end() const {
   for (const auto& [id, asked] : asked_)
     if (!asked.ended) return world_.fail("request {} did not end", id);
-  if (num_open_ != 0 || router_.num_requests() != 0)
-    world_.fail("{} requests are open, the router knows of {}", num_open_, router_.num_requests());
+  if (gateway_.num_routed() != 0)
+    world_.fail("{} requests are at no lane's, the router knows of them", gateway_.num_routed());
 }
 
 }  // namespace chainpump::sim

@@ -1,16 +1,14 @@
-// The clients of a simulated cluster and the router between them and the lanes: they ask, come
-// again when refused, cancel at random moments, go on elsewhere when a lane ends, and know for each
-// choice what it gets alone (fakes::KvChain::expected_tokens), so that whatever comes is compared
-// at once. One thread.
+// The clients of a simulated cluster: they ask, come again when refused, cancel at random moments,
+// and go on at another gateway when theirs has died, with what they have. For each choice they know
+// what it gets alone (fakes::KvChain::expected_tokens), so that whatever comes is compared at once:
+// nothing is lost, comes twice, or differs. One thread.
 #pragma once
 
 #include <map>
-#include <memory>
 #include <optional>
 #include <vector>
 
-#include "graph/router.h"
-#include "tests/sim/sim_lane.h"
+#include "tests/sim/sim_gateway.h"
 
 namespace chainpump::sim {
 
@@ -20,62 +18,67 @@ struct ClientCounts {
   int cancelled = 0;
   int late = 0;
   int overloaded = 0;
-  int disconnected = 0;
+  int failed = 0;  // with the deployment
+  int again = 0;   // at another gateway
 };
 
 class SimClients {
  public:
-  SimClients(SimWorld& world, const Scenario& scenario,
-             const std::vector<std::unique_ptr<SimLane>>& lanes);
+  SimClients(SimWorld& world, const Scenario& scenario, SimGateway& gateway);
 
-  /// Draws every request and when it comes.
+  /// The deployment serves: the first come.
   void start();
-  void take(const graph::Deliveries& out);
-  void lane_started(size_t lane);
-  void lane_ended(size_t lane);
-  bool all_ended() const { return num_open_ == 0; }
+  /// The gateway has died; and it is back.
+  void gateway_died();
+  void gateway_back();
+  void deployment_failed() { deployment_failed_ = true; }
+
+  bool all_ended() const { return num_open_ == 0 && counts_.asked == scenario_.num_requests; }
+  TimePoint last_end() const { return last_end_; }
   void check_end() const;
   const ClientCounts& counts() const { return counts_; }
 
  private:
-  struct Expected {
-    std::vector<graph::TokenResult> tokens;
+  struct Choice {
+    std::vector<graph::TokenResult> tokens;  // that it gets alone
     std::vector<graph::ScoreResult> scores;
-    size_t num_tokens = 0;  // delivered
+    size_t num_tokens = 0;  // that have come
     size_t num_scores = 0;
     bool ended = false;
+    bool has_begun() const { return num_tokens + num_scores > 0; }
   };
   struct Asked {
     graph::Request request;
-    std::map<uint32_t, Expected> choices;
-    std::optional<size_t> lane;  // where it was sent
-    bool submitted = false;      // and taken
+    std::map<uint32_t, Choice> choices;
+    std::vector<RequestId> at_gateway;  // as it stands there
     bool ended = false;
-    int attempts = 0;
+    int refusals = 0;
+    uint64_t attempt = 0;
   };
 
   graph::Request draw_request();
   void draw_prompt(graph::Request& request);
-  void ask(graph::Request request);
-  void route(RequestId id);
-  void arrive(RequestId id, uint32_t incarnation);
-  void refused(Asked& asked, const Error& error, Duration retry_after);
+  void ask_new();
+  void ask(RequestId id);
+  void submit(RequestId id, graph::Request request);
+  void on_token(RequestId id, uint32_t index, const graph::TokenResult& token);
+  void on_score(RequestId id, uint32_t index, const graph::ScoreResult& score);
+  void on_end(RequestId id, uint32_t index, const Result<graph::FinishReason>& how);
+  void refused(Asked& asked);
   void cancel(RequestId id);
-  void cancel_choice(Asked& asked);
   void end(Asked& asked, int& counter);
   void end_if_all_have(Asked& asked);
-  void go_on(const Asked& asked);
-  void report(size_t lane);
-  Expected* find(const graph::Choice& choice);
 
   SimWorld& world_;
   const Scenario& scenario_;
-  const std::vector<std::unique_ptr<SimLane>>& lanes_;
-  graph::Router router_;
+  SimGateway& gateway_;
   std::map<RequestId, Asked> asked_;
-  uint64_t last_request_ = 0;
+  uint64_t last_request_ = 0;  // of those asked
+  uint64_t last_given_ = 0;    // of those given to a gateway
+  int num_drawn_ = 0;
   int num_open_ = 0;
-  int num_started_ = 0;
+  bool deployment_failed_ = false;
+  TimePoint last_end_;
   ClientCounts counts_;
 };
 

@@ -6,45 +6,59 @@
 
 namespace chainpump::sim {
 
+constexpr uint64_t kSeeds = 300;
+
 BOOST_AUTO_TEST_SUITE(sim)
 
 BOOST_AUTO_TEST_CASE(what_must_be_true_is_always_true) {
-  ClientCounts counts;
-  uint64_t preemptions = 0;
-  uint64_t hits = 0;
+  SimReport sum;
   int num_saturated = 0;
-  int deaths = 0;
-  uint64_t rebuilt = 0;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  int num_failed = 0;
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
     const SimReport report = simulate({.seed = seed});
     BOOST_REQUIRE_MESSAGE(report.wrong.empty(), "seed " << seed << ": " << report.wrong);
-    counts.completed += report.clients.completed;
-    counts.cancelled += report.clients.cancelled;
-    counts.late += report.clients.late;
-    counts.overloaded += report.clients.overloaded;
-    counts.disconnected += report.clients.disconnected;
-    preemptions += report.preemptions;
-    hits += report.prompt_tokens_hit;
+    sum.clients.completed += report.clients.completed;
+    sum.clients.cancelled += report.clients.cancelled;
+    sum.clients.late += report.clients.late;
+    sum.clients.overloaded += report.clients.overloaded;
+    sum.clients.again += report.clients.again;
+    sum.preemptions += report.preemptions;
+    sum.prompt_tokens_hit += report.prompt_tokens_hit;
+    sum.positions_rebuilt += report.positions_rebuilt;
+    sum.faults += report.faults;
+    sum.repairs += report.repairs;
+    sum.coordinators += report.coordinators - 1;
+    sum.calls_lost += report.calls_lost;
+    sum.stale_refused += report.stale_refused;
+    sum.longest_ending = std::max(sum.longest_ending, report.longest_ending);
     num_saturated += report.saturated ? 1 : 0;
-    deaths += report.deaths;
-    rebuilt += report.positions_rebuilt;
+    num_failed += report.clients.failed > 0 ? 1 : 0;
   }
   BOOST_TEST_MESSAGE(fmt::format(
-      "{} completed, {} cancelled, {} late, {} refused, {} disconnected; {} preemptions, {} tokens "
-      "hit; {} saturated runs; {} ranks replaced, {} positions rebuilt",
-      counts.completed, counts.cancelled, counts.late, counts.overloaded, counts.disconnected,
-      preemptions, hits, num_saturated, deaths, rebuilt));
+      "{} completed, {} cancelled, {} late, {} refused, {} again at another gateway; {} "
+      "preemptions, {} tokens hit, {} positions rebuilt; {} saturated runs, {} that failed; {} "
+      "faults, {} repairs, {} coordinators died; {} calls lost, {} stale ones refused; the last "
+      "request ended {:.1f} s after the faults",
+      sum.clients.completed, sum.clients.cancelled, sum.clients.late, sum.clients.overloaded,
+      sum.clients.again, sum.preemptions, sum.prompt_tokens_hit, sum.positions_rebuilt,
+      num_saturated, num_failed, sum.faults, sum.repairs, sum.coordinators, sum.calls_lost,
+      sum.stale_refused, to_seconds(sum.longest_ending)));
   // Else nothing was tried.
-  BOOST_TEST(counts.completed > 3000);
-  BOOST_TEST(counts.cancelled > 300);
-  BOOST_TEST(counts.late > 30);
-  BOOST_TEST(counts.overloaded > 20);
-  BOOST_TEST(counts.disconnected > 100);
-  BOOST_TEST(preemptions > 40u);
-  BOOST_TEST(hits > 5000u);
+  BOOST_TEST(sum.clients.completed > 3000);
+  BOOST_TEST(sum.clients.cancelled > 300);
+  BOOST_TEST(sum.clients.late > 30);
+  BOOST_TEST(sum.clients.overloaded > 20);
+  BOOST_TEST(sum.clients.again > 100);
+  BOOST_TEST(sum.preemptions > 40u);
+  BOOST_TEST(sum.prompt_tokens_hit > 5000u);
+  BOOST_TEST(sum.positions_rebuilt > 2000u);
   BOOST_TEST(num_saturated > 15);
-  BOOST_TEST(deaths > 100);
-  BOOST_TEST(rebuilt > 2000u);
+  BOOST_TEST(num_failed > 3);
+  BOOST_TEST(sum.faults > 500);
+  BOOST_TEST(sum.repairs > 300);
+  BOOST_TEST(sum.coordinators > 100);
+  BOOST_TEST(sum.calls_lost > 200u);
+  BOOST_TEST(sum.stale_refused > 20u);
 }
 
 BOOST_AUTO_TEST_CASE(a_seed_gives_the_same_trace_again) {

@@ -5,124 +5,129 @@
 #include <memory>
 #include <vector>
 
+#include "tests/sim/faults.h"
+
 namespace chainpump::sim {
 namespace {
 
 using namespace std::chrono_literals;
+using graph::LaneId;
 
-constexpr uint64_t kEventsMax = 2'000'000;
+constexpr uint64_t kEventsMax = 5'000'000;
 constexpr double kUnfairnessMax = 0.05;
 
 class Cluster {
  public:
   explicit Cluster(const SimOptions& options)
       : world_(options.seed, options.trace, options.plant),
-        scenario_(Scenario::draw(world_.random)) {
-    world_.trace.line(
-        world_.events.now(), "{} lanes of {} stages{}, {} blocks each, {} credits, {} requests{}",
-        scenario_.num_lanes, scenario_.num_stages,
-        scenario_.last_rank_shared ? ", the last one shared" : "", scenario_.kv_blocks_per_lane,
-        scenario_.credits, scenario_.num_requests, scenario_.saturated ? ", saturated" : "");
-    make_lanes();
-    clients_ = std::make_unique<SimClients>(world_, scenario_, lanes_);
+        scenario_(Scenario::draw(world_.random)),
+        hub_(world_, scenario_),
+        agent_(world_, scenario_, hub_),
+        store_(world_),
+        check_(world_, scenario_, agent_),
+        gateway_(world_, scenario_, agent_),
+        clients_(world_, scenario_, gateway_),
+        faults_(world_, scenario_,
+                {.agent = agent_,
+                 .store = store_,
+                 .hub = hub_,
+                 .check = check_,
+                 .end_coordinator = [this](Duration lasts) { end_coordinator(lasts); },
+                 .end_gateway = [this](Duration lasts) { end_gateway(lasts); }}) {
+    world_.touch = [this](ProcessId id) { check_.touch(id); };
+    world_.say("{} lanes of {} stages, {} processes, {} blocks each, {} credits, {} requests{}",
+               scenario_.num_lanes(), scenario_.num_stages(), num_processes(scenario_.plan),
+               scenario_.kv_blocks_per_lane, scenario_.credits, scenario_.num_requests,
+               scenario_.saturated ? ", saturated" : "");
   }
 
   SimReport run() {
-    for (size_t lane = 0; lane < lanes_.size(); ++lane) start(lane);
-    clients_->start();
-    for (int i = 0; i < scenario_.num_closes; ++i)
-      world_.events.after(world_.random.up_to(scenario_.arrivals + 20ms), [this] { close(); });
-    for (int i = 0; i < scenario_.num_deaths; ++i)
-      world_.events.after(world_.random.up_to(scenario_.arrivals + 20ms), [this] { die(); });
+    begin_coordinator();
     SimReport report;
-    while (world_.wrong.empty() && world_.events.run_next()) {
-      for (const auto& lane : lanes_) lane->check_books();
-      if (++report.num_events == kEventsMax) world_.fail("it does not end");
+    while (world_.wrong.empty() && !unfinished().empty() && world_.events.run_next()) {
+      check_always();
+      if (!started_ && coordinator().has_announced()) start_load();
+      faults_.on_event();
+      if (clients_.all_ended()) faults_.stop();
+      if (++report.num_events == kEventsMax) world_.fail("it does not end: {}", unfinished());
     }
     if (world_.wrong.empty()) check_end(report);
-    report.wrong = world_.wrong;
-    report.trace_hash = world_.trace.hash();
-    report.saturated = scenario_.saturated;
-    report.clients = clients_->counts();
-    report.deaths = num_deaths_;
-    for (const auto& lane : lanes_) {
-      const graph::SequencerStats totals = lane->totals();
-      report.tokens_generated += totals.tokens_generated;
-      report.prompt_tokens_hit += totals.prompt_tokens_hit;
-      report.preemptions += totals.preemptions;
-      report.positions_rebuilt += totals.positions_rebuilt;
-    }
+    if (world_.wrong.empty()) stop(report);
+    fill(report);
     return report;
   }
 
  private:
-  void make_lanes() {
-    for (int lane = 0; lane < scenario_.num_lanes; ++lane) {
-      std::vector<SimRank*> ranks;
-      for (int stage = 0; stage < scenario_.num_stages; ++stage) {
-        const bool shared =
-            lane > 0 && scenario_.last_rank_shared && stage + 1 == scenario_.num_stages;
-        if (!shared)
-          ranks_.push_back(
-              std::make_unique<SimRank>(world_, scenario_, fmt::format("rank {}.{}", lane, stage)));
-        const size_t of_first = static_cast<size_t>(scenario_.num_stages) - 1;
-        ranks.push_back(shared ? ranks_[of_first].get() : ranks_.back().get());
-      }
-      lanes_.push_back(std::make_unique<SimLane>(
-          world_, scenario_, scenario_.lanes[static_cast<size_t>(lane)], std::move(ranks),
-          [this](const graph::Deliveries& out) { clients_->take(out); }));
-    }
+  SimCoordinator& coordinator() { return *coordinators_.back(); }
+
+  void begin_coordinator() {
+    const auto number = static_cast<int>(coordinators_.size());
+    coordinators_.push_back(std::make_unique<SimCoordinator>(
+        world_, scenario_, agent_, store_, check_,
+        SimCoordinator::Observer{
+            .on_first = [this](LaneId lane, LaneFirst first) { gateway_.on_first(lane, first); },
+            .on_failed =
+                [this](const Error& why) {
+                  clients_.deployment_failed();
+                  gateway_.on_failed(why);
+                }},
+        number));
+    coordinator().begin();
   }
 
-  void start(size_t lane) {
-    lanes_[lane]->start();
-    clients_->lane_started(lane);
+  void start_load() {
+    started_ = true;
+    clients_.start();
+    faults_.start();
   }
 
-  /// Some link of some lane delivers nothing any more; a while later everybody knows, and the lane
-  /// ends; a while later it is back.
-  void close() {
-    const auto lane = static_cast<size_t>(world_.random.pick(scenario_.num_lanes));
-    if (!lanes_[lane]->serving()) return;
-    lanes_[lane]->close_link(static_cast<size_t>(world_.random.pick(scenario_.num_stages)));
-    const uint32_t incarnation = lanes_[lane]->incarnation();
-    world_.events.after(world_.random.up_to(2ms), [this, lane, incarnation] {
-      if (!lanes_[lane]->serving() || lanes_[lane]->incarnation() != incarnation) return;
-      lanes_[lane]->end();
-      clients_->lane_ended(lane);
-      world_.events.after(world_.random.up_to(10ms), [this, lane] { start(lane); });
+  void end_coordinator(Duration lasts) {
+    if (!coordinator().is_alive() || coordinator().has_failed()) return;
+    coordinator().die();
+    world_.disturb_for(lasts + 1ms);
+    world_.after(lasts + 1ms, [this] { begin_coordinator(); });
+  }
+
+  void end_gateway(Duration lasts) {
+    if (!gateway_.is_alive()) return;
+    gateway_.die();
+    clients_.gateway_died();
+    world_.disturb_for(lasts + 5ms);
+    world_.after(lasts + 5ms, [this] {
+      gateway_.start();
+      if (coordinator().is_alive()) coordinator().tell_firsts();
+      clients_.gateway_back();
     });
   }
 
-  /// Of any rank, now and then of two at once. A lane whose sequencer is there ends as by a close;
-  /// others are repaired.
-  void die() {
-    const int num_dead = world_.random.chance(4) ? 2 : 1;
-    for (int i = 0; i < num_dead; ++i) {
-      SimRank& rank =
-          *ranks_[static_cast<size_t>(world_.random.pick(static_cast<int>(ranks_.size())))];
-      const bool sequences = std::any_of(lanes_.begin(), lanes_.end(), [&](const auto& lane) {
-        return lane->sequenced_at(&rank);
-      });
-      if (sequences) {
-        if (num_dead == 1) close();
-        continue;
-      }
-      world_.trace.line(world_.events.now(), "a rank dies");
-      ++num_deaths_;
-      const Duration restart = 1us + world_.random.up_to(5ms);
-      for (const auto& lane : lanes_)
-        if (lane->serving() && lane->uses(&rank)) lane->lose(&rank, restart);
-      rank.die();
-    }
+  /// What the run still waits for; empty if it is over.
+  std::string unfinished() {
+    if (!started_) return "the deployment does not serve";
+    if (!clients_.all_ended()) return "a request has not ended";
+    if (!gateway_.is_alive() || !coordinator().is_alive() || world_.now() < world_.disturbed_until)
+      return "a fault is not over";
+    if (coordinator().has_failed()) return coordinator().has_stopped() ? "" : "it does not stop";
+    if (const std::string what = coordinator().unfinished(); !what.empty()) return what;
+    for (const SimProcess* const process : agent_.processes())
+      if (!process->is_idle()) return process->name() + " is not idle";
+    return hub_.at_rest() ? "" : "credits are missing";
+  }
+
+  void check_always() {
+    hub_.check_books();
+    for (const SimProcess* const process : agent_.processes())
+      if (process != nullptr) process->check_table();
+    if (!started_ || world_.faulty || clients_.all_ended()) return;
+    if (world_.now() - world_.disturbed_until > kLiveness)
+      world_.fail("a request has not ended {} s after the last fault", to_seconds(kLiveness));
   }
 
   void check_end(SimReport& report) {
-    clients_->check_end();
-    for (const auto& lane : lanes_) lane->check_idle();
-    for (const auto& rank : ranks_) rank->check_empty();
+    clients_.check_end();
+    if (coordinator().has_failed()) return;
+    for (const SimProcess* const process : agent_.processes()) process->check_idle();
     if (!scenario_.saturated) return;
-    const auto& served = lanes_[0]->served();
+    const auto& served = agent_.processes()[0]->stage(LaneId(0))->front()->served();
     const auto [least, most] = std::minmax_element(served.begin(), served.end());
     report.unfairness = *least > 0 ? *most / *least - 1 : 1e9;
     if (report.unfairness > kUnfairnessMax)
@@ -130,12 +135,45 @@ class Cluster {
                   served[0], served[1], served[2]);
   }
 
+  void stop(SimReport& report) {
+    if (!coordinator().has_failed()) coordinator().stop();
+    while (world_.wrong.empty() && !coordinator().has_stopped() && world_.events.run_next())
+      ++report.num_events;
+    for (const SimProcess* const process : agent_.processes())
+      if (process->is_alive()) world_.fail("{} has not left", process->name());
+  }
+
+  void fill(SimReport& report) {
+    report.wrong = world_.wrong;
+    report.trace_hash = world_.trace.hash();
+    report.saturated = scenario_.saturated;
+    report.clients = clients_.counts();
+    report.faults = faults_.num_injected();
+    report.repairs = check_.num_repairs();
+    report.coordinators = static_cast<int>(coordinators_.size());
+    report.calls_lost = world_.calls_lost;
+    report.stale_refused = world_.stale_refused;
+    if (clients_.last_end() > world_.disturbed_until && !scenario_.faults.empty())
+      report.longest_ending = clients_.last_end() - world_.disturbed_until;
+    for (const graph::SequencerStats& stats : agent_.sequencers()) {
+      report.tokens_generated += stats.tokens_generated;
+      report.prompt_tokens_hit += stats.prompt_tokens_hit;
+      report.preemptions += stats.preemptions;
+      report.positions_rebuilt += stats.positions_rebuilt;
+    }
+  }
+
   SimWorld world_;
   Scenario scenario_;
-  std::vector<std::unique_ptr<SimRank>> ranks_;
-  std::vector<std::unique_ptr<SimLane>> lanes_;
-  std::unique_ptr<SimClients> clients_;
-  int num_deaths_ = 0;
+  LinkHub hub_;
+  SimAgent agent_;
+  SimStore store_;
+  DeploymentCheck check_;
+  SimGateway gateway_;
+  SimClients clients_;
+  Faults faults_;
+  std::vector<std::unique_ptr<SimCoordinator>> coordinators_;  // the dead, too
+  bool started_ = false;
 };
 
 }  // namespace

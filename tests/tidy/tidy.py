@@ -153,7 +153,9 @@ class Tidy:
         for library in walls.ONE_FILE:
             users = [(path, number) for path, text in self.text.items() if path.suffix in CODE
                      for number, name, _ in includes(text) if library_of(name) == library]
-            for path, number in users[1:]:
+            for path, number in users:
+                if path == users[0][0]:
+                    continue
                 self.report(path, number, "wall", f"{library} only in one file, which is {users[0][0]}")
 
     # -- the tree ---------------------------------------------------------------------------------

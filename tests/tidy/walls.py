@@ -31,6 +31,7 @@ LIBRARIES = {
     "UCX": (("ucp/", "ucs/", "uct/", "ucm/"), ("transport/ucx/",), "links hide UCX"),
     "kj and capnp": (("kj/", "capnp/", "schemas/*.capnp.h"), ("transport/rpc/", "gateway/rpc/", "tests/fuzz/"),
                      "RPC types end at the RPC wall; pass plain structs"),
+    "OpenSSL": (("openssl/",), ("transport/rpc/",), "certificates end at the RPC wall; one file reads and makes them"),
     "libfyaml": (("libfyaml",), ("graph/",), "one file in graph/ reads YAML"),
     "Beast and Asio": (("boost/beast", "boost/asio"), ("gateway/http/",), "HTTP ends at its wall"),
     "torch": (("torch/", "ATen/", "c10/"), ("kernels/torch/",), "one shared library shows no torch"),
@@ -47,4 +48,4 @@ LIBRARIES = {
     "Boost.Test": (("boost/test",), ("tests/",), "tests only"),
 }
 # Libraries that only one file may include, however many its folder holds.
-ONE_FILE = {"libfyaml", "SQLite"}
+ONE_FILE = {"libfyaml", "OpenSSL", "SQLite"}

@@ -34,6 +34,7 @@ struct FakeRank final : RankHandler {
   uint32_t connect_epoch = 0;
   std::vector<StageHoldings> resumed;  // with what, at the epoch below
   uint32_t resume_epoch = 0;
+  FaultOrder armed;
 
   void on_load(LoadParams params, ProgressReport progress, Reply<LoadReport> reply) override {
     if (params.plan.model_path.empty())
@@ -102,7 +103,9 @@ struct FakeRank final : RankHandler {
     watches_links = of_links;
     held_watch = std::move(reply);
   }
-  uint64_t on_beat() override { return UINT64_MAX - 7; }
+  BeatReply on_beat() override {
+    return {.count = UINT64_MAX - 7, .links = {{3, 4, true, 5, 6, 7}, {.edge = 8}}};
+  }
   /// What it holds is what it was asked.
   void on_fence(uint8_t lane, uint32_t epoch, Reply<StageHoldings> reply) override {
     if (epoch == 0) return reply(make_error(ErrorCode::invalid_argument, "epoch 0 is over"));
@@ -111,6 +114,10 @@ struct FakeRank final : RankHandler {
                         .held_positions = {7, INT32_MAX},
                         .blocks = {3},
                         .logged_positions = {16}});
+  }
+  void on_arm(const FaultOrder& fault, Reply<Ok> reply) override {
+    armed = fault;
+    reply(Ok{});
   }
   void on_resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages,
                  Reply<Ok> reply) override {

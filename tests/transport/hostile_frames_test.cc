@@ -10,7 +10,7 @@
 #include "transport/crc32c.h"
 #include "transport/frame.h"
 #include "transport/hello.h"
-#include "transport/ucx/socket_address.h"
+#include "transport/socket_address.h"
 #include "transport/ucx/ucx_connection.h"
 #include "transport/ucx/ucx_listener.h"
 #include "transport/ucx/ucx_send_link.h"

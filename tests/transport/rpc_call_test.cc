@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 
 #include "tests/transport/fake_rank.h"
 
 using namespace chainpump;
 using namespace chainpump::transport::rpc;
+using transport::FaultOrder;
+using transport::FaultPoint;
 using namespace std::chrono_literals;
 
 BOOST_AUTO_TEST_CASE(every_method_answers) {
@@ -177,9 +180,43 @@ BOOST_AUTO_TEST_CASE(a_watch_lasts_until_it_is_answered) {
 BOOST_AUTO_TEST_CASE(a_beat_is_a_count) {
   Fixture f;
   BOOST_REQUIRE(f.hello().ok());
-  const auto beat = f.call<uint64_t>([&](auto done) { f.client->beat(5s, done); });
+  const auto beat = f.call<BeatReply>([&](auto done) { f.client->beat(5s, done); });
   BOOST_REQUIRE(beat.ok());
-  BOOST_TEST(*beat == UINT64_MAX - 7);
+  BOOST_TEST(beat->count == UINT64_MAX - 7);
+  BOOST_REQUIRE(beat->links.size() == 2u);
+  const LinkBeat& link = beat->links[0];
+  BOOST_TEST((link.edge == 3 && link.incarnation == 4 && link.is_sender && link.spoken == 5 &&
+              link.heard == 6 && link.looked_ago_ns == 7));
+  BOOST_TEST((beat->links[1].edge == 8 && !beat->links[1].is_sender));
+}
+
+BOOST_AUTO_TEST_CASE(a_fault_arrives_as_it_was_sent_unless_it_makes_no_sense) {
+  Fixture f;
+  const auto arm = [&](const FaultOrder& fault) {
+    return f.call<Ok>([&](auto done) { f.client->arm(fault, 5s, done); });
+  };
+  using Kind = FaultOrder::Kind;
+  BOOST_TEST((arm({}).error().code == ErrorCode::invalid_argument));  // before hello
+  BOOST_REQUIRE(f.hello().ok());
+  for (const FaultOrder& fault :
+       {FaultOrder{.kind = Kind::death, .point = FaultPoint::filling, .count = 1'000'000},
+        FaultOrder{.kind = Kind::slowness, .factor = 2.5, .lasts = 60s},
+        FaultOrder{.kind = Kind::silence, .lasts = 1ns, .of_input = true},
+        FaultOrder{.kind = Kind::damage, .of_output = true, .of_header = true}, FaultOrder{}}) {
+    BOOST_TEST(arm(fault).ok());
+    BOOST_TEST((f.rank.armed == fault));
+  }
+  for (const FaultOrder& fault :
+       {FaultOrder{.kind = Kind::death, .count = 0},
+        FaultOrder{.kind = Kind::damage, .count = 1'000'001},
+        FaultOrder{.kind = Kind::slowness, .factor = 2},
+        FaultOrder{.kind = Kind::slowness, .factor = 0.5, .lasts = 1s},
+        FaultOrder{.kind = Kind::slowness, .factor = std::nan(""), .lasts = 1s},
+        FaultOrder{.kind = Kind::silence, .lasts = 61s, .of_output = true},
+        FaultOrder{.kind = Kind::silence, .lasts = 1s}}) {
+    BOOST_TEST((arm(fault).error().code == ErrorCode::invalid_argument));
+    BOOST_TEST((f.rank.armed == FaultOrder{}));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_fence_answers_with_what_is_held_and_a_resume_takes_it) {

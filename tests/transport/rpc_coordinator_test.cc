@@ -58,6 +58,15 @@ struct Watcher {
         told.back() += fmt::format(" {}@{}", lane.socket, lane.epoch);
       changed.notify_all();
     };
+    callbacks.on_lanes = [this](const std::vector<LaneNews>& lanes) {
+      const std::lock_guard lock(mutex);
+      told.push_back("lanes");
+      for (const LaneNews& lane : lanes)
+        told.back() +=
+            lane.serves ? fmt::format(" serves@{}", lane.epoch)
+                        : fmt::format(" away@{} {} ({})", lane.epoch, lane.away_for_ns, lane.why);
+      changed.notify_all();
+    };
     callbacks.on_ended = [this](const Error& why) {
       const std::lock_guard lock(mutex);
       told.push_back(why.message);
@@ -99,4 +108,16 @@ BOOST_AUTO_TEST_CASE(who_watches_is_told_again_when_a_lane_moves) {
   f.server.set_failed(make_error(ErrorCode::internal, "no stage is left"));
   BOOST_TEST(early.next() == "no stage is left");
   BOOST_TEST(late.next() == "no stage is left");
+}
+
+BOOST_AUTO_TEST_CASE(who_watches_is_told_which_lanes_are_away) {
+  Fixture f;
+  Watcher early(f);
+  f.server.set_lanes({{.epoch = 1, .serves = true}, {.epoch = 1, .serves = true}});
+  BOOST_TEST(early.next() == "lanes serves@1 serves@1");
+  f.server.set_lanes({{.epoch = 1, .serves = true},
+                      {.epoch = 2, .serves = false, .why = "stage 'x' died", .away_for_ns = 7}});
+  BOOST_TEST(early.next() == "lanes serves@1 away@2 7 (stage 'x' died)");
+  Watcher late(f);
+  BOOST_TEST(late.next() == "lanes serves@1 away@2 7 (stage 'x' died)");
 }

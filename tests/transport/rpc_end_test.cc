@@ -31,11 +31,12 @@ struct IdleRank final : RankHandler {
   void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
   void on_watch(bool, Reply<Ok> reply) override { watch = std::move(reply); }
-  uint64_t on_beat() override { return 7; }
+  BeatReply on_beat() override { return {.count = 7}; }
   void on_fence(uint8_t, uint32_t, Reply<StageHoldings> reply) override { reply(StageHoldings{}); }
   void on_resume(uint8_t, uint32_t, std::vector<StageHoldings>, Reply<Ok> reply) override {
     reply(Ok{});
   }
+  void on_arm(const transport::FaultOrder&, Reply<Ok> reply) override { reply(Ok{}); }
   void hold(Reply<LoadReport>& reply) {
     load = std::move(reply);
     loading.set_value();

@@ -37,7 +37,7 @@ struct QuickRank final : RankHandler {
   void on_trace(uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   void on_shutdown(Reply<Ok> reply) override { reply(Ok{}); }
   void on_watch(bool, Reply<Ok>) override {}
-  uint64_t on_beat() override { return 7; }
+  BeatReply on_beat() override { return {.count = 7}; }
   void on_fence(uint8_t lane, uint32_t, Reply<StageHoldings> reply) override {
     reply(StageHoldings{.stage = lane,
                         .sequences = {1, 2},
@@ -48,6 +48,7 @@ struct QuickRank final : RankHandler {
   void on_resume(uint8_t, uint32_t, std::vector<StageHoldings>, Reply<Ok> reply) override {
     reply(Ok{});
   }
+  void on_arm(const transport::FaultOrder&, Reply<Ok> reply) override { reply(Ok{}); }
   ResultSinkHandle sink;
 };
 
@@ -76,6 +77,7 @@ fakes::Wiretap conversation() {
     client.cancel(0, {0}, 5s, [](const auto&) {});
     client.fence(0, 2, 5s, [](const auto&) {});
     client.resume(0, 2, {StageHoldings{}}, 5s, [](const auto&) {});
+    client.arm({}, 5s, [](const auto&) {});
     client.stats(5s, [&](const auto&) { done.set_value(); });
     BOOST_REQUIRE(done.get_future().wait_for(5s) == std::future_status::ready);
   }

@@ -13,7 +13,7 @@
 
 #include "base/unique_fd.h"
 #include "tests/transport/conformance.h"
-#include "transport/ucx/socket_address.h"
+#include "transport/socket_address.h"
 #include "transport/ucx/ucx_listener.h"
 #include "transport/ucx/ucx_send_link.h"
 

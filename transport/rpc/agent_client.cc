@@ -24,10 +24,10 @@ class ExitServer final : public schema::ExitSink::Server {
 
 }  // namespace
 
-AgentClient::AgentClient(RpcThread& thread, UniqueFd socket,
+AgentClient::AgentClient(RpcThread& thread, Channel channel,
                          std::function<void(Error)> on_disconnect)
     : thread_(thread.impl()),
-      connection_(thread_->open(std::move(socket), "the node agent", std::move(on_disconnect))) {}
+      connection_(thread_->open(std::move(channel), "the node agent", std::move(on_disconnect))) {}
 
 AgentClient::~AgentClient() { thread_->drop(connection_); }
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/rpc_thread.h"
 
@@ -15,7 +15,7 @@ namespace chainpump::transport::rpc {
 class AgentClient {
  public:
   /// As RankClient.
-  AgentClient(RpcThread& thread, UniqueFd socket, std::function<void(Error)> on_disconnect);
+  AgentClient(RpcThread& thread, Channel channel, std::function<void(Error)> on_disconnect);
   ~AgentClient();
   AgentClient(const AgentClient&) = delete;
   AgentClient& operator=(const AgentClient&) = delete;

@@ -94,11 +94,17 @@ class AgentApi final : public schema::NodeAgent::Server {
 AgentServer::AgentServer(AgentHandler& handler) : impl_(std::make_unique<Impl>(handler)) {}
 AgentServer::~AgentServer() = default;
 
-Status AgentServer::run(UniqueFd listener) {
-  return serve_control(impl_->serving, UniqueFd(), std::move(listener),
-                       [this]() -> capnp::Capability::Client {
-                         return kj::heap<AgentApi>(impl_->serving, impl_->handler, impl_->watches);
-                       });
+Status AgentServer::run(UniqueFd listener, const Admission& admission) {
+  return serve_control(
+      impl_->serving, UniqueFd(), std::move(listener),
+      [this](const std::optional<Identity>&) -> capnp::Capability::Client {
+        return kj::heap<AgentApi>(impl_->serving, impl_->handler, impl_->watches);
+      },
+      admission);
+}
+
+void AgentServer::stop() {
+  impl_->serving.inbox->post([impl = impl_.get()] { impl->serving.stop->fulfill(); });
 }
 
 void AgentServer::tell_exit(uint32_t rank, uint32_t run, std::string how) {

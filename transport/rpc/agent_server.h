@@ -1,7 +1,7 @@
 // The node agent's side of the control protocol (NodeAgent in schemas/control.capnp). No header of
 // the RPC library shows.
 //
-// Thread rule: run() in one thread, where the handler is called; tell_exit() in any.
+// Thread rule: run() in one thread, where the handler is called; the others in any.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
+#include "transport/rpc/credentials.h"
 
 namespace chainpump::transport::rpc {
 
@@ -30,8 +31,9 @@ class AgentServer {
   AgentServer(const AgentServer&) = delete;
   AgentServer& operator=(const AgentServer&) = delete;
 
-  /// Serves for ever; returns why it cannot.
-  Status run(UniqueFd listener);
+  /// Serves until stop(), or returns why it cannot.
+  Status run(UniqueFd listener, const Admission& admission = {});
+  void stop();
   /// A rank has ended.
   void tell_exit(uint32_t rank, uint32_t run, std::string how);
 

@@ -11,8 +11,8 @@
 #include <optional>
 #include <thread>
 
-#include "base/unique_fd.h"
 #include "schemas/control.capnp.h"
+#include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/loop.h"
 #include "transport/rpc/message_stream.h"
@@ -42,7 +42,7 @@ class Call {
 class Connection final : public kj::TaskSet::ErrorHandler {
  public:
   /// `peer` is who is at the other end, for messages: "the rank".
-  Connection(kj::AsyncIoContext& io, UniqueFd socket, const char* peer,
+  Connection(kj::AsyncIoContext& io, Channel channel, const char* peer,
              std::function<void(Error)> on_disconnect);
 
   /// Starts a call and sees to its deadline; Duration::max() is none.
@@ -105,7 +105,7 @@ struct RpcThread::Impl {
   void main(std::promise<Status>& ready);
 
   /// Any thread: a new connection's number.
-  uint64_t open(UniqueFd socket, const char* peer, std::function<void(Error)> on_disconnect);
+  uint64_t open(Channel channel, const char* peer, std::function<void(Error)> on_disconnect);
   /// Any thread. Open calls are answered with `cancelled`; on another thread than this one no
   /// callback runs after this returns.
   void drop(uint64_t id);

@@ -9,16 +9,31 @@
 #include <vector>
 
 #include "base/result.h"
+#include "transport/armed_fault.h"
 
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 8;
+inline constexpr uint32_t kProtocolVersion = 12;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
   std::string build;  // release and commit
   int32_t pid = 0;
+};
+
+struct LinkBeat {
+  uint32_t edge = 0;
+  uint32_t incarnation = 0;
+  bool is_sender = false;
+  uint64_t spoken = 0;
+  uint64_t heard = 0;
+  int64_t looked_ago_ns = 0;
+};
+
+struct BeatReply {
+  uint64_t count = 0;
+  std::vector<LinkBeat> links = {};
 };
 
 enum class TransportKind : uint8_t { automatic, tcp, shared_memory, loopback };
@@ -34,6 +49,7 @@ struct KvPlan {
 struct DevicePlan {
   std::string kind;
   std::vector<int32_t> cores;
+  std::string node;
 };
 
 struct StagePlan {
@@ -45,6 +61,7 @@ struct StagePlan {
   bool has_head = false;
   std::vector<DevicePlan> devices;
   int32_t standbys = 0;
+  std::vector<std::string> nodes;
   int32_t num_threads = 1;
   int64_t weight_bytes = 0;
   int64_t kv_bytes = 0;
@@ -124,6 +141,27 @@ struct AgentProcess {
 struct LaneAddress {
   std::string socket;
   uint32_t epoch = 1;
+  std::string node = {};
+};
+
+struct NodeInfo {
+  std::string name;
+  std::vector<std::string> labels;
+  std::string agent;
+  std::string data_address;
+  std::vector<int32_t> cores;
+  int64_t memory_bytes = 0;
+  std::vector<double> read_bytes_per_s;
+  double int8_ops_per_s = 0;
+  double f32_ops_per_s = 0;
+  double bf16_ops_per_s = 0;
+};
+
+struct LaneNews {
+  uint32_t epoch = 1;
+  bool serves = false;
+  std::string why;
+  int64_t away_for_ns = 0;
 };
 
 struct ServiceSpec {
@@ -131,6 +169,8 @@ struct ServiceSpec {
   std::string isa;
   bool spin_between_ops = false;
   std::string cache_folder;
+  std::string certificates;
+  std::string node;
 };
 
 struct LinkTarget {
@@ -160,6 +200,9 @@ struct StageHoldings {
   std::vector<int32_t> blocks;
   std::vector<int32_t> logged_positions;
   uint16_t listen_port = 0;
+  std::vector<uint64_t> identities;
+  std::vector<uint32_t> indexes;
+  std::vector<int32_t> tables;
 };
 
 struct SamplingParams {
@@ -197,6 +240,7 @@ struct GenerateRequest {
   int32_t priority = 0;
   std::vector<int32_t> generated;
   bool readmitted = false;
+  uint64_t identity = 0;
 };
 
 enum class FinishReason : uint8_t { none, stop, length, cancelled, failed };
@@ -233,6 +277,8 @@ struct LaneStats {
   int64_t waiting_tokens = 0;
   int32_t num_running = 0;
   double tokens_per_s = 0;
+  uint32_t epoch = 0;
+  int64_t crossed_ago_ns = -1;
 };
 
 struct LaneResults {
@@ -240,7 +286,9 @@ struct LaneResults {
   std::vector<ScoreResult> scores;
   std::vector<RequestEnd> ends;
   LaneStats stats = {};
-  bool empty() const { return tokens.empty() && scores.empty() && ends.empty(); }
+  bool empty() const {
+    return tokens.empty() && scores.empty() && ends.empty() && stats.epoch == 0;
+  }
 };
 
 struct StageReport {
@@ -255,12 +303,17 @@ struct StageReport {
   int64_t kv_bytes = 0;
   uint64_t steps = 0;
   uint64_t tokens = 0;
+  uint64_t tokens_held = 0;
+  uint64_t tokens_rebuilt = 0;
+  uint64_t frames_refused = 0;
+  uint64_t frames_stale = 0;
   int64_t busy_ns = 0;
   int64_t transfer_ns = 0;
   int64_t bubble_input_ns = 0;
   int64_t bubble_credit_ns = 0;
   int64_t bubble_other_ns = 0;
   int64_t wall_ns = 0;
+  std::string node;
 };
 
 struct LinkReport {

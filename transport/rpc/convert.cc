@@ -70,11 +70,13 @@ void read(schema::KvPlan::Reader in, KvPlan& out) {
 void write(schema::DevicePlan::Builder out, const DevicePlan& in) {
   out.setKind(in.kind.c_str());
   write_ints(out.initCores(num(in.cores)), in.cores);
+  out.setNode(text(in.node));
 }
 
 void read(schema::DevicePlan::Reader in, DevicePlan& out) {
   out.kind = text(in.getKind());
   out.cores = read_ints(in.getCores());
+  out.node = text(in.getNode());
 }
 
 void write(schema::StagePlan::Builder out, const StagePlan& in) {
@@ -86,6 +88,7 @@ void write(schema::StagePlan::Builder out, const StagePlan& in) {
   out.setHasHead(in.has_head);
   write_list(out.initDevices(num(in.devices)), in.devices);
   out.setStandbys(in.standbys);
+  write_texts(out.initNodes(num(in.nodes)), in.nodes);
   out.setNumThreads(in.num_threads);
   out.setWeightBytes(in.weight_bytes);
   out.setKvBytes(in.kv_bytes);
@@ -103,6 +106,7 @@ void read(schema::StagePlan::Reader in, StagePlan& out) {
   out.has_head = in.getHasHead();
   read_list(in.getDevices(), out.devices);
   out.standbys = in.getStandbys();
+  out.nodes = read_texts(in.getNodes());
   out.num_threads = in.getNumThreads();
   out.weight_bytes = in.getWeightBytes();
   out.kv_bytes = in.getKvBytes();
@@ -186,30 +190,65 @@ void read(schema::LinkAccept::Reader in, LinkAccept& out) {
 void write(schema::LaneAddress::Builder out, const LaneAddress& in) {
   out.setSocket(text(in.socket));
   out.setEpoch(in.epoch);
+  out.setNode(text(in.node));
 }
 
 void read(schema::LaneAddress::Reader in, LaneAddress& out) {
   out.socket = text(in.getSocket());
   out.epoch = in.getEpoch();
+  out.node = text(in.getNode());
 }
+
+void write(schema::LaneNews::Builder out, const LaneNews& in) {
+  out.setEpoch(in.epoch);
+  out.setServes(in.serves);
+  out.setWhy(text(in.why));
+  out.setAwayForNs(in.away_for_ns);
+}
+
+void read(schema::LaneNews::Reader in, LaneNews& out) {
+  out.epoch = in.getEpoch();
+  out.serves = in.getServes();
+  out.why = text(in.getWhy());
+  out.away_for_ns = in.getAwayForNs();
+}
+
+namespace {
+
+template <typename List, typename T>
+void write_all(List out, const std::vector<T>& in) {
+  for (uint32_t i = 0; i < out.size(); ++i) out.set(i, in[i]);
+}
+
+template <typename List, typename T>
+void read_all(List in, std::vector<T>& out) {
+  for (const T value : in) out.push_back(value);
+}
+
+}  // namespace
 
 void write(schema::StageHoldings::Builder out, const StageHoldings& in) {
   out.setStage(in.stage);
-  auto sequences = out.initSequences(num(in.sequences));
-  for (uint32_t i = 0; i < sequences.size(); ++i) sequences.set(i, in.sequences[i]);
+  write_all(out.initSequences(num(in.sequences)), in.sequences);
   write_ints(out.initHeldPositions(num(in.held_positions)), in.held_positions);
   write_ints(out.initBlocks(num(in.blocks)), in.blocks);
   write_ints(out.initLoggedPositions(num(in.logged_positions)), in.logged_positions);
   out.setListenPort(in.listen_port);
+  write_all(out.initIdentities(num(in.identities)), in.identities);
+  write_all(out.initIndexes(num(in.indexes)), in.indexes);
+  write_ints(out.initTables(num(in.tables)), in.tables);
 }
 
 void read(schema::StageHoldings::Reader in, StageHoldings& out) {
   out.stage = in.getStage();
-  for (const uint64_t id : in.getSequences()) out.sequences.push_back(id);
+  read_all(in.getSequences(), out.sequences);
   out.held_positions = read_ints(in.getHeldPositions());
   out.blocks = read_ints(in.getBlocks());
   out.logged_positions = read_ints(in.getLoggedPositions());
   out.listen_port = in.getListenPort();
+  read_all(in.getIdentities(), out.identities);
+  read_all(in.getIndexes(), out.indexes);
+  out.tables = read_ints(in.getTables());
 }
 
 void write(schema::SamplingParams::Builder out, const SamplingParams& in) {
@@ -245,6 +284,7 @@ void write(schema::GenerateRequest::Builder out, const GenerateRequest& in) {
   out.setPriority(in.priority);
   write_ints(out.initGenerated(num(in.generated)), in.generated);
   out.setReadmitted(in.readmitted);
+  out.setIdentity(in.identity);
 }
 
 void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
@@ -260,6 +300,7 @@ void read(schema::GenerateRequest::Reader in, GenerateRequest& out) {
   out.priority = in.getPriority();
   out.generated = read_ints(in.getGenerated());
   out.readmitted = in.getReadmitted();
+  out.identity = in.getIdentity();
 }
 
 void write(schema::TokenResult::Builder out, const TokenResult& in) {
@@ -318,6 +359,28 @@ void read(schema::RequestEnd::Reader in, RequestEnd& out) {
   out.sequence_index = in.getSequenceIndex();
   if (in.getCode() == schema::ErrorCode::NONE) return;
   out.how = read_error(in.getCode(), in.getMessage());
+}
+
+void write(schema::Fault::Builder out, const FaultOrder& in) {
+  out.setKind(static_cast<schema::FaultKind>(in.kind));
+  out.setPoint(static_cast<schema::FaultPoint>(in.point));
+  out.setCount(in.count);
+  out.setFactor(in.factor);
+  out.setLastsNs(in.lasts.count());
+  out.setOfInput(in.of_input);
+  out.setOfOutput(in.of_output);
+  out.setOfHeader(in.of_header);
+}
+
+void read(schema::Fault::Reader in, FaultOrder& out) {
+  out.kind = checked(in.getKind(), FaultOrder::Kind::damage);
+  out.point = checked(in.getPoint(), FaultPoint::filling);
+  out.count = in.getCount();
+  out.factor = in.getFactor();
+  out.lasts = Duration(in.getLastsNs());
+  out.of_input = in.getOfInput();
+  out.of_output = in.getOfOutput();
+  out.of_header = in.getOfHeader();
 }
 
 }  // namespace chainpump::transport::rpc

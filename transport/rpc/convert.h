@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "schemas/cluster.capnp.h"
 #include "schemas/control.capnp.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/fields.h"
@@ -31,6 +32,8 @@ void write(schema::Plan::Builder out, const Plan& in);
 void read(schema::Plan::Reader in, Plan& out);
 void write(schema::LoadParams::Builder out, const LoadParams& in);
 void read(schema::LoadParams::Reader in, LoadParams& out);
+void write(schema::NodeInfo::Builder out, const NodeInfo& in);
+void read(schema::NodeInfo::Reader in, NodeInfo& out);
 void write(schema::ServiceSpec::Builder out, const ServiceSpec& in);
 void read(schema::ServiceSpec::Reader in, ServiceSpec& out);
 void write(schema::LinkTarget::Builder out, const LinkTarget& in);
@@ -39,6 +42,8 @@ void write(schema::LinkAccept::Builder out, const LinkAccept& in);
 void read(schema::LinkAccept::Reader in, LinkAccept& out);
 void write(schema::LaneAddress::Builder out, const LaneAddress& in);
 void read(schema::LaneAddress::Reader in, LaneAddress& out);
+void write(schema::LaneNews::Builder out, const LaneNews& in);
+void read(schema::LaneNews::Reader in, LaneNews& out);
 void write(schema::StageHoldings::Builder out, const StageHoldings& in);
 void read(schema::StageHoldings::Reader in, StageHoldings& out);
 void write(schema::SamplingParams::Builder out, const SamplingParams& in);
@@ -55,6 +60,10 @@ void read(schema::ScoreResult::Reader in, ScoreResult& out);
 Error read_error(schema::ErrorCode code, std::string message);
 void write(schema::RequestEnd::Builder out, const RequestEnd& in);
 void read(schema::RequestEnd::Reader in, RequestEnd& out);
+void write(schema::LinkBeat::Builder out, const LinkBeat& in);
+void read(schema::LinkBeat::Reader in, LinkBeat& out);
+void write(schema::Fault::Builder out, const FaultOrder& in);
+void read(schema::Fault::Reader in, FaultOrder& out);
 void write(schema::LaneStats::Builder out, const LaneStats& in);
 void read(schema::LaneStats::Reader in, LaneStats& out);
 void write(schema::StageReport::Builder out, const StageReport& in);

@@ -10,6 +10,8 @@ void write(schema::LaneStats::Builder out, const LaneStats& in) {
   out.setWaitingTokens(in.waiting_tokens);
   out.setNumRunning(in.num_running);
   out.setTokensPerS(in.tokens_per_s);
+  out.setEpoch(in.epoch);
+  out.setCrossedAgoNs(in.crossed_ago_ns);
 }
 
 void read(schema::LaneStats::Reader in, LaneStats& out) {
@@ -19,6 +21,26 @@ void read(schema::LaneStats::Reader in, LaneStats& out) {
   out.waiting_tokens = in.getWaitingTokens();
   out.num_running = in.getNumRunning();
   out.tokens_per_s = in.getTokensPerS();
+  out.epoch = in.getEpoch();
+  out.crossed_ago_ns = in.getCrossedAgoNs();
+}
+
+void write(schema::LinkBeat::Builder out, const LinkBeat& in) {
+  out.setEdge(in.edge);
+  out.setIncarnation(in.incarnation);
+  out.setIsSender(in.is_sender);
+  out.setSpoken(in.spoken);
+  out.setHeard(in.heard);
+  out.setLookedAgoNs(in.looked_ago_ns);
+}
+
+void read(schema::LinkBeat::Reader in, LinkBeat& out) {
+  out.edge = in.getEdge();
+  out.incarnation = in.getIncarnation();
+  out.is_sender = in.getIsSender();
+  out.spoken = in.getSpoken();
+  out.heard = in.getHeard();
+  out.looked_ago_ns = in.getLookedAgoNs();
 }
 
 void write(schema::StageReport::Builder out, const StageReport& in) {
@@ -33,12 +55,17 @@ void write(schema::StageReport::Builder out, const StageReport& in) {
   out.setKvBytes(in.kv_bytes);
   out.setSteps(in.steps);
   out.setTokens(in.tokens);
+  out.setTokensHeld(in.tokens_held);
+  out.setTokensRebuilt(in.tokens_rebuilt);
+  out.setFramesRefused(in.frames_refused);
+  out.setFramesStale(in.frames_stale);
   out.setBusyNs(in.busy_ns);
   out.setTransferNs(in.transfer_ns);
   out.setBubbleInputNs(in.bubble_input_ns);
   out.setBubbleCreditNs(in.bubble_credit_ns);
   out.setBubbleOtherNs(in.bubble_other_ns);
   out.setWallNs(in.wall_ns);
+  out.setNode(text(in.node));
 }
 
 void read(schema::StageReport::Reader in, StageReport& out) {
@@ -53,12 +80,17 @@ void read(schema::StageReport::Reader in, StageReport& out) {
   out.kv_bytes = in.getKvBytes();
   out.steps = in.getSteps();
   out.tokens = in.getTokens();
+  out.tokens_held = in.getTokensHeld();
+  out.tokens_rebuilt = in.getTokensRebuilt();
+  out.frames_refused = in.getFramesRefused();
+  out.frames_stale = in.getFramesStale();
   out.busy_ns = in.getBusyNs();
   out.transfer_ns = in.getTransferNs();
   out.bubble_input_ns = in.getBubbleInputNs();
   out.bubble_credit_ns = in.getBubbleCreditNs();
   out.bubble_other_ns = in.getBubbleOtherNs();
   out.wall_ns = in.getWallNs();
+  out.node = text(in.getNode());
 }
 
 void write(schema::LinkReport::Builder out, const LinkReport& in) {

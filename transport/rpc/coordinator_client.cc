@@ -24,6 +24,12 @@ class DeploymentServer final : public schema::DeploymentSink::Server {
     if (callbacks_.on_serving) callbacks_.on_serving(in.getNumericsId(), std::move(lanes));
     return kj::READY_NOW;
   }
+  kj::Promise<void> lanes(LanesContext context) override {
+    std::vector<LaneNews> lanes;
+    read_list(context.getParams().getLanes(), lanes);
+    if (callbacks_.on_lanes) callbacks_.on_lanes(std::move(lanes));
+    return kj::READY_NOW;
+  }
   kj::Promise<void> ended(EndedContext context) override {
     const auto in = context.getParams();
     if (callbacks_.on_ended) callbacks_.on_ended(read_error(in.getCode(), in.getMessage()));
@@ -36,10 +42,10 @@ class DeploymentServer final : public schema::DeploymentSink::Server {
 
 }  // namespace
 
-CoordinatorClient::CoordinatorClient(RpcThread& thread, UniqueFd socket,
+CoordinatorClient::CoordinatorClient(RpcThread& thread, Channel channel,
                                      std::function<void(Error)> on_disconnect)
     : thread_(thread.impl()),
-      connection_(thread_->open(std::move(socket), "the coordinator", std::move(on_disconnect))) {}
+      connection_(thread_->open(std::move(channel), "the coordinator", std::move(on_disconnect))) {}
 
 CoordinatorClient::~CoordinatorClient() { thread_->drop(connection_); }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
+#include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/rpc_thread.h"
 
@@ -17,13 +17,15 @@ struct DeploymentCallbacks {
   std::function<void(uint32_t rank, int64_t bytes_done, int64_t bytes_total)> on_progress;
   /// Once it serves, and again when a lane's address is another. Values between may be skipped.
   std::function<void(std::string numerics_id, std::vector<LaneAddress> lanes)> on_serving;
+  /// What has become of each lane, in order. Values between may be skipped.
+  std::function<void(std::vector<LaneNews> lanes)> on_lanes;
   std::function<void(Error why)> on_ended;  // failed; cancelled: stopped
 };
 
 class CoordinatorClient {
  public:
   /// As RankClient.
-  CoordinatorClient(RpcThread& thread, UniqueFd socket, std::function<void(Error)> on_disconnect);
+  CoordinatorClient(RpcThread& thread, Channel channel, std::function<void(Error)> on_disconnect);
   ~CoordinatorClient();
   CoordinatorClient(const CoordinatorClient&) = delete;
   CoordinatorClient& operator=(const CoordinatorClient&) = delete;

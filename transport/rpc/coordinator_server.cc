@@ -23,6 +23,8 @@ struct News {
   std::string numerics_id;
   std::vector<LaneAddress> lanes;
   uint64_t num_servings = 0;  // how often the lanes were set: what was told says which
+  std::vector<LaneNews> lane_news;
+  uint64_t num_lane_news = 0;  // likewise
   std::optional<Error> failed;
 };
 
@@ -79,6 +81,11 @@ class DeploymentWatch {
       write_list(request.initLanes(num(news.lanes)), news.lanes);
       return request.send().then([this](auto&&) { return drain(); });
     }
+    if (std::exchange(told_lane_news_, news.num_lane_news) != news.num_lane_news) {
+      auto request = sink_.lanesRequest();
+      write_list(request.initLanes(num(news.lane_news)), news.lane_news);
+      return request.send().then([this](auto&&) { return drain(); });
+    }
     running_ = false;
     return kj::READY_NOW;
   }
@@ -87,6 +94,7 @@ class DeploymentWatch {
   State& state_;
   std::map<uint32_t, int64_t> told_;
   uint64_t told_servings_ = 0;
+  uint64_t told_lane_news_ = 0;
   bool told_failed_ = false;
   bool running_ = false;
   kj::Promise<void> task_ = kj::READY_NOW;
@@ -151,9 +159,10 @@ CoordinatorServer::CoordinatorServer(CoordinatorHandler& handler)
 CoordinatorServer::~CoordinatorServer() = default;
 
 Status CoordinatorServer::run(UniqueFd listener) {
-  return serve_control(
-      impl_->serving, UniqueFd(), std::move(listener),
-      [this]() -> capnp::Capability::Client { return kj::heap<CoordinatorApi>(*impl_); });
+  return serve_control(impl_->serving, UniqueFd(), std::move(listener),
+                       [this](const std::optional<Identity>&) -> capnp::Capability::Client {
+                         return kj::heap<CoordinatorApi>(*impl_);
+                       });
 }
 
 void CoordinatorServer::set_progress(uint32_t rank, int64_t bytes_done, int64_t bytes_total) {
@@ -165,6 +174,13 @@ void CoordinatorServer::set_serving(std::string numerics_id, std::vector<LaneAdd
     news.numerics_id = numerics_id;
     news.lanes = lanes;
     ++news.num_servings;
+  });
+}
+
+void CoordinatorServer::set_lanes(std::vector<LaneNews> lanes) {
+  impl_->update([lanes = std::move(lanes)](News& news) {
+    news.lane_news = lanes;
+    ++news.num_lane_news;
   });
 }
 

@@ -36,6 +36,7 @@ class CoordinatorServer {
   void set_progress(uint32_t rank, int64_t bytes_done, int64_t bytes_total);
   /// Again when a lane's address is another: whoever watches is told the latest.
   void set_serving(std::string numerics_id, std::vector<LaneAddress> lanes);
+  void set_lanes(std::vector<LaneNews> lanes);
   void set_failed(Error why);
   void set_stopped();
 

@@ -36,6 +36,10 @@ Ours checked(Theirs value, Ours last) {
   return static_cast<Ours>(value);
 }
 
+inline void write_texts(capnp::List<capnp::Text>::Builder out, const std::vector<std::string>& in) {
+  for (uint32_t i = 0; i < out.size(); ++i) out.set(i, text(in[i]));
+}
+
 inline void write_ints(capnp::List<int32_t>::Builder out, const std::vector<int32_t>& in) {
   for (uint32_t i = 0; i < out.size(); ++i) out.set(i, in[i]);
 }
@@ -66,6 +70,12 @@ ListReader checked_list(ListReader in) {
         make_error(ErrorCode::invalid_argument, "a list of {} elements in a message; at most {}",
                    in.size(), kStructsMax)));
   return in;
+}
+
+inline std::vector<std::string> read_texts(capnp::List<capnp::Text>::Reader in) {
+  std::vector<std::string> out;
+  for (const auto each : checked_list(in)) out.push_back(text(each));
+  return out;
 }
 
 /// A list of the schema's TokenFloat.

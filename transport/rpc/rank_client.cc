@@ -47,9 +47,9 @@ schema::Lane::Client& lane_of(Connection& connection, uint8_t lane) {
 
 }  // namespace
 
-RankClient::RankClient(RpcThread& thread, UniqueFd socket, std::function<void(Error)> on_disconnect)
+RankClient::RankClient(RpcThread& thread, Channel channel, std::function<void(Error)> on_disconnect)
     : thread_(thread.impl()),
-      connection_(thread_->open(std::move(socket), "the rank", std::move(on_disconnect))) {}
+      connection_(thread_->open(std::move(channel), "the rank", std::move(on_disconnect))) {}
 
 RankClient::~RankClient() { thread_->drop(connection_); }
 
@@ -162,11 +162,15 @@ void RankClient::watch(bool of_links, Callback<Ok> callback) {
                     });
 }
 
-void RankClient::beat(Duration deadline, Callback<uint64_t> callback) {
-  thread_->call<uint64_t>(
-      connection_, "beat", deadline, std::move(callback), [](schema::Rank::Client& rank) {
-        return rank.beatRequest().send().then([](auto&& response) { return response.getCount(); });
-      });
+void RankClient::beat(Duration deadline, Callback<BeatReply> callback) {
+  thread_->call<BeatReply>(connection_, "beat", deadline, std::move(callback),
+                           [](schema::Rank::Client& rank) {
+                             return rank.beatRequest().send().then([](auto&& response) {
+                               BeatReply beat{.count = response.getCount()};
+                               read_list(response.getLinks(), beat.links);
+                               return beat;
+                             });
+                           });
 }
 
 void RankClient::fence(uint8_t lane, uint32_t epoch, Duration deadline,
@@ -192,6 +196,15 @@ void RankClient::resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings>
                       request.setLaneId(lane);
                       request.setEpoch(epoch);
                       write_list(request.initStages(num(stages)), stages);
+                      return request.send().then([](auto&&) { return Ok{}; });
+                    });
+}
+
+void RankClient::arm(const FaultOrder& fault, Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok>(connection_, "arm", deadline, std::move(callback),
+                    [fault](schema::Rank::Client& rank) {
+                      auto request = rank.armRequest();
+                      write(request.initFault(), fault);
                       return request.send().then([](auto&&) { return Ok{}; });
                     });
 }

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/step_trace.h"
-#include "base/unique_fd.h"
+#include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/rpc_thread.h"
 
@@ -23,7 +23,7 @@ class RankClient {
  public:
   /// Takes over a connected stream socket. `on_disconnect` is called once when the connection is
   /// lost (not when this client is destroyed), after all open calls have been answered.
-  RankClient(RpcThread& thread, UniqueFd socket, std::function<void(Error)> on_disconnect);
+  RankClient(RpcThread& thread, Channel channel, std::function<void(Error)> on_disconnect);
   /// Drops the connection: open calls are answered with `cancelled`, and on another thread than the
   /// RPC thread no callback runs after this returns.
   ~RankClient();
@@ -58,10 +58,13 @@ class RankClient {
   /// deadline: it is open as long as the connection is.
   void watch(bool of_links, Callback<Ok> callback);
   /// What the stage holds of the lane, once nothing of it is on its way any more.
-  void beat(Duration deadline, Callback<uint64_t> callback);
+  void beat(Duration deadline, Callback<BeatReply> callback);
   void fence(uint8_t lane, uint32_t epoch, Duration deadline, Callback<StageHoldings> callback);
   void resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages, Duration deadline,
               Callback<Ok> callback);
+  /// In place of what it was told before. Of a death that comes at once the answer may be
+  /// disconnected.
+  void arm(const FaultOrder& fault, Duration deadline, Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

@@ -202,7 +202,10 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> beat(BeatContext context) override {
     peer_->check(context);
-    context.getResults().setCount(serving_.handler.on_beat());
+    const BeatReply beat = serving_.handler.on_beat();
+    auto results = context.getResults();
+    results.setCount(beat.count);
+    write_list(results.initLinks(num(beat.links)), beat.links);
     return kj::READY_NOW;
   }
 
@@ -227,6 +230,16 @@ class RankServer final : public schema::Rank::Server {
     return promise.then([](Result<Ok> result) { value_of(result); });
   }
 
+  kj::Promise<void> arm(ArmContext context) override {
+    peer_->check(context);
+    FaultOrder fault;
+    read(context.getParams().getFault(), fault);
+    if (const Status good = check_fault(fault); !good.ok()) return to_exception(good.error());
+    auto [promise, reply] = peer_->make_reply<Ok>();
+    serving_.handler.on_arm(fault, std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); });
+  }
+
  private:
   RankServing& serving_;
   std::shared_ptr<Peer> peer_;
@@ -240,7 +253,10 @@ Status serve_rank(UniqueFd control, UniqueFd listener, RankHandler& handler,
   RankServing serving(handler, options);
   return serve_control(
       serving, std::move(control), std::move(listener),
-      [&serving]() -> capnp::Capability::Client { return kj::heap<RankServer>(serving); });
+      [&serving](const std::optional<Identity>&) -> capnp::Capability::Client {
+        return kj::heap<RankServer>(serving);
+      },
+      options.admission);
 }
 
 }  // namespace chainpump::transport::rpc

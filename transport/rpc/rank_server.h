@@ -15,6 +15,7 @@
 #include "base/step_trace.h"
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
+#include "transport/rpc/credentials.h"
 #include "transport/rpc/reply.h"
 
 namespace chainpump::transport::rpc {
@@ -62,15 +63,18 @@ class RankHandler {
   virtual void on_shutdown(Reply<Ok> reply) = 0;
   /// Answered, with an error, when this rank can no longer serve, or a link of its lanes broke.
   virtual void on_watch(bool of_links, Reply<Ok> reply) = 0;
-  virtual uint64_t on_beat() = 0;  // at once
+  virtual BeatReply on_beat() = 0;  // at once
   virtual void on_fence(uint8_t lane, uint32_t epoch, Reply<StageHoldings> reply) = 0;
   virtual void on_resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages,
                          Reply<Ok> reply) = 0;
+  /// Checked.
+  virtual void on_arm(const FaultOrder& fault, Reply<Ok> reply) = 0;
 };
 
 struct RankServerOptions {
   std::string build;                // what hello answers and demands; empty: build_name()
   size_t sink_results_max = 65536;  // that wait for one client
+  Admission admission = {};         // where the listener is on a network
 };
 
 /// Serves `control` and, if valid, whoever connects to `listener`, in the calling thread, until

@@ -3,6 +3,7 @@
 #include "base/thread.h"
 #include "base/version.h"
 #include "transport/rpc/connection.h"
+#include "transport/rpc/tls.h"
 
 namespace chainpump::transport::rpc {
 namespace {
@@ -13,14 +14,22 @@ capnp::ReaderOptions reader_options() {
   return options;
 }
 
+kj::Own<kj::AsyncIoStream> stream_of(kj::AsyncIoContext& io, Channel channel) {
+  auto raw = io.lowLevelProvider->wrapSocketFd(channel.socket.release(),
+                                               kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP);
+  if (!channel.credentials) return raw;
+  return kj::newPromisedStream(secure_client(kj::mv(raw), std::move(channel.credentials),
+                                             std::move(channel.expected),
+                                             std::move(channel.address)));
+}
+
 }  // namespace
 
-Connection::Connection(kj::AsyncIoContext& io, UniqueFd socket, const char* peer,
+Connection::Connection(kj::AsyncIoContext& io, Channel channel, const char* peer,
                        std::function<void(Error)> on_disconnect)
     : peer_(peer),
       timer_(io.provider->getTimer()),
-      io_(io.lowLevelProvider->wrapSocketFd(socket.release(),
-                                            kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP)),
+      io_(stream_of(io, std::move(channel))),
       stream_(*io_, timer_),
       network_(stream_, capnp::rpc::twoparty::Side::CLIENT, reader_options()),
       rpc_(capnp::makeRpcClient(network_)),
@@ -65,10 +74,10 @@ void RpcThread::Impl::main(std::promise<Status>& ready) {
   ended_promise.set_value();
 }
 
-uint64_t RpcThread::Impl::open(UniqueFd socket, const char* peer,
+uint64_t RpcThread::Impl::open(Channel channel, const char* peer,
                                std::function<void(Error)> on_disconnect) {
   const uint64_t id = next_connection++;
-  auto owned = std::make_shared<UniqueFd>(std::move(socket));
+  auto owned = std::make_shared<Channel>(std::move(channel));
   inbox.post([this, id, owned, peer, on_disconnect = std::move(on_disconnect)] {
     connections[id] = kj::heap<Connection>(*io, std::move(*owned), peer, on_disconnect);
   });

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 
 #include "base/unique_fd.h"
 #include "transport/rpc/convert.h"
@@ -21,6 +22,8 @@ void write(schema::ServiceSpec::Builder out, const ServiceSpec& in) {
   out.setIsa(in.isa.c_str());
   out.setSpinBetweenOps(in.spin_between_ops);
   out.setCacheFolder(in.cache_folder.c_str());
+  out.setCertificates(text(in.certificates));
+  out.setNode(text(in.node));
 }
 
 void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
@@ -28,11 +31,14 @@ void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
   out.isa = in.getIsa();
   out.spin_between_ops = in.getSpinBetweenOps();
   out.cache_folder = in.getCacheFolder();
+  out.certificates = text(in.getCertificates());
+  out.node = text(in.getNode());
 }
 
-Status write_service_file(const std::string& path, const ServiceSpec& spec) {
-  capnp::MallocMessageBuilder message;
-  write(message.initRoot<schema::ServiceSpec>(), spec);
+namespace {
+
+/// Replaced as a whole.
+Status write_message(const std::string& path, capnp::MessageBuilder& message) {
   const kj::Array<capnp::word> words = capnp::messageToFlatArray(message);
   const auto bytes = words.asBytes();
   const std::string unfinished = path + ".new";
@@ -52,14 +58,16 @@ Status write_service_file(const std::string& path, const ServiceSpec& spec) {
   return ok_status();
 }
 
-Result<ServiceSpec> read_service_file(const std::string& path) {
+/// `what` it should be: "a service's plan".
+Status read_message(const std::string& path, const char* what,
+                    const std::function<void(capnp::MessageReader&)>& take) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat found {};
   if (!file.valid() || ::fstat(file.get(), &found) != 0)
     return make_error(ErrorCode::not_found, "{}: {}", path, std::strerror(errno));
   const auto num_words = static_cast<uint64_t>(found.st_size) / sizeof(capnp::word);
   if (!S_ISREG(found.st_mode) || num_words > kMessageWordsMax)
-    return make_error(ErrorCode::bad_file, "{}: not a service's plan", path);
+    return make_error(ErrorCode::bad_file, "{}: not {}", path, what);
   auto words = kj::heapArray<capnp::word>(num_words);
   auto bytes = words.asBytes();
   size_t got = 0;
@@ -69,15 +77,43 @@ Result<ServiceSpec> read_service_file(const std::string& path) {
     if (n <= 0) return make_error(ErrorCode::bad_file, "{}: cut short", path);
     got += static_cast<size_t>(n);
   }
-  ServiceSpec spec;
   const auto exception = kj::runCatchingExceptions([&] {
     capnp::FlatArrayMessageReader message(words);
-    read(message.getRoot<schema::ServiceSpec>(), spec);
+    take(message);
   });
   KJ_IF_MAYBE (e, exception)
-    return make_error(ErrorCode::bad_file, "{}: not a service's plan: {}", path,
-                      to_error(*e).message);
+    return make_error(ErrorCode::bad_file, "{}: not {}: {}", path, what, to_error(*e).message);
+  return ok_status();
+}
+
+}  // namespace
+
+Status write_service_file(const std::string& path, const ServiceSpec& spec) {
+  capnp::MallocMessageBuilder message;
+  write(message.initRoot<schema::ServiceSpec>(), spec);
+  return write_message(path, message);
+}
+
+Result<ServiceSpec> read_service_file(const std::string& path) {
+  ServiceSpec spec;
+  RETURN_IF_ERROR(read_message(path, "a service's plan", [&](capnp::MessageReader& message) {
+    read(message.getRoot<schema::ServiceSpec>(), spec);
+  }));
   return spec;
+}
+
+Status write_nodes_file(const std::string& path, const std::vector<NodeInfo>& nodes) {
+  capnp::MallocMessageBuilder message;
+  write_list(message.initRoot<schema::NodeList>().initNodes(num(nodes)), nodes);
+  return write_message(path, message);
+}
+
+Result<std::vector<NodeInfo>> read_nodes_file(const std::string& path) {
+  std::vector<NodeInfo> nodes;
+  RETURN_IF_ERROR(read_message(path, "a list of nodes", [&](capnp::MessageReader& message) {
+    read_list(message.getRoot<schema::NodeList>().getNodes(), nodes);
+  }));
+  return nodes;
 }
 
 }  // namespace chainpump::transport::rpc

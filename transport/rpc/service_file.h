@@ -1,8 +1,9 @@
-// The file that tells a service's coordinator what to bring up (ServiceSpec in
-// schemas/control.capnp). Any thread.
+// The files by which a service's processes know what to bring up, and on which nodes it can be
+// (ServiceSpec and NodeList in schemas/control.capnp). Any thread.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "transport/rpc/control_types.h"
@@ -14,5 +15,9 @@ Status write_service_file(const std::string& path, const ServiceSpec& spec);
 
 /// not_found; bad_file: larger than a message may be, cut short, or not such a file.
 Result<ServiceSpec> read_service_file(const std::string& path);
+
+/// The same of the nodes that have joined.
+Status write_nodes_file(const std::string& path, const std::vector<NodeInfo>& nodes);
+Result<std::vector<NodeInfo>> read_nodes_file(const std::string& path);
 
 }  // namespace chainpump::transport::rpc

@@ -8,9 +8,13 @@
 #include <optional>
 #include <set>
 
+#include "transport/network_socket.h"
+#include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/message_stream.h"
 #include "transport/rpc/rpc_thread.h"
+#include "transport/rpc/tls.h"
+#include "transport/socket_address.h"
 
 namespace chainpump::transport::rpc {
 namespace {
@@ -19,11 +23,28 @@ constexpr int kConnectionsMax = 64;                       // of the listening so
 constexpr int kOpenCallsMax = 1024;                       // of one connection
 constexpr kj::Duration kFlushDeadline = 1 * kj::SECONDS;  // for the answer to a shutdown to leave
 constexpr kj::Duration kAcceptPause = 100 * kj::MILLISECONDS;  // when no descriptor is left
+constexpr kj::Duration kHandshakeDeadline = 5 * kj::SECONDS;
+constexpr kj::Duration kRefusalsEvery = 1 * kj::SECONDS;  // told at most
 
 capnp::ReaderOptions reader_options() {
   capnp::ReaderOptions options;
   options.traversalLimitInWords = 4 * kMessageWordsMax;
   return options;
+}
+
+bool is_on_network(int socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  return ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
+         address.ss_family != AF_UNIX;
+}
+
+std::string peer_address(kj::AsyncIoStream& stream) {
+  sockaddr_storage address{};
+  kj::uint length = sizeof address;
+  const auto failed = kj::runCatchingExceptions(
+      [&] { stream.getpeername(reinterpret_cast<sockaddr*>(&address), &length); });
+  return failed == nullptr ? transport::to_string(address) : "a peer that has gone";
 }
 
 /// The peer's user, as the system attests it.
@@ -34,6 +55,13 @@ bool is_ours(kj::AsyncIoStream& stream) {
   return length == sizeof peer && (peer.uid == ::geteuid() || peer.uid == 0);
 }
 
+/// The library's window for unacknowledged results follows the send buffer: a small one keeps
+/// results fresh and a cancel quick.
+void set_small_window(kj::AsyncIoStream& stream) {
+  const int send_buffer_bytes = 4096;
+  stream.setsockopt(SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
+}
+
 class ServerConnection {
  public:
   ServerConnection(kj::Timer& timer, kj::Own<kj::AsyncIoStream> io,
@@ -42,15 +70,12 @@ class ServerConnection {
         stream_(*io_, timer),
         network_(stream_, capnp::rpc::twoparty::Side::SERVER, reader_options()),
         rpc_(capnp::makeRpcServer(network_, kj::mv(bootstrap))) {
-    // The library's window for unacknowledged results follows the send buffer: a small one keeps
-    // results fresh and a cancel quick.
-    const int send_buffer_bytes = 4096;
-    io_->setsockopt(SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof send_buffer_bytes);
     // Calls whose answers are not there yet: they wait here, and are read no further.
     rpc_.setFlowLimit(2 * kMessageWordsMax);
   }
   kj::Promise<void> ended() { return stream_.ended(network_); }
   CheckedMessageStream& stream() { return stream_; }
+  kj::AsyncIoStream& io() { return *io_; }
 
  private:
   kj::Own<kj::AsyncIoStream> io_;
@@ -62,13 +87,19 @@ class ServerConnection {
 /// Accepts connections and keeps them until they end.
 class Door final : public kj::TaskSet::ErrorHandler {
  public:
-  Door(kj::Timer& timer, kj::Own<kj::ConnectionReceiver> receiver, const MakeBootstrap& bootstrap)
-      : timer_(timer), receiver_(kj::mv(receiver)), bootstrap_(bootstrap), tasks_(*this) {}
+  Door(kj::Timer& timer, kj::Own<kj::ConnectionReceiver> receiver, const MakeBootstrap& bootstrap,
+       const Admission& admission, bool is_on_network)
+      : timer_(timer),
+        receiver_(kj::mv(receiver)),
+        bootstrap_(bootstrap),
+        admission_(admission),
+        is_on_network_(is_on_network),
+        tasks_(*this) {}
 
   kj::Promise<void> run() {
     return receiver_->accept().then(
         [this](kj::Own<kj::AsyncIoStream> io) {
-          if (connections_.size() < kConnectionsMax && is_ours(*io)) admit(kj::mv(io));
+          if (connections_.size() + num_strangers_ < kConnectionsMax) let_in(kj::mv(io));
           return run();
         },
         [this](kj::Exception&&) {
@@ -85,8 +116,42 @@ class Door final : public kj::TaskSet::ErrorHandler {
   }
 
  private:
-  void admit(kj::Own<kj::AsyncIoStream> io) {
-    const auto connection = std::make_shared<ServerConnection>(timer_, kj::mv(io), bootstrap_());
+  void let_in(kj::Own<kj::AsyncIoStream> io) {
+    if (!is_on_network_) {
+      if (is_ours(*io)) admit(kj::mv(io), std::nullopt);
+      return;
+    }
+    std::string address = peer_address(*io);
+    KJ_IF_MAYBE (socket, io->getFd()) tune_network_socket(*socket);
+    ++num_strangers_;
+    auto secured = secure_server(kj::mv(io), admission_.credentials, admission_.role, address);
+    auto late =
+        timer_.afterDelay(kHandshakeDeadline)
+            .then([address]() -> kj::Promise<std::pair<kj::Own<kj::AsyncIoStream>, Identity>> {
+              return to_exception(make_error(ErrorCode::deadline_exceeded,
+                                             "{}: said nothing that would show who it is",
+                                             address));
+            });
+    tasks_.add(secured.exclusiveJoin(kj::mv(late))
+                   .then(
+                       [this](std::pair<kj::Own<kj::AsyncIoStream>, Identity>&& peer) {
+                         admit(kj::mv(peer.first), std::move(peer.second));
+                       },
+                       [this](kj::Exception&& why) { note_refused(to_error(why)); })
+                   .attach(kj::defer([this] { --num_strangers_; })));
+  }
+
+  void note_refused(const Error& why) {
+    const kj::TimePoint now = timer_.now();
+    if (!admission_.on_refused || (told_ && now - *told_ < kRefusalsEvery)) return;
+    told_ = now;
+    admission_.on_refused(fmt::format("refused a connection: {}", why.message));
+  }
+
+  void admit(kj::Own<kj::AsyncIoStream> io, const std::optional<Identity>& peer) {
+    set_small_window(*io);
+    const auto connection =
+        std::make_shared<ServerConnection>(timer_, kj::mv(io), bootstrap_(peer));
     connections_.insert(connection);
     tasks_.add(connection->ended().attach(
         kj::defer([this, connection] { connections_.erase(connection); })));
@@ -96,12 +161,16 @@ class Door final : public kj::TaskSet::ErrorHandler {
   kj::Timer& timer_;
   kj::Own<kj::ConnectionReceiver> receiver_;
   const MakeBootstrap& bootstrap_;
+  const Admission& admission_;
+  const bool is_on_network_;
+  size_t num_strangers_ = 0;  // who have not shown who they are
+  std::optional<kj::TimePoint> told_;
   std::set<std::shared_ptr<ServerConnection>> connections_;
   kj::TaskSet tasks_;
 };
 
 Status serve(kj::AsyncIoContext& io, Serving& serving, UniqueFd control, UniqueFd listener,
-             const MakeBootstrap& make_bootstrap) {
+             const MakeBootstrap& make_bootstrap, const Admission& admission) {
   kj::Timer& timer = io.provider->getTimer();
   auto paf = kj::newPromiseAndFulfiller<void>();
   serving.stop = kj::mv(paf.fulfiller);
@@ -109,17 +178,19 @@ Status serve(kj::AsyncIoContext& io, Serving& serving, UniqueFd control, UniqueF
   std::optional<ServerConnection> first;
   auto ends = serving.inbox->run();
   if (listener.valid()) {
+    const bool on_network = is_on_network(listener.get());
     door.emplace(timer,
                  io.lowLevelProvider->wrapListenSocketFd(
                      listener.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP),
-                 make_bootstrap);
+                 make_bootstrap, admission, on_network);
     ends = ends.exclusiveJoin(door->run());
   }
   if (control.valid()) {
     first.emplace(timer,
                   io.lowLevelProvider->wrapSocketFd(control.release(),
                                                     kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP),
-                  make_bootstrap());
+                  make_bootstrap(std::nullopt));
+    set_small_window(first->io());
     ends = ends.exclusiveJoin(first->ended());
   }
   bool stopped = false;
@@ -146,12 +217,16 @@ Serving::Serving(const std::string& build_or_empty)
     : build(build_or_empty.empty() ? build_name() : build_or_empty) {}
 
 Status serve_control(Serving& serving, UniqueFd control, UniqueFd listener,
-                     const MakeBootstrap& make_bootstrap) {
+                     const MakeBootstrap& make_bootstrap, const Admission& admission) {
   CHECK(control.valid() || listener.valid());
+  if (listener.valid() && is_on_network(listener.get()) && !admission.credentials)
+    return make_error(ErrorCode::invalid_argument,
+                      "{}: a socket on a network is served with certificates only",
+                      own_address(listener));
   ASSIGN_OR_RETURN(kj::AsyncIoContext io, make_loop());
   Status status = ok_status();
   auto exception = kj::runCatchingExceptions([&] {
-    status = serve(io, serving, std::move(control), std::move(listener), make_bootstrap);
+    status = serve(io, serving, std::move(control), std::move(listener), make_bootstrap, admission);
     serving.stop = nullptr;
   });
   KJ_IF_MAYBE (e, exception) status = to_error(*e);

@@ -8,9 +8,11 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/unique_fd.h"
+#include "transport/rpc/credentials.h"
 #include "transport/rpc/loop.h"
 #include "transport/rpc/reply.h"
 
@@ -24,15 +26,15 @@ struct Serving {
   kj::Own<kj::PromiseFulfiller<void>> stop = {};
 };
 
-/// Makes what a new connection is given first.
-using MakeBootstrap = std::function<capnp::Capability::Client()>;
+/// Makes what a new connection is given first; who it is, where that came over a network.
+using MakeBootstrap = std::function<capnp::Capability::Client(const std::optional<Identity>& peer)>;
 
 /// Serves until serving.stop is fulfilled, whose caller's answer is still sent (ok), the peer of
 /// `control` ended that connection (ok), or it broke a limit or the protocol (invalid_argument,
 /// disconnected). What peers of `listener` do ends their own connection only. Either may be
-/// invalid, not both.
+/// invalid, not both. invalid_argument: `listener` is on a network, and nobody is admitted there.
 Status serve_control(Serving& serving, UniqueFd control, UniqueFd listener,
-                     const MakeBootstrap& make_bootstrap);
+                     const MakeBootstrap& make_bootstrap, const Admission& admission = {});
 
 template <typename T>
 T& value_of(Result<T>& result) {

@@ -3,10 +3,6 @@
 #include <ucp/api/ucp.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <sstream>
 #include <string_view>
 #include <utility>
 
@@ -21,7 +17,6 @@ constexpr unsigned kMessageId = 1;
 constexpr int kProgressRoundsMax = 16;  // of one progress() call, so that it returns
 constexpr Duration kForceCloseDeadline = std::chrono::milliseconds(200);
 constexpr size_t kControlBytesMax = 128;
-constexpr std::string_view kNoTransport = "unknown";
 
 std::span<const std::byte> as_bytes(const void* data, size_t length) {
   return {static_cast<const std::byte*>(data), length};
@@ -34,6 +29,8 @@ struct UcxConnection::SendOp {
   int32_t slot = -1;  // < 0: a control message, whose bytes are here
   std::array<std::byte, kControlBytesMax> bytes{};
   size_t num_bytes = 0;
+  std::span<const std::byte> header;  // of a frame, in its slot
+  std::span<const std::byte> body;
 };
 
 struct UcxConnection::ReceiveOp {
@@ -71,31 +68,22 @@ struct UcxConnection::Callbacks {
                               size_t length, const ucp_am_recv_param_t* param) {
     auto& c = *static_cast<UcxConnection*>(arg);
     if (c.sink_ == nullptr) return UCS_OK;
-    if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0) {
-      c.sink_->on_message(as_bytes(header, header_length), as_bytes(data, length));
-      return UCS_OK;
-    }
-    uint64_t sequence = 0;
-    const std::span<std::byte> place =
-        c.sink_->on_large(as_bytes(header, header_length), length, sequence);
-    if (place.empty()) return UCS_OK;
-    CHECK_EQ(place.size(), length);
-    if (c.free_receive_ops_.empty()) {
-      c.receive_ops_.push_back(std::make_unique<ReceiveOp>());
-      c.free_receive_ops_.push_back(c.receive_ops_.back().get());
-    }
-    ReceiveOp* op = c.free_receive_ops_.back();
-    c.free_receive_ops_.pop_back();
-    *op = ReceiveOp{&c, sequence};
-    ucp_request_param_t request{};
-    request.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-    request.cb.recv_am = received;
-    request.user_data = op;
-    const ucs_status_ptr_t status =
-        ucp_am_recv_data_nbx(c.worker_, data, place.data(), length, &request);
-    if (!UCS_PTR_IS_PTR(status)) finish_receive(op, UCS_PTR_STATUS(status));
-    return UCS_INPROGRESS;
+    const bool is_large = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
+    const std::span<const std::byte> bytes = as_bytes(header, header_length);
+    if (c.hold_input(bytes, data, length, is_large)) return is_large ? UCS_INPROGRESS : UCS_OK;
+    if (is_large) return c.take_large(bytes, data, length) ? UCS_INPROGRESS : UCS_OK;
+    c.sink_->on_message(bytes, as_bytes(data, length));
+    return UCS_OK;
   }
+
+  // A body that is handed over piece by piece, at whose first piece the rank dies.
+  static void* begin_body(void* context, const void*, size_t) { return context; }
+  static size_t body_bytes(void* op) { return static_cast<SendOp*>(op)->body.size(); }
+  static size_t die_in_body(void* op, size_t, void*, size_t) {
+    static_cast<SendOp*>(op)->connection->fault_->die(FaultPoint::mid_frame);
+    return 0;
+  }
+  static void end_body(void*) {}
 
   static void failed(void* arg, ucp_ep_h, ucs_status_t status) {
     static_cast<UcxConnection*>(arg)->died("connection", status);
@@ -179,6 +167,7 @@ Result<std::unique_ptr<UcxConnection>> UcxConnection::accept(std::shared_ptr<Ucx
 UcxConnection::~UcxConnection() {
   sink_ = nullptr;
   if (worker_ == nullptr) return;
+  drop_held();
   close_endpoint();
   ucp_worker_destroy(worker_);
 }
@@ -222,10 +211,30 @@ void UcxConnection::send_control(std::span<const std::byte> message) {
   SendOp* op = control_op();
   std::copy(message.begin(), message.end(), op->bytes.begin());
   op->num_bytes = message.size();
-  if (has_lanes_) {
-    post_control(op);
-  } else {
-    held_.push_back(op);
+  post(op);
+}
+
+/// In the order of the calls, as soon as anything may be sent.
+void UcxConnection::post(SendOp* op) {
+  if (!held_.empty() || holds_output()) return held_.push_back(op);
+  post_now(op);
+}
+
+void UcxConnection::post_now(SendOp* op) {
+  if (op->slot < 0) return post_control(op);
+  const bool is_last = fault_ != nullptr && !op->body.empty() && fault_->dies_in_this_frame();
+  is_last ? post_half_of_frame(op) : post_frame(op);
+}
+
+bool UcxConnection::holds_output() {
+  return !has_lanes_ || (fault_ != nullptr && fault_->silences_output());
+}
+
+void UcxConnection::post_held() {
+  while (!held_.empty() && !holds_output()) {
+    SendOp* const op = held_.front();
+    held_.pop_front();
+    post_now(op);
   }
 }
 
@@ -246,17 +255,99 @@ bool UcxConnection::send_frame(std::span<const std::byte> header, std::span<cons
                                int32_t slot) {
   if (dead_) return false;
   SendOp* op = frame_ops_[static_cast<size_t>(slot)].get();
+  op->header = header;
+  op->body = body;
+  post(op);
+  return !dead_;
+}
+
+void UcxConnection::post_frame(SendOp* op) {
   ucp_request_param_t params{};
   params.op_attr_mask =
       UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  params.flags =
-      body.size() <= context_->eager_bytes_max() ? UCP_AM_SEND_FLAG_EAGER : UCP_AM_SEND_FLAG_RNDV;
+  params.flags = op->body.size() <= context_->eager_bytes_max() ? UCP_AM_SEND_FLAG_EAGER
+                                                                : UCP_AM_SEND_FLAG_RNDV;
   params.cb.send = Callbacks::sent;
   params.user_data = op;
-  const ucs_status_ptr_t status = ucp_am_send_nbx(endpoint_, kMessageId, header.data(),
-                                                  header.size(), body.data(), body.size(), &params);
+  const ucs_status_ptr_t status =
+      ucp_am_send_nbx(endpoint_, kMessageId, op->header.data(), op->header.size(), op->body.data(),
+                      op->body.size(), &params);
   if (!UCS_PTR_IS_PTR(status)) Callbacks::finish_send(op, UCS_PTR_STATUS(status));
-  return !UCS_PTR_IS_ERR(status);
+}
+
+/// By rendezvous: the header goes out, and when the receiver asks for the body this rank dies.
+void UcxConnection::post_half_of_frame(SendOp* op) {
+  ucp_generic_dt_ops_t body{};
+  body.start_pack = Callbacks::begin_body;
+  body.packed_size = Callbacks::body_bytes;
+  body.pack = Callbacks::die_in_body;
+  body.finish = Callbacks::end_body;
+  ucp_datatype_t type = 0;
+  if (ucp_dt_create_generic(&body, op, &type) != UCS_OK) return fault_->die(FaultPoint::mid_frame);
+  ucp_request_param_t params{};
+  params.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_DATATYPE;
+  params.flags = UCP_AM_SEND_FLAG_RNDV;
+  params.datatype = type;
+  const ucs_status_ptr_t status = ucp_am_send_nbx(endpoint_, kMessageId, op->header.data(),
+                                                  op->header.size(), op->body.data(), 1, &params);
+  if (!UCS_PTR_IS_PTR(status)) fault_->die(FaultPoint::mid_frame);
+}
+
+/// What comes is kept for later while it is not to be looked at, and until what came before was.
+bool UcxConnection::hold_input(std::span<const std::byte> header, void* data, size_t length,
+                               bool is_large) {
+  if (held_in_.empty() && (fault_ == nullptr || !fault_->silences_input())) return false;
+  HeldMessage& held = held_in_.emplace_back();
+  held.header.assign(header.begin(), header.end());
+  if (is_large) {
+    held.data = data;
+    held.length = length;
+  } else {
+    const auto body = as_bytes(data, length);
+    held.body.assign(body.begin(), body.end());
+  }
+  return true;
+}
+
+void UcxConnection::take_held() {
+  while (!held_in_.empty() && sink_ != nullptr && !fault_->silences_input()) {
+    const HeldMessage message = std::move(held_in_.front());
+    held_in_.pop_front();
+    if (message.data == nullptr) {
+      sink_->on_message(message.header, message.body);
+    } else if (!take_large(message.header, message.data, message.length)) {
+      ucp_am_data_release(worker_, message.data);
+    }
+  }
+}
+
+void UcxConnection::drop_held() {
+  for (const HeldMessage& message : held_in_)
+    if (message.data != nullptr) ucp_am_data_release(worker_, message.data);
+  held_in_.clear();
+}
+
+/// False if the owner drops it.
+bool UcxConnection::take_large(std::span<const std::byte> header, void* data, size_t length) {
+  uint64_t sequence = 0;
+  const std::span<std::byte> place = sink_->on_large(header, length, sequence);
+  if (place.empty()) return false;
+  CHECK_EQ(place.size(), length);
+  if (free_receive_ops_.empty()) {
+    receive_ops_.push_back(std::make_unique<ReceiveOp>());
+    free_receive_ops_.push_back(receive_ops_.back().get());
+  }
+  ReceiveOp* op = free_receive_ops_.back();
+  free_receive_ops_.pop_back();
+  *op = ReceiveOp{this, sequence};
+  ucp_request_param_t request{};
+  request.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  request.cb.recv_am = Callbacks::received;
+  request.user_data = op;
+  const ucs_status_ptr_t status =
+      ucp_am_recv_data_nbx(worker_, data, place.data(), length, &request);
+  if (!UCS_PTR_IS_PTR(status)) Callbacks::finish_receive(op, UCS_PTR_STATUS(status));
+  return true;
 }
 
 void UcxConnection::shut_doors() {
@@ -267,52 +358,12 @@ void UcxConnection::shut_doors() {
 bool UcxConnection::progress() {
   int rounds = 0;
   while (rounds < kProgressRoundsMax && ucp_worker_progress(worker_) != 0) ++rounds;
-  if (!has_lanes_ && !dead_ && lanes_stand()) {
-    has_lanes_ = true;
-    for (SendOp* op : std::exchange(held_, {})) post_control(op);
-  }
+  if (!has_lanes_ && !dead_ && lanes_stand(endpoint_)) has_lanes_ = true;
+  if (!held_.empty() && !dead_) post_held();
+  if (!held_in_.empty()) take_held();
   return rounds > 0;
 }
 
 bool UcxConnection::arm() { return ucp_worker_arm(worker_) == UCS_OK; }
-
-// UCX has no name for this; but without a lane nothing would ever arrive.
-bool UcxConnection::lanes_stand() const {
-  ucp_ep_evaluate_perf_param_t message{};
-  message.field_mask = UCP_EP_PERF_PARAM_FIELD_MESSAGE_SIZE;
-  message.message_size = 1;
-  ucp_ep_evaluate_perf_attr_t estimate{};
-  estimate.field_mask = UCP_EP_PERF_ATTR_FIELD_ESTIMATED_TIME;
-  return ucp_ep_evaluate_perf(endpoint_, &message, &estimate) == UCS_OK &&
-         std::isfinite(estimate.estimated_time);
-}
-
-// UCX 1.13 tells its choice only as text for people: lines such as
-//   "lane[1]:  0:tcp/lo.0 md[0]  -> ..." and "lane[2]: cm tcp".
-// Only once a message has come: before, UCX prints what it has not written yet.
-std::string UcxConnection::transport() const {
-  char* text = nullptr;
-  size_t length = 0;
-  FILE* file = open_memstream(&text, &length);
-  CHECK(file != nullptr);
-  ucp_ep_print_info(endpoint_, file);
-  fclose(file);
-  std::istringstream lines(std::string(text, length));
-  free(text);
-  std::string result;
-  for (std::string line; std::getline(lines, line);) {
-    const size_t lane = line.find("lane[");
-    const size_t slash = line.find('/', lane);
-    if (lane == std::string::npos || slash == std::string::npos) continue;
-    const size_t begin = line.rfind(':', slash) + 1;
-    const std::string name = line.substr(begin, slash - begin);
-    const size_t end = line.find('.', slash);
-    const std::string device = line.substr(slash + 1, end - slash - 1);
-    const std::string shown = device == "memory" ? name : name + "/" + device;
-    if (result.find(shown) != std::string::npos) continue;
-    result += (result.empty() ? "" : "+") + shown;
-  }
-  return result.empty() ? std::string(kNoTransport) : result;
-}
 
 }  // namespace chainpump::transport

@@ -8,16 +8,19 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "transport/armed_fault.h"
 #include "transport/frame.h"
+#include "transport/socket_address.h"
 #include "transport/ucx/door.h"
-#include "transport/ucx/socket_address.h"
 #include "transport/ucx/ucx_context.h"
+#include "transport/ucx/ucx_lanes.h"
 
 struct ucp_worker;
 struct ucp_ep;
@@ -57,6 +60,9 @@ class UcxConnection {
   /// Null between owners; messages that come then are dropped.
   void set_sink(MessageSink* sink) { sink_ = sink; }
 
+  /// What this end may have been told to do to itself; null: nothing. Outlives it.
+  void set_fault(ArmedFault* fault) { fault_ = fault; }
+
   /// Sends a small message (header, or header and body); the bytes are copied.
   void send_control(std::span<const std::byte> message);
   /// Sends a frame from a slot; the bytes stay until on_sent(slot). False if the peer is dead.
@@ -71,20 +77,35 @@ class UcxConnection {
   bool dead() const { return dead_; }
   const std::string& death() const { return death_; }
   /// "tcp/lo", "posix+cma": the lanes that UCX chose. Only after a message has come. Costly.
-  std::string transport() const;
+  std::string transport() const { return lanes_text(endpoint_); }
 
  private:
   struct SendOp;
   struct ReceiveOp;
+  struct HeldMessage {
+    std::vector<std::byte> header;
+    std::vector<std::byte> body;  // of a small one
+    void* data = nullptr;         // UCX's, of a large one
+    size_t length = 0;
+  };
   struct Callbacks;  // the C functions that UCX calls
 
   explicit UcxConnection(std::shared_ptr<UcxContext> context);
   Status create_worker();
   void died(std::string_view call, int status);
   SendOp* control_op();
+  void post(SendOp* op);
+  void post_now(SendOp* op);
   void post_control(SendOp* op);
+  void post_frame(SendOp* op);
+  void post_half_of_frame(SendOp* op);
+  bool holds_output();
+  void post_held();
+  bool hold_input(std::span<const std::byte> header, void* data, size_t length, bool is_large);
+  void take_held();
+  void drop_held();
+  bool take_large(std::span<const std::byte> header, void* data, size_t length);
   void close_endpoint();
-  bool lanes_stand() const;
 
   std::shared_ptr<UcxContext> context_;
   ucp_worker* worker_ = nullptr;
@@ -101,7 +122,9 @@ class UcxConnection {
   // lanes are still to be made (and closing that endpoint is refused). So what is to be sent waits
   // here until they are.
   bool has_lanes_ = true;
-  std::vector<SendOp*> held_;
+  ArmedFault* fault_ = nullptr;      // which may silence either way for a while:
+  std::deque<SendOp*> held_;         // what was to be sent meanwhile, in order
+  std::deque<HeldMessage> held_in_;  // and what came
   std::vector<std::unique_ptr<ReceiveOp>> receive_ops_;
   std::vector<ReceiveOp*> free_receive_ops_;
 };

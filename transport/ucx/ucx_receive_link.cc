@@ -19,6 +19,7 @@ class UcxReceivedFrame final : public ReceivedFrame {
   }
   FrameKind kind() const override { return static_cast<FrameKind>(frame_.header.kind); }
   MicrobatchId microbatch() const override { return frame_.header.microbatch; }
+  PlanEpoch epoch() const override { return frame_.header.epoch; }
   std::span<std::byte> metadata() const override {
     return shared_->pool.metadata(frame_.slot, frame_.header.metadata_bytes);
   }
@@ -58,6 +59,7 @@ UcxReceiveLink::~UcxReceiveLink() {
 void UcxReceiveLink::take_connection(std::unique_ptr<UcxConnection> connection) {
   connection_ = std::move(connection);
   connection_->set_sink(this);
+  connection_->set_fault(options().fault);
   events_.add(connection_->event_fd());
   core_.stats().transport = connection_->transport();
   connection_->shut_doors();

@@ -54,6 +54,7 @@ class UcxSendLink final : public SendLink, private MessageSink {
         end_(steady_clock(), options.edge, LinkState::connecting),
         connection_(std::move(connection)) {
     connection_->set_sink(this);
+    connection_->set_fault(options.fault);
     events_.add(connection_->event_fd());
     connection_->send_control(encode_hello(options, steady_clock()));
   }

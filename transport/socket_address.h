@@ -21,4 +21,10 @@ struct SocketAddress {
 Result<SocketAddress> parse_socket_address(std::string_view text);
 std::string to_string(const sockaddr_storage& storage);
 
+/// The network interface that has this numeric address: "lo", "eth0". not_found.
+Result<std::string> interface_of(const std::string& address);
+/// An interface by its name, "eth0", or by its network, "10.0.0.0/24": its numeric address on this
+/// machine. not_found; invalid_argument: neither, or it has several addresses there.
+Result<std::string> address_on(const std::string& interface_or_network);
+
 }  // namespace chainpump::transport
