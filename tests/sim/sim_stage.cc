@@ -121,6 +121,7 @@ graph::LaneSeen SimStage::seen() const {
 // -------------------------------------------------------------------------------- links
 
 void SimStage::on_frame(SimFrame frame) {
+  if (!in_) return;  // planted: it came by no link of its own
   if (front_) {
     front_->take_result(frame);
     in_->release(frame);
