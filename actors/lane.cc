@@ -148,8 +148,7 @@ void Lane::give(RankPort& port, uint64_t connection, std::vector<rpc::GenerateRe
     patience = std::max(patience, Duration(request.timeout_ns));
   }
   port.submit(options_.id, std::move(requests), patience,
-              [weak = weak_from_this(), connection,
-               wire_ids = std::move(wire_ids)](const Result<Ok>& taken) {
+              [weak = weak_from_this(), connection, wire_ids](const Result<Ok>& taken) {
                 if (taken.ok()) return;
                 if (const auto self = weak.lock())
                   self->on_connection(connection,
@@ -157,6 +156,18 @@ void Lane::give(RankPort& port, uint64_t connection, std::vector<rpc::GenerateRe
                                         self->refused(wire_ids, why);
                                       });
               });
+  pass_cancels_again(wire_ids);
+}
+
+/// What was cancelled meanwhile: the rank may have been told before it was given them.
+void Lane::pass_cancels_again(const std::vector<uint64_t>& wire_ids) {
+  const std::lock_guard lock(mutex_);
+  bool found = false;
+  for (const uint64_t id : wire_ids)
+    for (auto it = deliveries_.lower_bound({id, 0});
+         it != deliveries_.end() && it->first.first == id; ++it)
+      found |= std::exchange(it->second->cancel_passed, false);
+  if (found) wake_at(clock_.now());
 }
 
 void Lane::cancel(RequestId id) {

@@ -108,6 +108,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void wake_at(TimePoint when);                 // under the lock
   void release(std::shared_ptr<RankPort> port);
   void give(RankPort& port, uint64_t connection, std::vector<rpc::GenerateRequest> requests);
+  void pass_cancels_again(const std::vector<uint64_t>& wire_ids);
 
   // In turn:
   void open(std::shared_ptr<RankPort> first);

@@ -42,6 +42,23 @@ BOOST_AUTO_TEST_CASE(a_cancel_reaches_the_rank_or_ends_what_waits) {
   BOOST_TEST(now->cancelled == std::vector<uint64_t>{now->requests()[0].request_id});
 }
 
+/// Another thread's cancel comes to the rank before what it is about.
+BOOST_AUTO_TEST_CASE(a_cancel_that_overtakes_its_request_is_passed_again) {
+  LaneWorld w;
+  const auto rank = w.open();
+  rank->before_submit = [&] {
+    w.lane->cancel(RequestId(1));
+    w.run_due();
+  };
+  Told told;
+  w.submit(asked(3), {&told});
+  w.run_due();
+  const std::vector<std::string> calls(rank->calls.begin(), rank->calls.end());
+  BOOST_TEST(calls == (std::vector<std::string>{"attach", "watch", "cancel", "submit", "cancel"}),
+             boost::test_tools::per_element());
+  BOOST_TEST(rank->cancelled == std::vector<uint64_t>(2, rank->requests()[0].request_id));
+}
+
 BOOST_AUTO_TEST_CASE(time_that_is_up_while_nobody_serves_ends_a_sequence) {
   LaneWorld w;
   const auto old = w.open();

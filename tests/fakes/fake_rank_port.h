@@ -39,6 +39,7 @@ class FakeRankPort final : public actors::RankPort {
   void submit(graph::LaneId lane, std::vector<rpc::GenerateRequest> requests, Duration deadline,
               rpc::Callback<Ok> callback) override {
     BOOST_TEST((lane == attached_to));
+    before_submit();
     calls.push_back("submit");
     submitted.push_back({std::move(requests), deadline, std::move(callback)});
   }
@@ -76,6 +77,7 @@ class FakeRankPort final : public actors::RankPort {
     return all;
   }
 
+  std::function<void()> before_submit = [] {};
   std::vector<const char*> calls;  // by name
   graph::LaneId attached_to;
   std::optional<Error> attach_refused;  // at once, in the call
