@@ -99,7 +99,7 @@ struct Microbatch {
   /// before the first of them has logged what it sent them for these positions, and sends it again;
   /// the others only pass the frame on, and forget and copy what it says.
   StageSpan stages;
-  /// Nothing that is logged may be dropped: some of it will be asked for.
+  /// Nothing that is logged may be dropped: some of it may be asked for.
   bool keep_log = false;
   /// Nothing in it is anybody's: it is not counted.
   bool canary = false;

@@ -259,7 +259,7 @@ void Sequencer::charge(TenantId tenant, int64_t num_tokens) {
 void Sequencer::settle(Draft& draft) {
   last_microbatch_ = draft.microbatch.id.value;
   release(draft.microbatch);
-  draft.microbatch.keep_log = !repairing_.empty();
+  draft.microbatch.keep_log = repair_.has_value();
   end_repair_if_done();
   mark_canary(draft);
   // They say nothing of what a step costs.

@@ -7,49 +7,56 @@ namespace chainpump::graph {
 
 BOOST_AUTO_TEST_SUITE(sequencer_adopt)
 
-/// A stage has places for max_sequences, whoever described them: the seed that showed it had one.
-BOOST_AUTO_TEST_CASE(who_is_not_asked_for_gives_way_to_who_is) {
+const SequenceId kBefore(1 << 20);
+
+/// Stage 1 holds four positions of a request whose identity is 7.
+Sequencer with_an_orphan(int32_t max_sequences) {
   SequencerOptions options = small_options();
-  options.max_sequences = 1;
+  options.max_sequences = max_sequences;
   Sequencer sequencer(options);
-  const SequenceId before(1 << 20);
   const std::vector<StageHoldings> stages = {
       {.stage = StageIndex(1),
-       .held = {{.id = before, .num_positions = 4, .identity = 7, .table = {KvBlockId(0)}}},
+       .held = {{.id = kBefore, .num_positions = 4, .identity = 7, .table = {KvBlockId(0)}}},
        .logged = {}}};
   sequencer.adopt(stages, TimePoint{});
+  return sequencer;
+}
+
+/// The next microbatch once a request of that identity has come.
+Microbatch next_after(Sequencer& sequencer, uint64_t identity) {
+  Request asked = request(1, 4, 4);
+  asked.identity = identity;
+  BOOST_TEST_REQUIRE(sequencer.submit(asked, TimePoint{}).ok());
+  std::optional<Microbatch> next = sequencer.next();
+  BOOST_TEST_REQUIRE(next.has_value());
+  return *std::move(next);
+}
+
+/// A stage has places for max_sequences, whoever described them: the seed that showed it had one.
+BOOST_AUTO_TEST_CASE(who_is_not_asked_for_gives_way_to_who_is) {
+  Sequencer sequencer = with_an_orphan(1);
   BOOST_TEST(sequencer.stats().num_orphans == 1);
-  Request other = request(1, 4, 4);
-  other.identity = 8;
-  BOOST_TEST_REQUIRE(sequencer.submit(other, TimePoint{}).ok());
-  const std::optional<Microbatch> first = sequencer.next();
-  BOOST_TEST_REQUIRE(first.has_value());
-  BOOST_TEST(first->descriptors.size() == 1u);
-  BOOST_TEST_REQUIRE(first->released.size() == 1u);
-  BOOST_TEST((first->released[0] == before));
+  const Microbatch first = next_after(sequencer, 8);
+  BOOST_TEST(first.descriptors.size() == 1u);
+  BOOST_TEST_REQUIRE(first.released.size() == 1u);
+  BOOST_TEST((first.released[0] == kBefore));
   BOOST_TEST(sequencer.stats().num_orphans == 0);
 }
 
 /// Its own request finds it there, and nothing is released.
 BOOST_AUTO_TEST_CASE(who_is_asked_for_takes_its_own_place) {
-  SequencerOptions options = small_options();
-  options.max_sequences = 1;
-  Sequencer sequencer(options);
-  const SequenceId before(1 << 20);
-  const std::vector<StageHoldings> stages = {
-      {.stage = StageIndex(1),
-       .held = {{.id = before, .num_positions = 4, .identity = 7, .table = {KvBlockId(0)}}},
-       .logged = {}}};
-  sequencer.adopt(stages, TimePoint{});
-  Request again = request(1, 4, 4);
-  again.identity = 7;
-  BOOST_TEST_REQUIRE(sequencer.submit(again, TimePoint{}).ok());
-  const std::optional<Microbatch> first = sequencer.next();
-  BOOST_TEST_REQUIRE(first.has_value());
-  BOOST_TEST(first->released.empty());
-  BOOST_TEST_REQUIRE(first->slices.size() == 1u);
-  BOOST_TEST((first->slices[0].id == before));
+  Sequencer sequencer = with_an_orphan(1);
+  const Microbatch first = next_after(sequencer, 7);
+  BOOST_TEST(first.released.empty());
+  BOOST_TEST_REQUIRE(first.slices.size() == 1u);
+  BOOST_TEST((first.slices[0].id == kBefore));
   BOOST_TEST(sequencer.stats().sequences_adopted == 1u);
+}
+
+/// What stages have logged of it may be asked for once it is: others' rows do not take its place.
+BOOST_AUTO_TEST_CASE(while_one_may_be_asked_for_nothing_logged_gives_way) {
+  Sequencer sequencer = with_an_orphan(2);
+  BOOST_TEST(next_after(sequencer, 8).keep_log);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
