@@ -92,13 +92,17 @@ class SqliteStore final : public StateStore {
     return written;
   }
 
+  Status clear() override {
+    return run((std::string("BEGIN IMMEDIATE;") + kDeleteAll + "; COMMIT").c_str());
+  }
+
  private:
   using Row = std::vector<int64_t>;
+  static constexpr const char* kDeleteAll =
+      "DELETE FROM deployment; DELETE FROM lanes; DELETE FROM processes; DELETE FROM ends";
 
   Status write_rows(const DeploymentRecord& record) {
-    RETURN_IF_ERROR(
-        run("DELETE FROM deployment; DELETE FROM lanes; DELETE FROM processes;"
-            "DELETE FROM ends"));
+    RETURN_IF_ERROR(run(kDeleteAll));
     RETURN_IF_ERROR(insert("INSERT INTO deployment VALUES (?, ?, ?)",
                            {record.has_served, record.epoch.value}, &record.numerics_id));
     for (size_t i = 0; i < record.lanes.size(); ++i) {

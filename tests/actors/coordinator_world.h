@@ -183,6 +183,10 @@ class Store final : public StateStore {
       return ok_status();
     });
   }
+  Status clear() override {
+    world_.locked([&] { world_.written.reset(); });
+    return ok_status();
+  }
 
  private:
   World& world_;

@@ -48,4 +48,4 @@ LIBRARIES = {
     "Boost.Test": (("boost/test",), ("tests/",), "tests only"),
 }
 # Libraries that only one file may include, however many its folder holds.
-ONE_FILE = {"libfyaml", "OpenSSL", "SQLite"}
+ONE_FILE = {"libfyaml", "OpenSSL", "SQLite", "libcurl"}
