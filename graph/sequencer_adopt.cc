@@ -2,6 +2,7 @@
 // Sequencer::adopt(). By the one law positions of equal requests hold equal KV, so a request that
 // is asked for again finds its own by its identity and the choice's index.
 #include <algorithm>
+#include <map>
 
 #include "base/check.h"
 #include "graph/sequencer_draft.h"
@@ -41,12 +42,53 @@ std::vector<const Held*> agreed(std::span<const StageHoldings> stages) {
   return found;
 }
 
+/// Those that may be adopted side by side. Two have a block in common if they began alike; or one
+/// had it before the other, and a stage that still holds that one has not seen the microbatch that
+/// let go of it. A stage that holds both says which. The latter is not held by the first stage that
+/// holds the other: what comes first along the chain is kept.
+std::vector<const Held*> undisputed(std::span<const StageHoldings> stages) {
+  std::vector<std::map<SequenceId, const Held*>> by_stage(stages.size());
+  for (size_t i = 0; i < stages.size(); ++i)
+    for (const Held& held : stages[i].held) by_stage[i].emplace(held.id, &held);
+  const auto has_block = [&](size_t stage, SequenceId id, size_t index, KvBlockId block) {
+    const auto found = by_stage[stage].find(id);
+    if (found == by_stage[stage].end()) return false;
+    const std::vector<KvBlockId>& table = found->second->table;
+    return index < table.size() && table[index] == block;
+  };
+  const auto began_alike = [&](SequenceId a, SequenceId b, size_t index, KvBlockId block) {
+    for (size_t stage = 0; stage < stages.size(); ++stage)
+      if (has_block(stage, a, index, block) && has_block(stage, b, index, block)) return true;
+    return false;
+  };
+  std::vector<const Held*> found = agreed(stages);
+  const auto first_stage = [&](const Held* held) {
+    size_t stage = 0;
+    while (!by_stage[stage].contains(held->id)) ++stage;
+    return stages[stage].stage;
+  };
+  std::stable_sort(found.begin(), found.end(),
+                   [&](const Held* a, const Held* b) { return first_stage(a) < first_stage(b); });
+  std::map<KvBlockId, std::vector<SequenceId>> owners;
+  std::erase_if(found, [&](const Held* held) {
+    for (size_t i = 0; i < held->table.size(); ++i) {
+      const KvBlockId block = held->table[i];
+      const std::vector<SequenceId>& others = owners[block];
+      const auto alike = [&](SequenceId id) { return began_alike(id, held->id, i, block); };
+      if (!others.empty() && std::none_of(others.begin(), others.end(), alike)) return true;
+    }
+    for (const KvBlockId block : held->table) owners[block].push_back(held->id);
+    return false;
+  });
+  return found;
+}
+
 }  // namespace
 
 void Sequencer::adopt(std::span<const StageHoldings> stages, TimePoint now) {
   CHECK(idle() && orphans_.empty());
   const auto max_slots = static_cast<size_t>(options_.max_queued + 2 * options_.max_sequences);
-  for (const Held* held : agreed(stages)) {
+  for (const Held* held : undisputed(stages)) {
     const std::pair key(held->identity, held->index);
     if (orphans_.contains(key) || !store_.reserve(held->id, max_slots)) continue;
     if (cache_.take(held->table))

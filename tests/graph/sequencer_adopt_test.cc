@@ -59,6 +59,39 @@ BOOST_AUTO_TEST_CASE(while_one_may_be_asked_for_nothing_logged_gives_way) {
   BOOST_TEST(next_after(sequencer, 8).keep_log);
 }
 
+/// Blocks of four positions.
+StageHoldings::Held held(uint32_t id, std::vector<KvBlockId> table) {
+  return {.id = SequenceId(id),
+          .num_positions = static_cast<int32_t>(table.size()) * 4,
+          .identity = id,
+          .table = std::move(table)};
+}
+
+/// Stage 2 has not seen that the block was let go of, and given to another.
+BOOST_AUTO_TEST_CASE(of_two_that_had_a_block_in_turn_the_later_is_kept) {
+  Sequencer sequencer(small_options(3));
+  const std::vector<StageHoldings> stages = {
+      {.stage = StageIndex(2), .held = {held(5, {KvBlockId(0)})}, .logged = {}},
+      {.stage = StageIndex(1), .held = {held(6, {KvBlockId(0)})}, .logged = {}}};
+  sequencer.adopt(stages, TimePoint{});
+  BOOST_TEST(sequencer.stats().num_orphans == 1);
+  const Microbatch first = next_after(sequencer, 6);
+  BOOST_TEST_REQUIRE(first.released.size() == 1u);
+  BOOST_TEST((first.released[0] == SequenceId(5)));
+  BOOST_TEST(sequencer.stats().sequences_adopted == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(those_that_began_alike_are_both_kept) {
+  Sequencer sequencer(small_options(3));
+  const std::vector<StageHoldings> stages = {
+      {.stage = StageIndex(1),
+       .held = {held(5, {KvBlockId(0), KvBlockId(1)}), held(6, {KvBlockId(0), KvBlockId(2)})},
+       .logged = {}},
+      {.stage = StageIndex(2), .held = {held(5, {KvBlockId(0)})}, .logged = {}}};
+  sequencer.adopt(stages, TimePoint{});
+  BOOST_TEST(sequencer.stats().num_orphans == 2);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace chainpump::graph
