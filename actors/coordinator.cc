@@ -23,6 +23,7 @@ CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer s
   };
   return {
       [=](StartAtom) { coordinator->start(self), settle(); },
+      [=](BeatAtom) { coordinator->answer_beats(); },
       [=](std::shared_ptr<RanksFound>& found) {
         coordinator->on_found(*found, self);
         settle();

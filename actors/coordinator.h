@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/coordinator_beats.h"
 #include "actors/rank_host.h"
 #include "actors/rank_port.h"
 #include "actors/stage_actor.h"
@@ -78,13 +79,15 @@ struct BeatHeard {
   std::optional<rpc::BeatReply> beat;
 };
 using StartAtom = caf::atom_constant<caf::atom("start")>;
+/// To the coordinator: somebody asks whether it is at work.
+using BeatAtom = caf::atom_constant<caf::atom("beat")>;
 
 using CoordinatorActor = caf::typed_actor<
-    caf::reacts_to<StartAtom>, caf::reacts_to<std::shared_ptr<RanksFound>>,
-    caf::reacts_to<std::shared_ptr<RankSpawned>>, caf::reacts_to<std::shared_ptr<RankLoaded>>,
-    caf::reacts_to<std::shared_ptr<RankFenced>>, caf::reacts_to<std::shared_ptr<WatchEnded>>,
-    caf::reacts_to<std::shared_ptr<BeatHeard>>, caf::reacts_to<std::shared_ptr<CoordinatorEvent>>,
-    caf::reacts_to<TickAtom>>;
+    caf::reacts_to<StartAtom>, caf::reacts_to<BeatAtom>,
+    caf::reacts_to<std::shared_ptr<RanksFound>>, caf::reacts_to<std::shared_ptr<RankSpawned>>,
+    caf::reacts_to<std::shared_ptr<RankLoaded>>, caf::reacts_to<std::shared_ptr<RankFenced>>,
+    caf::reacts_to<std::shared_ptr<WatchEnded>>, caf::reacts_to<std::shared_ptr<BeatHeard>>,
+    caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<TickAtom>>;
 using AgentActor = caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<RetryAtom, uint32_t, uint32_t>,
@@ -128,6 +131,7 @@ struct CoordinatorOptions {
   std::shared_ptr<StateStore> store = {};  // null: nothing outlives the coordinator
   /// What an earlier coordinator of this plan wrote there; checked.
   std::optional<graph::DeploymentRecord> before = {};
+  std::shared_ptr<CoordinatorBeats> beats = {};  // null: nobody asks
 };
 
 CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions options,

@@ -37,6 +37,7 @@ Status CoordinatorShell::write_down() {
   if (!options_.store || ends) return ok_status();
   graph::DeploymentRecord record = core_.record();
   if (written_ == record) return ok_status();
+  const CoordinatorBeats::Writing writing(options_.beats.get(), clock_.now());
   RETURN_IF_ERROR(options_.store->write(record));
   written_ = std::move(record);
   return ok_status();

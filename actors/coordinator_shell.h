@@ -56,6 +56,7 @@ class CoordinatorShell {
     const std::optional<TimePoint> look = detector_.next_deadline();
     return own && look ? std::min(*own, *look) : own ? own : look;
   }
+  void answer_beats() { options_.beats->answer_all(); }
   bool stopped() const { return core_.phase() == Deployment::Phase::stopped; }
 
   void on_spawned(const RankSpawned& spawned, CoordinatorActor self) {

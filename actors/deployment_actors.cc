@@ -40,6 +40,8 @@ DeploymentActors::~DeploymentActors() = default;
 
 void DeploymentActors::request_stop() { tell(coordinator_, graph::Deployment::StopRequested{}); }
 
+void DeploymentActors::request_beat() { caf::anon_send(coordinator_, BeatAtom::value); }
+
 void DeploymentActors::end() {
   caf::scoped_actor self{actors_.system()};
   self->monitor(agent_);

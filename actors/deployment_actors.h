@@ -27,6 +27,8 @@ class DeploymentActors {
   DeploymentActors(const DeploymentActors&) = delete;
   DeploymentActors& operator=(const DeploymentActors&) = delete;
 
+  /// The coordinator answers its beats in its turn; only if it was given any.
+  void request_beat();
   /// on_stopped says when every rank has left.
   void request_stop();
   /// Ends the actors and with the agent its ranks, if any is left, and the thread that calls back.

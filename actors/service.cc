@@ -1,5 +1,6 @@
 #include "actors/service.h"
 
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -15,8 +16,10 @@
 #include "actors/convert.h"
 #include "actors/os/process.h"
 #include "actors/rank.h"
+#include "actors/service_beats.h"
 #include "actors/service_folder.h"
 #include "base/recent.h"
+#include "transport/rpc/agent_client.h"
 #include "transport/rpc/coordinator_client.h"
 #include "transport/rpc/service_file.h"
 #include "transport/rpc/unix_socket.h"
@@ -28,7 +31,7 @@ namespace rpc = transport::rpc;
 
 constexpr const char* kCoordinator = "coordinator";  // the verb, too
 constexpr const char* kAgent = "node agent";
-constexpr Duration kHelloDeadline = std::chrono::seconds(10);
+constexpr Duration kBeatDeadline = std::chrono::seconds(10);  // only bounds a lost answer
 constexpr Duration kStopMax = std::chrono::seconds(5);
 // A deployment fails at once when a process of ours dies, whose own end says more.
 constexpr Duration kDeathNewsMax = std::chrono::milliseconds(100);
@@ -44,6 +47,16 @@ void sweep(const std::string& folder) {
                          (name.starts_with("rank-") && name.ends_with(".sock"));
     if (is_ours) std::filesystem::remove(entry.path(), ignored);
   }
+}
+
+/// A question to whoever serves `socket`, over a connection of its own.
+template <typename Client>
+Result<ServiceBeats::Ask> asking(rpc::RpcThread& thread, const std::string& socket) {
+  ASSIGN_OR_RETURN(UniqueFd connected, rpc::connect_unix(socket));
+  const auto client = std::make_shared<Client>(thread, std::move(connected), [](const Error&) {});
+  client->hello(Duration::max(), [](const Result<rpc::HelloReply>&) {});
+  return ServiceBeats::Ask(
+      [client](rpc::Callback<Ok> answer) { client->beat(kBeatDeadline, std::move(answer)); });
 }
 
 /// Why the service failed, once it has. Any thread.
@@ -89,6 +102,7 @@ struct Service::Impl {
   struct Child {
     std::string name;
     os::Process process;
+    std::string how_hung = {};  // it did, and was killed for it
   };
 
   std::string folder;
@@ -108,12 +122,14 @@ struct Service::Impl {
   bool is_ending = false;
   bool has_given_up = false;
   std::unique_ptr<os::ProcessWatcher> watcher;
+  std::unique_ptr<ServiceBeats> beats;
 
   ~Impl() {
     {
       const std::lock_guard lock(mutex);
       is_ending = true;  // from here on no other client
     }
+    beats.reset();  // before those it asks end
     if (client) stop_deployment();
     client.reset();
     watcher.reset();   // before the deaths that are ours
@@ -129,6 +145,9 @@ struct Service::Impl {
     ASSIGN_OR_RETURN(rpc::RpcThread started, rpc::RpcThread::create());
     thread.emplace(std::move(started));
     ASSIGN_OR_RETURN(watcher, os::ProcessWatcher::create([this](pid_t pid) { on_death(pid); }));
+    ASSIGN_OR_RETURN(beats, ServiceBeats::create([this](pid_t pid, Duration silent_for) {
+                       on_hung(pid, silent_for);
+                     }));
     // They listen before anybody is there to connect: nobody has to wait for another's start.
     const std::lock_guard lock(mutex);
     ASSIGN_OR_RETURN(agent_listener, rpc::listen_unix(agent_socket(folder)));
@@ -141,17 +160,25 @@ struct Service::Impl {
   Status start_agent() {
     std::vector<std::string> argv = {"chainpump", "agent", "--dir", folder};
     argv.insert(argv.end(), rank_flags.begin(), rank_flags.end());
-    return spawn(kAgent, std::move(argv), agent_listener);
+    ASSIGN_OR_RETURN(const pid_t pid, spawn(kAgent, std::move(argv), agent_listener));
+    ASSIGN_OR_RETURN(auto ask, asking<rpc::AgentClient>(*thread, agent_socket(folder)));
+    beats->watch(pid, std::move(ask));
+    return ok_status();
   }
 
   Status start_coordinator() {
-    RETURN_IF_ERROR(spawn(kCoordinator,
-                          {"chainpump", kCoordinator, "--dir", folder, "--plan", plan_file(folder)},
-                          coordinator_listener));
+    ASSIGN_OR_RETURN(const pid_t pid, spawn(kCoordinator,
+                                            {"chainpump", kCoordinator, "--dir", folder, "--plan",
+                                             plan_file(folder)},
+                                            coordinator_listener));
+    const std::string socket = coordinator_socket(folder);
+    ASSIGN_OR_RETURN(auto ask, asking<rpc::CoordinatorClient>(*thread, socket));
+    beats->watch(pid, std::move(ask));
     return watch();
   }
 
-  Status spawn(const std::string& name, std::vector<std::string> argv, const UniqueFd& listener) {
+  Result<pid_t> spawn(const std::string& name, std::vector<std::string> argv,
+                      const UniqueFd& listener) {
     os::SpawnOptions options;
     options.program = program;
     options.argv = std::move(argv);
@@ -160,7 +187,18 @@ struct Service::Impl {
     const pid_t pid = process.pid();
     const auto [entry, is_new] = children.emplace(pid, Child{name, std::move(process)});
     CHECK(is_new);
-    return watcher->watch(entry->second.process);
+    RETURN_IF_ERROR(watcher->watch(entry->second.process));
+    return pid;
+  }
+
+  /// Its end is then seen as any.
+  void on_hung(pid_t pid, Duration silent_for) {
+    const std::lock_guard lock(mutex);
+    const auto found = children.find(pid);
+    if (found == children.end() || is_ending || failure.has_report()) return;  // it ends
+    found->second.how_hung =
+        fmt::format("it had not answered for {:.2f} s, and was killed", to_seconds(silent_for));
+    (void)found->second.process.kill(SIGKILL);
   }
 
   void on_death(pid_t pid) {
@@ -171,11 +209,14 @@ struct Service::Impl {
     // A coordinator that ends by itself has said why.
     if (status.ok() && !status->signalled && failure.has_report()) return;
     const std::string name = found->second.name;
-    const Error death = make_error(ErrorCode::disconnected, "the {} died: {}", name,
-                                   status.ok() ? os::to_string(*status) : status.error().message);
+    const std::string& how_hung = found->second.how_hung;
+    const Error death =
+        how_hung.empty() ? make_error(ErrorCode::disconnected, "the {} died: {}", name,
+                                      status.ok() ? os::to_string(*status) : status.error().message)
+                         : make_error(ErrorCode::disconnected, "the {} hung: {}", name, how_hung);
     const bool was_killed = status.ok() && status->signalled;
     if (!was_killed || is_ending || failure.has_report()) return failure.set_death(death);
-    children.erase(found);
+    end(found);
     const Status restarted = restart(name, death);
     if (restarted.ok()) return;
     failure.set_death(restarted.error());
@@ -207,13 +248,19 @@ struct Service::Impl {
     const auto found = std::find_if(children.begin(), children.end(), [](const auto& entry) {
       return entry.second.name == kCoordinator;
     });
-    if (found != children.end()) children.erase(found);  // which ends it
+    if (found != children.end()) end(found);
+  }
+
+  void end(std::map<pid_t, Child>::iterator child) {
+    beats->forget(child->first);
+    children.erase(child);  // which ends it
   }
 
   Status watch() {
     ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
     client.emplace(*thread, std::move(socket), [](const Error&) {});  // its death is seen otherwise
-    client->hello(kHelloDeadline, [this](const Result<rpc::HelloReply>& reply) {
+    // How long it may take is another's business.
+    client->hello(Duration::max(), [this](const Result<rpc::HelloReply>& reply) {
       if (!reply.ok() && reply.error().code != ErrorCode::disconnected &&
           reply.error().code != ErrorCode::cancelled)
         failure.set_report(reply.error());

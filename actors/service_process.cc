@@ -59,7 +59,8 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
                                                         .listen_address = spans ? "" : "127.0.0.1",
                                                         .cache_folder = spec.cache_folder,
                                                         .store = std::move(store),
-                                                        .before = std::move(before)},
+                                                        .before = std::move(before),
+                                                        .beats = beats_},
                                                        make_host, observer()));
     const Status served = server_.run(std::move(listener));
     actors_->end();
@@ -82,6 +83,9 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     gather_stats(ports, kStatsDeadline, std::move(reply));
   }
   void on_stop() override { actors_->request_stop(); }
+  void on_beat(rpc::Reply<Ok> reply) override {
+    if (beats_->on_asked(std::move(reply), steady_clock().now())) actors_->request_beat();
+  }
 
  private:
   /// On this machine alone, or over the plan's nodes.
@@ -170,6 +174,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
 
   const std::string folder_;
   const std::shared_ptr<AddressBook> addresses_ = std::make_shared<AddressBook>();
+  const std::shared_ptr<CoordinatorBeats> beats_ = std::make_shared<CoordinatorBeats>();
   // In the coordinator's thread only:
   std::string numerics_id_;
   std::vector<rpc::LaneAddress> lanes_;

@@ -39,6 +39,17 @@ class Caretaker {
 
   /// False when it is time to end.
   bool tick() {
+    const bool goes_on = look_round();
+    if (goes_on) say(kBeatNews);
+    if (!goes_on) news_.reset();
+    return goes_on;
+  }
+  const Status& outcome() const { return outcome_; }
+
+ private:
+  void say(char news) { [[maybe_unused]] const ssize_t n = ::write(news_.get(), &news, 1); }
+
+  bool look_round() {
     const TimePoint now = steady_clock().now();
     if (!look_after_stages(now)) return false;
     if (signal_ == 0) return true;
@@ -51,9 +62,7 @@ class Caretaker {
     if (drained >= drain_max_) core_.cancel_all();
     return !core_.idle() && drained < drain_max_ + kCancelMax;
   }
-  const Status& outcome() const { return outcome_; }
 
- private:
   bool look_after_stages(TimePoint now) {
     Status stages = runtime_.wait_ready(Duration(0));
     if (stages.ok()) {
@@ -64,8 +73,7 @@ class Caretaker {
       // Nobody is told so before a token has come through.
       if (!ready_ && core_.readiness().ready) {
         ready_ = true;
-        const std::string_view word = "ready\n";
-        [[maybe_unused]] const ssize_t n = ::write(news_.get(), word.data(), word.size());
+        say(kReadyNews);
       }
       return true;
     }

@@ -11,7 +11,11 @@ namespace chainpump::cli {
 
 // The descriptors that it is started with:
 inline constexpr int kListenerFd = 3;  // a listening socket
-inline constexpr int kNewsFd = 4;      // a pipe that it writes "ready\n" to, once
+// A pipe that it writes to from the thread that serves, each time that this looks round, about ten
+// times a second: whoever does not read from it hinders nothing. It closes it when it ends.
+inline constexpr int kNewsFd = 4;
+inline constexpr char kBeatNews = '.';
+inline constexpr char kReadyNews = 'r';  // once
 
 struct GatewayOptions {
   DeployOptions deploy;

@@ -16,6 +16,7 @@
 #include "actors/service.h"
 #include "base/recent.h"
 #include "cli/exit_status.h"
+#include "cli/gateway_child.h"
 #include "cli/graph_commands.h"
 #include "gateway/service_folder.h"
 
@@ -35,23 +36,6 @@ struct Pipe {
     if (::pipe2(fds, O_CLOEXEC) != 0)
       return make_error(ErrorCode::no_room, "pipe: {}", std::strerror(errno));
     return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
-  }
-};
-
-/// The gateway's process, and what it says.
-struct Child {
-  os::Process process;
-  UniqueFd news;
-
-  static Result<Child> start(const std::vector<std::string>& arguments, int listener) {
-    ASSIGN_OR_RETURN(Pipe pipe, Pipe::create());
-    os::SpawnOptions options;
-    options.program = os::self_exe();
-    options.argv = {"chainpump", "gateway"};
-    options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
-    options.descriptors = {{listener, kListenerFd}, {pipe.writer.get(), kNewsFd}};
-    ASSIGN_OR_RETURN(os::Process process, os::spawn(options));
-    return Child{std::move(process), std::move(pipe.reader)};
   }
 };
 
@@ -75,16 +59,18 @@ class Supervisor {
     ASSIGN_OR_RETURN(const Prepared prepared,
                      cluster_ ? cluster_->prepare(options_.deploy) : prepare(options_.deploy));
     RETURN_IF_ERROR(start_stages(prepared));
-    ASSIGN_OR_RETURN(Child child, Child::start(arguments_, folder_.listener()));
+    ASSIGN_OR_RETURN(GatewayChild child, GatewayChild::start(arguments_, folder_.listener()));
     while (true) {
       pollfd ready[4] = {{signals, POLLIN, 0},
-                         {child.process.pidfd(), POLLIN, 0},
-                         {child.news.get(), POLLIN, 0},
+                         {child.process().pidfd(), POLLIN, 0},
+                         {child.news_fd(), POLLIN, 0},
                          {saw_failure_ ? -1 : stages_->failure_fd(), POLLIN, 0}};
-      if (::poll(ready, 4, timeout_ms()) == 0) {
+      ::poll(ready, 4, timeout_ms(child));
+      if (ends_at_ && steady_clock().now() > *ends_at_) {
         std::fprintf(stderr, "chainpump: the gateway does not end; it is killed\n");
         return 5;
       }
+      look_for_hang(child);
       if (ready[0].revents != 0) {
         if (const auto status = on_signal(signals, child)) return *status;
       } else if (ready[3].revents != 0) {
@@ -93,10 +79,10 @@ class Supervisor {
         std::fprintf(stderr, "chainpump: %s\n", stages_->why_failed().message.c_str());
         return 5;
       } else if (ready[1].revents != 0) {
-        ASSIGN_OR_RETURN(const os::ExitStatus end, child.process.wait(kEndMax));
+        ASSIGN_OR_RETURN(const os::ExitStatus end, child.process().wait(kEndMax));
         if (const auto status = after(end)) return *status;
         if (stages_failed(end)) RETURN_IF_ERROR(start_stages(prepared));
-        ASSIGN_OR_RETURN(child, Child::start(arguments_, folder_.listener()));
+        ASSIGN_OR_RETURN(child, GatewayChild::start(arguments_, folder_.listener()));
       } else if (ready[2].revents != 0) {
         if (const auto status = on_news(child)) return *status;
       }
@@ -125,12 +111,24 @@ class Supervisor {
     return true;
   }
 
-  int timeout_ms() const {
-    if (!ends_at_) return -1;
-    return static_cast<int>(std::max(0.0, to_ms(*ends_at_ - steady_clock().now()))) + 1;
+  int timeout_ms(const GatewayChild& child) const {
+    std::optional<TimePoint> next = child.next_deadline();
+    if (ends_at_ && (!next || *ends_at_ < *next)) next = ends_at_;
+    if (!next) return -1;
+    return static_cast<int>(std::max(0.0, to_ms(*next - steady_clock().now()))) + 1;
   }
 
-  std::optional<int> on_signal(int signals, Child& child) {
+  /// Its end is then seen as any.
+  void look_for_hang(GatewayChild& child) {
+    const std::optional<Duration> silent_for = child.hangs_for(steady_clock().now());
+    if (!silent_for) return;
+    std::fprintf(stderr,
+                 "chainpump: the gateway hangs: it has done nothing for %.2f s; it is killed\n",
+                 to_seconds(*silent_for));
+    (void)child.process().kill(SIGKILL);
+  }
+
+  std::optional<int> on_signal(int signals, GatewayChild& child) {
     unsigned char number = 0;
     if (::read(signals, &number, 1) != 1) return std::nullopt;
     if (ends_at_) return 128 + number;  // with this process its child ends, and the ranks with it
@@ -140,7 +138,7 @@ class Supervisor {
           stderr,
           "draining: requests that run may end within %d s; a second signal stops at once\n",
           options_.drain_s);
-    (void)child.process.kill(SIGTERM);
+    (void)child.process().kill(SIGTERM);
     return std::nullopt;
   }
 
@@ -161,13 +159,8 @@ class Supervisor {
     return std::nullopt;
   }
 
-  std::optional<int> on_news(Child& child) {
-    char word[16];
-    const ssize_t got = ::read(child.news.get(), word, sizeof word);
-    if (got <= 0) {
-      child.news.reset();  // it ends: its status says the rest
-      return std::nullopt;
-    }
+  std::optional<int> on_news(GatewayChild& child) {
+    if (!child.read_news(steady_clock().now())) return std::nullopt;
     was_ready_ = true;
     std::printf("ready: %s; try: chainpump run %s --prompt \"Name three rivers.\"\n",
                 folder_.socket_path().c_str(), options_.deploy.graph.c_str());

@@ -44,7 +44,8 @@ class FailureDetector {
 
   /// From now on, anew if it was watched before.
   void watch(ProcessId process, TimePoint now);
-  void forget(ProcessId process) { watched_.erase(process); }
+  /// Whether it was watched.
+  bool forget(ProcessId process) { return watched_.erase(process) > 0; }
   /// What it answered when it was asked; nothing: the call failed.
   void on_answer(ProcessId process, std::optional<uint64_t> count, TimePoint now);
   /// To be called when next_deadline() has come.

@@ -40,7 +40,7 @@ using StepEvents = import "stats.capnp".StepEvents;
 using TokenResult = import "requests.capnp".TokenResult;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 12;
+const protocolVersion :UInt32 = 13;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -200,6 +200,10 @@ interface NodeAgent {
   list @4 () -> (processes :List(AgentProcess));
   # Every number that was ever used, with the last process that had it. Of one that runs here the end
   # is told by `exits`, if that was called before.
+
+  beat @5 () -> ();
+  # Answered at once, by the thread that carries out the other calls: whoever supervises the agent tells
+  # by it whether that hangs.
 }
 
 interface ExitSink { exited @0 (rank :UInt32, run :UInt32, how :Text) -> stream; }  # "killed by SIGKILL (Killed)"
@@ -225,6 +229,11 @@ interface Coordinator {
 
   stop @3 () -> ();
   # Takes the deployment down; returns when every rank has left. The coordinator ends then.
+
+  beat @4 () -> ();
+  # Answered by the thread that decides, in its turn: whoever supervises the coordinator tells by it whether
+  # that hangs. While that thread waits for the store, up to 10 s, another answers at once: a slow disk is
+  # no hang, and a successor would have to write to the same.
 }
 
 interface DeploymentSink {

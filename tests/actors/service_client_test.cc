@@ -111,6 +111,7 @@ class FakeService final : public rpc::CoordinatorHandler {
     reply(std::vector<rpc::RankStats>(1));
   }
   void on_stop() override {}
+  void on_beat(rpc::Reply<Ok> reply) override { reply(Ok{}); }
 
   TemporaryFolder folder;
   const std::string path = folder.path();

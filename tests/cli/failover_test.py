@@ -1,4 +1,4 @@
-"""Ranks of a service are killed or stopped, one after the other, the first of the lane among them, while several
+"""Processes of a service are killed or stopped, one after the other, the first of the lane among them, while several
 requests run: each ends with the tokens of a calm run, and no other process ends.
 """
 import functools
@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import threading
+import time
 import unittest
 
 import program
-from processes import ranks_of, wait_until
+from processes import ranks_of, stat_of, wait_until
 from services import MODEL, PATIENCE_S, Case, children
 
 ASK = [*MODEL, "--raw", "--ignore-eos", "-n", "300", "-o", "json", "--prompt"]
@@ -54,7 +55,9 @@ class Failover(Case):
             for each, (out, errors), tokens in zip(running, outputs, expected):
                 self.assertEqual(each.returncode, 0, errors)
                 self.assertEqual(json.loads(out)["token_ids"], tokens)
-            self.assertEqual(service.end()[0], 0)
+            status, errors = service.end()
+            self.assertEqual(status, 0, errors)
+            return errors
 
         return service, running, check
 
@@ -95,6 +98,44 @@ class Failover(Case):
         self.assertTrue(all(each.poll() is None for each in running))
         self.assertEqual(service.child(b"gateway"), service.gateway)
         check()
+
+    def find_hung(self, service, verb):
+        """Stops it, waits until it has been killed for that, and for another one."""
+        hung = service.child(verb)
+        began = time.monotonic()
+        os.kill(hung, signal.SIGSTOP)
+        wait_until(lambda: stat_of(hung) is None, f"the end of a stopped {verb.decode()}", 2)
+        found_s = time.monotonic() - began
+        wait_until(lambda: [verb] in children(service.process.pid).values(), f"another {verb.decode()}")
+        return found_s
+
+    def test_processes_beside_the_ranks_that_hang(self):
+        service, running, check = self.begin("{}, {standbys: 1}, {}")
+        for _ in range(3):  # stalls that are none
+            for verb in (b"coordinator", b"agent", b"gateway"):
+                stalled = service.child(verb)
+                os.kill(stalled, signal.SIGSTOP)
+                time.sleep(0.2)  # that is the stall
+                os.kill(stalled, signal.SIGCONT)
+                self.assertEqual(service.child(verb), stalled)
+        ranks, agent = ranks_of(service.agent), service.agent
+        found_s = {}
+        for verb in (b"coordinator", b"gateway", b"agent"):
+            wait_until(lambda: service.status()["requests"] == len(running), "all requests under way")
+            found_s[verb.decode()] = self.find_hung(service, verb)
+            if verb == b"coordinator":
+                self.assertEqual((service.child(b"agent"), service.child(b"gateway")), (agent, service.gateway))
+            if verb == b"gateway":
+                service.wait_ready()
+            if verb != b"agent":
+                self.assertEqual(ranks_of(agent), ranks)
+        service.agent = service.child(b"agent")
+        wait_until(lambda: len(ranks_of(service.agent)) == len(ranks), "its ranks")
+        print("killed after a SIGSTOP: " + ", ".join(f"{verb} {1e3 * s:.0f} ms" for verb, s in found_s.items()), flush=True)
+        errors = check()
+        for words in ("the coordinator hung: it had not answered for 0.", "the node agent hung: it had not answered for 0.",
+                      "the gateway hangs: it has done nothing for 0."):
+            self.assertEqual(errors.count(words), 1, errors)
 
     def test_the_gateway_and_the_first_rank_at_once(self):
         service, running, check = self.begin("{}, {}")

@@ -7,7 +7,7 @@ import signal
 import time
 import unittest
 
-from processes import ranks_of, wait_until
+from processes import ranks_of, stat_of, wait_until
 from services import Case
 
 SOON_S = 1  # of what is to be seen within it
@@ -84,15 +84,17 @@ class Health(Case):
         self.assertLess(oldest, 7)
         self.assertEqual(service.end()[0], 0)
 
-    def test_status_answers_while_the_coordinator_is_away(self):
+    def test_status_answers_while_the_coordinator_hangs(self):
         service = self.begin("{}, {}")
-        os.kill(service.child(b"coordinator"), signal.SIGSTOP)
+        hung = service.child(b"coordinator")
+        os.kill(hung, signal.SIGSTOP)
         began = time.monotonic()
         found = service.status()
         self.assertLess(time.monotonic() - began, 1)
         self.assertTrue(found["ready"])
-        self.assertIn("did not report in time", found["stages_missing"])
-        os.kill(service.child(b"coordinator"), signal.SIGKILL)
+        # It may be another one that answers: a coordinator that hangs is killed within a second.
+        self.assertIn((len(found["stages"]), found["stages_missing"][-22:]), ((2, ""), (0, "did not report in time")))
+        wait_until(lambda: stat_of(hung) is None, "its end", 2)
         self.until(service, lambda found: len(found["stages"]) == 2 and not found["coordinator_away"], "another one", 5)
         self.assertEqual(service.end()[0], 0)
 

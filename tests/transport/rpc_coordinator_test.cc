@@ -20,6 +20,7 @@ namespace {
 struct IdleCoordinator final : CoordinatorHandler {
   void on_stats(Reply<std::vector<RankStats>> reply) override { reply(std::vector<RankStats>(2)); }
   void on_stop() override { server->set_stopped(); }
+  void on_beat(Reply<Ok> reply) override { reply(Ok{}); }
   CoordinatorServer* server = nullptr;
 };
 

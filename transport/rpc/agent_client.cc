@@ -78,4 +78,11 @@ void AgentClient::list(Duration deadline, Callback<std::vector<AgentProcess>> ca
       });
 }
 
+void AgentClient::beat(Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok, Api>(connection_, "beat", deadline, std::move(callback),
+                         [](Api::Client& agent) {
+                           return agent.beatRequest().send().then([](auto&&) { return Ok{}; });
+                         });
+}
+
 }  // namespace chainpump::transport::rpc

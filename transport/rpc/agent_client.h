@@ -28,6 +28,7 @@ class AgentClient {
   void exits(std::function<void(uint32_t rank, uint32_t run, std::string how)> on_exit,
              Callback<Ok> callback);
   void list(Duration deadline, Callback<std::vector<AgentProcess>> callback);
+  void beat(Duration deadline, Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

@@ -77,6 +77,10 @@ class AgentApi final : public schema::NodeAgent::Server {
     write_list(context.getResults().initProcesses(num(processes)), processes);
     return kj::READY_NOW;
   }
+  kj::Promise<void> beat(BeatContext context) override {
+    peer_.check(context);
+    return kj::READY_NOW;
+  }
   kj::Promise<void> exits(ExitsContext context) override {
     peer_.check(context);
     return kj::Promise<void>(kj::NEVER_DONE)

@@ -81,4 +81,11 @@ void CoordinatorClient::stop(Duration deadline, Callback<Ok> callback) {
       });
 }
 
+void CoordinatorClient::beat(Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok, Api>(
+      connection_, "beat", deadline, std::move(callback), [](Api::Client& coordinator) {
+        return coordinator.beatRequest().send().then([](auto&&) { return Ok{}; });
+      });
+}
+
 }  // namespace chainpump::transport::rpc

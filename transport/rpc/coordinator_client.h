@@ -35,6 +35,7 @@ class CoordinatorClient {
   void watch(DeploymentCallbacks callbacks, Callback<Ok> callback);
   void stats(Duration deadline, Callback<std::vector<RankStats>> callback);
   void stop(Duration deadline, Callback<Ok> callback);
+  void beat(Duration deadline, Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

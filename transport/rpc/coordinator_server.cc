@@ -134,6 +134,12 @@ class CoordinatorApi final : public schema::Coordinator::Server {
     state_.handler.on_stop();
     return promise.then([](Result<Ok> result) { value_of(result); });
   }
+  kj::Promise<void> beat(BeatContext context) override {
+    peer_.check(context);
+    auto [promise, reply] = peer_.make_reply<Ok>();
+    state_.handler.on_beat(std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); });
+  }
 
  private:
   State& state_;

@@ -21,6 +21,7 @@ class CoordinatorHandler {
   virtual void on_stats(Reply<std::vector<RankStats>> reply) = 0;
   /// Answered when the server is told that it has stopped.
   virtual void on_stop() = 0;
+  virtual void on_beat(Reply<Ok> reply) = 0;
 };
 
 class CoordinatorServer {
