@@ -59,6 +59,18 @@ struct FenceCommand {
   PlanEpoch epoch;
   rpc::Reply<rpc::StageHoldings> reply;
 };
+struct TakeInCommand {
+  rpc::KvCopy copy;
+  rpc::Reply<Ok> reply;
+};
+struct CopyCommand {
+  rpc::KvCopy copy;
+  rpc::ProgressReport progress;
+  rpc::Reply<Ok> reply;
+};
+struct FinishCopyCommand {
+  rpc::Reply<Ok> reply;
+};
 struct ArmCommand {
   transport::FaultOrder fault;
   rpc::Reply<Ok> reply;

@@ -49,6 +49,10 @@ CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer s
         coordinator->on_event(*event, self);
         settle();
       },
+      [=](std::shared_ptr<MoveRank>& move) {
+        coordinator->on_move(*move, self);
+        settle();
+      },
       [=](TickAtom) {
         armed->reset();
         coordinator->on_time(self);

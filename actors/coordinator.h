@@ -78,6 +78,12 @@ struct BeatHeard {
   TimePoint asked;
   std::optional<rpc::BeatReply> beat;
 };
+/// To the coordinator: give the place of a rank to another process.
+struct MoveRank {
+  RankId place;
+  rpc::OnMoveProgress progress;  // any thread
+  rpc::Reply<Ok> reply;
+};
 using StartAtom = caf::atom_constant<caf::atom("start")>;
 /// To the coordinator: somebody asks whether it is at work.
 using BeatAtom = caf::atom_constant<caf::atom("beat")>;
@@ -87,7 +93,8 @@ using CoordinatorActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<RanksFound>>, caf::reacts_to<std::shared_ptr<RankSpawned>>,
     caf::reacts_to<std::shared_ptr<RankLoaded>>, caf::reacts_to<std::shared_ptr<RankFenced>>,
     caf::reacts_to<std::shared_ptr<WatchEnded>>, caf::reacts_to<std::shared_ptr<BeatHeard>>,
-    caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<TickAtom>>;
+    caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<std::shared_ptr<MoveRank>>,
+    caf::reacts_to<TickAtom>>;
 using AgentActor = caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<RetryAtom, uint32_t, uint32_t>,
@@ -153,3 +160,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::RankFenced>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchEnded>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::BeatHeard>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CoordinatorEvent>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::MoveRank>)

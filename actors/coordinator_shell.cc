@@ -180,8 +180,14 @@ void CoordinatorShell::connect(const Deployment::Action& action, const Coordinat
 void CoordinatorShell::resume(const Deployment::Action& action, const CoordinatorActor& self) {
   const Lane& lane = at(action.lane);
   std::vector<rpc::StageHoldings> stages;
-  if (lane.fence_epoch == action.epoch)  // else nobody was there to be fenced
-    for (const auto& [process, holdings] : lane.holdings) stages.push_back(holdings);
+  if (lane.fence_epoch == action.epoch) {  // else nobody was there to be fenced
+    for (const graph::StagePlan& stage : options_.plan.stages) {
+      // Not of one whose place is another's by now.
+      const ProcessId process = core_.process_in(rank_at(options_.plan, action.lane, stage.index));
+      const auto found = lane.holdings.find(process);
+      if (found != lane.holdings.end()) stages.push_back(found->second);
+    }
+  }
   at(action.process)
       .port->resume(action.lane, action.epoch, std::move(stages), kCallDeadline,
                     answered(action, self, Deployment::Resumed{action.lane, action.epoch}));

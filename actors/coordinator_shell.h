@@ -29,7 +29,7 @@ class CoordinatorShell {
         core_(options_.plan, graph::DeploymentLimits{}),
         detector_(hang_limits(options_.plan)),
         link_watch_(hang_limits(options_.plan).hang_max - 2 * hang_limits(options_.plan).period),
-        processes_(static_cast<size_t>(num_processes(options_.plan))),
+        processes_(static_cast<size_t>(num_numbers(options_.plan))),
         ports_(static_cast<size_t>(num_ranks(options_.plan))) {
     for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
       lanes_.push_back({LaneLinks(options_.plan, LaneId(static_cast<uint8_t>(lane)))});
@@ -103,6 +103,7 @@ class CoordinatorShell {
   }
 
   void on_beat(const BeatHeard& heard, const CoordinatorActor& self);
+  void on_move(MoveRank& move, const CoordinatorActor& self);
 
  private:
   static graph::FailureDetectorLimits hang_limits(const graph::Plan& plan) {
@@ -202,6 +203,15 @@ class CoordinatorShell {
         return kill(action.process);
       case Kind::stopped:
         return observer_.on_stopped();
+      case Kind::take_in:
+        return take_in(action, self);
+      case Kind::copy:
+        return copy(action, self);
+      case Kind::finish:
+        return finish_copy(action, self);
+      case Kind::moved:
+      case Kind::not_moved:
+        return end_move(action);
     }
   }
 
@@ -246,6 +256,15 @@ class CoordinatorShell {
 
   void connect(const Deployment::Action& action, const CoordinatorActor& self);
 
+  // Of a move (coordinator_moves.cc).
+  rpc::KvCopy copy_of(const Deployment::Action& action) const;
+  rpc::Callback<Ok> moved_on(const Deployment::Action& action, const CoordinatorActor& self,
+                             Deployment::Event well);
+  void take_in(const Deployment::Action& action, const CoordinatorActor& self);
+  void copy(const Deployment::Action& action, const CoordinatorActor& self);
+  void finish_copy(const Deployment::Action& action, const CoordinatorActor& self);
+  void end_move(const Deployment::Action& action);
+
   void resume(const Deployment::Action& action, const CoordinatorActor& self);
 
   /// Places whose processes are on their way keep the ports of those before, which answer that they
@@ -288,6 +307,8 @@ class CoordinatorShell {
   std::vector<Process> processes_;                // by number
   std::vector<Lane> lanes_;                       // by id
   std::vector<std::shared_ptr<RankPort>> ports_;  // by place
+  std::optional<MoveRank> asked_;                 // the move under way
+  uint64_t copy_secret_ = 0;                      // of its link
 };
 
 }  // namespace chainpump::actors

@@ -42,6 +42,12 @@ void DeploymentActors::request_stop() { tell(coordinator_, graph::Deployment::St
 
 void DeploymentActors::request_beat() { caf::anon_send(coordinator_, BeatAtom::value); }
 
+void DeploymentActors::request_move(RankId place, rpc::OnMoveProgress progress,
+                                    rpc::Reply<Ok> reply) {
+  caf::anon_send(coordinator_, std::make_shared<MoveRank>(
+                                   MoveRank{place, std::move(progress), std::move(reply)}));
+}
+
 void DeploymentActors::end() {
   caf::scoped_actor self{actors_.system()};
   self->monitor(agent_);

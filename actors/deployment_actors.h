@@ -31,6 +31,8 @@ class DeploymentActors {
   void request_beat();
   /// on_stopped says when every rank has left.
   void request_stop();
+  /// `progress` on any thread.
+  void request_move(RankId place, rpc::OnMoveProgress progress, rpc::Reply<Ok> reply);
   /// Ends the actors and with the agent its ranks, if any is left, and the thread that calls back.
   /// Not on one of their threads.
   void end();

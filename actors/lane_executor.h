@@ -27,6 +27,13 @@ class LaneExecutor final : public models::StageExecutor {
   /// Of the whole rank, as is the next.
   models::ExecutorStats stats() const override { return executor_.stats(); }
   const models::SequenceTable& sequences() const override { return executor_.sequences(); }
+  std::span<std::byte> kv_block(int32_t layer, KvBlockId block) override {
+    return executor_.kv_block(layer, KvBlockId(block.value + share_.first_kv_block.value));
+  }
+  /// Of all lanes of the rank, in its blocks.
+  Status take_over(std::span<const graph::StageHoldings::Held> sequences) override {
+    return executor_.take_over(sequences);
+  }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override;
 

@@ -117,6 +117,15 @@ class Handler final : public rpc::RankHandler {
   void on_arm(const transport::FaultOrder& fault, rpc::Reply<Ok> reply) override {
     stage_.tell(ArmCommand{fault, std::move(reply)});
   }
+  void on_take_in(rpc::KvCopy copy, rpc::Reply<Ok> reply) override {
+    stage_.tell(TakeInCommand{std::move(copy), std::move(reply)});
+  }
+  void on_copy(rpc::KvCopy copy, rpc::ProgressReport progress, rpc::Reply<Ok> reply) override {
+    stage_.tell(CopyCommand{std::move(copy), std::move(progress), std::move(reply)});
+  }
+  void on_finish_copy(rpc::Reply<Ok> reply) override {
+    stage_.tell(FinishCopyCommand{std::move(reply)});
+  }
 
  private:
   StageHandle stage_;

@@ -118,7 +118,7 @@ Status RankLanes::check_connect(const Lane& lane, const rpc::ConnectParams& para
 
 Status RankLanes::open(Lane& lane, const rpc::ConnectParams& params) {
   if (params.epoch > plan_.epoch.value) fault_.pass(transport::FaultPoint::connecting);
-  const bool is_new = lane.epoch == plan_.epoch && params.epoch > plan_.epoch.value;
+  const bool is_new = !lane.was_linked && params.epoch > plan_.epoch.value;
   lane.epoch = PlanEpoch(params.epoch);
   lane.was_linked = true;
   if (is_first() && is_new) {
@@ -281,9 +281,13 @@ std::vector<rpc::LaneState> RankLanes::states() const {
   for (const Lane& lane : lanes_)
     states.push_back({.lane = lane.id.value,
                       .epoch = lane.epoch.value,
-                      .linked = lane.was_linked,
+                      .linked = lane.was_linked || took_over_,
                       .at_work = lane.loop->at_work() && !lane.loop->is_held()});
   return states;
+}
+
+bool RankLanes::all_cut() const {
+  return std::all_of(lanes_.begin(), lanes_.end(), [](const Lane& l) { return l.loop->is_cut(); });
 }
 
 std::optional<Error> RankLanes::take_broken() {

@@ -12,7 +12,7 @@
 // Each fence has a newer epoch than all that the lane has seen before; links are opened with the
 // epoch of the last fence, or a newer one. The first rank of a lane that begins after the plan's
 // own epoch takes no client and begins nothing until it is resumed: others may hold what it has to
-// know of first.
+// know of first. One that has taken over what another held is fenced before it is ever linked.
 //
 // Thread rule: one thread, the rank's; the waiter may be woken from any.
 #pragma once
@@ -53,6 +53,11 @@ class RankLanes {
   void connect(ConnectCommand command);
   void fence(FenceCommand command);
   void resume(ResumeCommand command);
+  /// Where links to be made beside the lanes' come from.
+  RankLinks& links() { return links_; }
+  bool all_cut() const;
+  /// What the rank holds of its lanes was another's: it is asked for that before it is linked.
+  void note_taken_over() { took_over_ = true; }
   /// What the rank knows of each of its lanes, for a coordinator that was not there.
   std::vector<rpc::LaneState> states() const;
   /// Why a link of a lane at work has ended, once for each.
@@ -130,7 +135,8 @@ class RankLanes {
   const Clock& clock_;
   RankLinks links_;
   StepClock step_clock_;
-  bool begun_ = false;       // links were open once
+  bool begun_ = false;  // links were open once
+  bool took_over_ = false;
   std::vector<Lane> lanes_;  // stay where they are
   std::vector<Opening> openings_;
   std::optional<StageTurns> turns_;

@@ -58,6 +58,16 @@ class RpcPort final : public RankPort {
               Duration deadline, rpc::Callback<Ok> callback) override {
     client_.resume(lane.value, epoch.value, std::move(stages), deadline, std::move(callback));
   }
+  void take_in(rpc::KvCopy copy, Duration deadline, rpc::Callback<Ok> callback) override {
+    client_.take_in(std::move(copy), deadline, std::move(callback));
+  }
+  void copy(rpc::KvCopy copy, Duration deadline, rpc::ProgressCallback progress,
+            rpc::Callback<Ok> callback) override {
+    client_.copy(std::move(copy), deadline, std::move(progress), std::move(callback));
+  }
+  void finish_copy(Duration deadline, rpc::Callback<Ok> callback) override {
+    client_.finish_copy(deadline, std::move(callback));
+  }
 
  private:
   rpc::RankClient client_;
@@ -131,6 +141,19 @@ class LocalPort final : public RankPort {
                               .epoch = epoch,
                               .stages = std::move(stages),
                               .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void take_in(rpc::KvCopy copy, Duration, rpc::Callback<Ok> callback) override {
+    stage_.tell(
+        TakeInCommand{.copy = std::move(copy), .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void copy(rpc::KvCopy copy, Duration, rpc::ProgressCallback progress,
+            rpc::Callback<Ok> callback) override {
+    stage_.tell(CopyCommand{.copy = std::move(copy),
+                            .progress = std::move(progress),
+                            .reply = rpc::Reply<Ok>(std::move(callback))});
+  }
+  void finish_copy(Duration, rpc::Callback<Ok> callback) override {
+    stage_.tell(FinishCopyCommand{.reply = rpc::Reply<Ok>(std::move(callback))});
   }
 
  private:

@@ -41,6 +41,11 @@ class RankPort {
                      rpc::Callback<rpc::StageHoldings> callback) = 0;
   virtual void resume(graph::LaneId lane, PlanEpoch epoch, std::vector<rpc::StageHoldings> stages,
                       Duration deadline, rpc::Callback<Ok> callback) = 0;
+  // Of a move (schemas/move.capnp).
+  virtual void take_in(rpc::KvCopy copy, Duration deadline, rpc::Callback<Ok> callback) = 0;
+  virtual void copy(rpc::KvCopy copy, Duration deadline, rpc::ProgressCallback progress,
+                    rpc::Callback<Ok> callback) = 0;
+  virtual void finish_copy(Duration deadline, rpc::Callback<Ok> callback) = 0;
 };
 
 std::shared_ptr<RankPort> make_rpc_port(rpc::RpcThread& thread, rpc::Channel channel);

@@ -106,6 +106,7 @@ Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
   lanes_ =
       std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, *executor_, fault_, clock_);
   ASSIGN_OR_RETURN(const auto address, lanes_->listen(params.listen_address));
+  copies_ = std::make_unique<RankCopies>(plan_, rank, *lanes_, *executor_, *waiter_);
   waiter_->set_options(waiter_options(plan_.edges.front().spin));
   const models::ExecutorStats stats = executor_->stats();
   if (!stats.cache_note.empty())
@@ -146,6 +147,21 @@ void RankStage::arm(ArmCommand command) {
   if (std::optional<Error> why = why_not_ready("arm")) return command.reply(std::move(*why));
   fault_.arm(command.fault);
   command.reply(Ok{});
+}
+
+void RankStage::take_in(TakeInCommand command) {
+  if (std::optional<Error> why = why_not_ready("takeIn")) return command.reply(std::move(*why));
+  copies_->take_in(std::move(command));
+}
+
+void RankStage::copy(CopyCommand command) {
+  if (std::optional<Error> why = why_not_ready("copy")) return command.reply(std::move(*why));
+  copies_->copy(std::move(command));
+}
+
+void RankStage::finish_copy(FinishCopyCommand command) {
+  if (std::optional<Error> why = why_not_ready("finishCopy")) return command.reply(std::move(*why));
+  copies_->finish(std::move(command));
 }
 
 std::optional<Error> RankStage::why_no_door(const char* call) const {
@@ -241,6 +257,7 @@ void RankStage::shutdown(ShutdownCommand command) {
     state_ = State::gone;
     return command.reply(Ok{});
   }
+  copies_.reset();
   left_ = std::move(command.reply);
   leave_deadline_ = clock_.now() + kLeaveMax;
   state_ = State::leaving;
@@ -266,7 +283,10 @@ void RankStage::tick() {
     posted_ = now;
   }
   if (const std::optional<Error> broken = lanes_->take_broken()) answer_watchers(*broken, true);
-  if (!*moved) lanes_->wait_until(clock_.now() + (lanes_->opening() ? kOpeningPoll : kTickWaitMax));
+  const bool copied = copies_->step();
+  const bool opening = lanes_->opening() || copies_->connecting();
+  if (!*moved && !copied)
+    lanes_->wait_until(clock_.now() + (opening ? kOpeningPoll : kTickWaitMax));
 }
 
 }  // namespace chainpump::actors

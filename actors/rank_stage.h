@@ -1,6 +1,9 @@
 // One rank's life, without CAF: load the stage, serve its lanes, answer questions, leave. It serves
 // one lane or several; actors/rank_lanes.h says what becomes of each, with their links.
 //
+// It may copy what it holds to another that is to take its place, or be that one
+// (actors/rank_copies.h).
+//
 //   state      load        connect, fence, resume   a step fails   shutdown
 //   empty      -> ready    refused                  -              -> gone
 //   ready      the same    the lanes'               -> broken      -> leaving
@@ -23,6 +26,7 @@
 
 #include "actors/commands.h"
 #include "actors/link_board.h"
+#include "actors/rank_copies.h"
 #include "actors/rank_lanes.h"
 #include "base/beat.h"
 #include "base/clock.h"
@@ -52,6 +56,9 @@ class RankStage {
   void fence(FenceCommand command);
   void resume(ResumeCommand command);
   void arm(ArmCommand command);
+  void take_in(TakeInCommand command);
+  void copy(CopyCommand command);
+  void finish_copy(FinishCopyCommand command);
 
   /// Whether tick() has anything to do or to wait for.
   bool ticking() const;
@@ -89,7 +96,8 @@ class RankStage {
   RankId rank_;
   rpc::LoadReport report_;  // of the load
   std::unique_ptr<models::StageExecutor> executor_;
-  std::unique_ptr<RankLanes> lanes_;  // since it is loaded
+  std::unique_ptr<RankLanes> lanes_;    // since it is loaded
+  std::unique_ptr<RankCopies> copies_;  // likewise
   Error broken_by_;
   std::vector<WatchCommand> watchers_;
   TimePoint leave_deadline_;

@@ -30,6 +30,7 @@ StageReport from_wire(const rpc::StageReport& r) {
           .kv_bytes = r.kv_bytes,
           .steps = r.steps,
           .tokens = r.tokens,
+          .tokens_again = r.tokens_held + r.tokens_rebuilt,
           .busy = Duration(r.busy_ns),
           .transfer = Duration(r.transfer_ns),
           .bubble_input = Duration(r.bubble_input_ns),

@@ -71,6 +71,7 @@ struct StageReport {
   int64_t kv_bytes = 0;
   uint64_t steps = 0;
   uint64_t tokens = 0;
+  uint64_t tokens_again = 0;  // of them computed again, as some stage had lost them
   Duration busy{0};
   Duration transfer{0};
   Duration bubble_input{0};

@@ -86,6 +86,9 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   void on_beat(rpc::Reply<Ok> reply) override {
     if (beats_->on_asked(std::move(reply), steady_clock().now())) actors_->request_beat();
   }
+  void on_move(uint32_t rank, rpc::OnMoveProgress progress, rpc::Reply<Ok> reply) override {
+    actors_->request_move(RankId(rank), std::move(progress), std::move(reply));
+  }
 
  private:
   /// On this machine alone, or over the plan's nodes.

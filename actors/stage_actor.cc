@@ -37,6 +37,9 @@ StageActor::behavior_type stage_behavior(StageActor::pointer self, std::shared_p
       [=](std::shared_ptr<FenceCommand>& c) { stage->fence(std::move(*c)), settle(); },
       [=](std::shared_ptr<ResumeCommand>& c) { stage->resume(std::move(*c)), settle(); },
       [=](std::shared_ptr<ArmCommand>& c) { stage->arm(std::move(*c)), settle(); },
+      [=](std::shared_ptr<TakeInCommand>& c) { stage->take_in(std::move(*c)), settle(); },
+      [=](std::shared_ptr<CopyCommand>& c) { stage->copy(std::move(*c)), settle(); },
+      [=](std::shared_ptr<FinishCopyCommand>& c) { stage->finish_copy(std::move(*c)), settle(); },
       [=](TickAtom) {
         *ticking = false;
         stage->tick();

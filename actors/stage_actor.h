@@ -29,7 +29,8 @@ using StageActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<StatsCommand>>, caf::reacts_to<std::shared_ptr<ShutdownCommand>>,
     caf::reacts_to<std::shared_ptr<WatchCommand>>, caf::reacts_to<std::shared_ptr<FenceCommand>>,
     caf::reacts_to<std::shared_ptr<ResumeCommand>>, caf::reacts_to<std::shared_ptr<ArmCommand>>,
-    caf::reacts_to<TickAtom>>;
+    caf::reacts_to<std::shared_ptr<TakeInCommand>>, caf::reacts_to<std::shared_ptr<CopyCommand>>,
+    caf::reacts_to<std::shared_ptr<FinishCopyCommand>>, caf::reacts_to<TickAtom>>;
 
 /// How others talk to a stage actor: a message, and a nudge if it sleeps on its links. Any thread.
 /// A command that the actor no longer takes answers by its Reply's end.
@@ -88,3 +89,6 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::FenceCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ResumeCommand>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ArmCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::TakeInCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CopyCommand>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::FinishCopyCommand>)

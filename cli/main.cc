@@ -21,6 +21,7 @@
 #include "cli/chaos.h"
 #include "cli/chaos_flags.h"
 #include "cli/deploy_flags.h"
+#include "cli/drain.h"
 #include "cli/exit_status.h"
 #include "cli/graph_commands.h"
 #include "cli/inspect.h"
@@ -52,6 +53,7 @@ struct Flags {
   std::vector<std::string> serve_arguments;  // as they were typed
   StatusOptions status;
   TopOptions top;
+  DrainOptions drain;
   TraceOptions trace;
   GraphCommandOptions plan;
   GraphCommandOptions validate;
@@ -148,6 +150,7 @@ void add_services(CLI::App& app, Flags& flags) {
   status.add_option("name", flags.status.name, "a service's name; all if not given");
   status.add_option("-o", flags.output, "table, json or yaml")
       ->check(CLI::IsMember({"table", "json", "yaml"}));
+  add_drain(app, flags.drain);
   CLI::App& trace = *app.add_subcommand("trace", "what the stages of a service do, for Perfetto");
   trace.add_option("name", flags.trace.name, "a service's name; the only one if not given");
   trace.add_option("-d", flags.trace.duration, "for how long: 5s, 500ms")->capture_default_str();
@@ -324,6 +327,7 @@ int run_verb(const CLI::App& app, Flags& flags) {
     return actors::run_coordinator(flags.service_folder, flags.service_plan);
   if (app.got_subcommand("trace")) return run_trace(flags.trace);
   if (app.got_subcommand("top")) return run_top(flags.top);
+  if (app.got_subcommand("drain")) return run_drain(flags.drain);
   if (app.got_subcommand("run")) {
     flags.run.deploy = deploy_options(flags.run_deploy);
     return run_run(std::move(flags.run));

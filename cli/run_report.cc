@@ -45,6 +45,7 @@ Json stage_json(const actors::StageReport& s) {
                {"kv_bytes", s.kv_bytes},
                {"steps", s.steps},
                {"tokens", s.tokens},
+               {"tokens_again", s.tokens_again},
                {"busy_share", share(s.busy, whole)},
                {"transfer_share", share(s.transfer, whole)},
                {"bubble_input_share", share(s.bubble_input, whole)},

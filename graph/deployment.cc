@@ -9,6 +9,7 @@ namespace chainpump::graph {
 Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits)
     : limits_(limits),
       max_restarts_(static_cast<size_t>(std::max(0, plan.failover_restarts))),
+      has_nodes_(!nodes_of(plan, ProcessId(0)).empty()),
       epoch_(plan.epoch),
       ends_(plan.failover_window) {
   CHECK_GT(num_ranks(plan), 0);
@@ -24,6 +25,7 @@ Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits)
   for (const StagePlan& stage : plan.stages)
     for (int32_t i = 0; i < stage.standbys; ++i)
       processes_.push_back({.place = rank_at(plan, LaneId(0), stage.index), .is_standby = true});
+  processes_.push_back({.place = RankId(0), .is_spare = true, .state = State::gone});
   for (int32_t l = 0; l < num_lanes(plan); ++l) {
     lanes_.emplace_back(static_cast<int32_t>(plan.stages.size()), plan.epoch, limits.repair);
     std::vector<RankId>& ranks = ranks_.emplace_back();
@@ -50,7 +52,9 @@ ProcessId Deployment::id_of(const Process& process) const {
 
 std::string Deployment::name_of(const Process& process) const {
   const std::string& name = places_[process.place.value].name;
-  return process.is_standby ? "the standby of " + name : name;
+  return process.is_standby ? "the standby of " + name
+         : process.is_spare ? "the new rank of " + name
+                            : name;
 }
 
 bool Deployment::is_up(const Process& process) const {
@@ -59,8 +63,9 @@ bool Deployment::is_up(const Process& process) const {
 }
 
 bool Deployment::all_in(State state) const {
-  return std::all_of(processes_.begin(), processes_.end(),
-                     [&](const Process& p) { return p.state == state; });
+  return std::all_of(processes_.begin(), processes_.end(), [&](const Process& p) {
+    return p.state == state || (p.is_spare && p.state == State::gone);
+  });
 }
 
 std::optional<StageIndex> Deployment::stage_in(LaneId lane, ProcessId process) const {
@@ -74,22 +79,24 @@ std::optional<StageIndex> Deployment::stage_in(LaneId lane, ProcessId process) c
 
 Deployment::Actions Deployment::start(TimePoint now) {
   Actions actions;
-  for (Process& process : processes_) spawn(process, now, actions);
+  for (Process& process : processes_)
+    if (!process.is_spare) spawn(process, now, actions);
   return actions;
 }
 
 Deployment::Actions Deployment::step(const Event& event, TimePoint now) {
   Actions actions;
   std::visit([&](const auto& e) { on(e, now, actions); }, event);
-  pass_on_asks(actions);
+  pass_on_asks(now, actions);
   return actions;
 }
 
 Deployment::Actions Deployment::on_time(TimePoint now) {
   Actions actions;
   for (Process& process : processes_) look_at(process, now, actions);
+  look_at_move(now, actions);
   for (size_t i = 0; i < lanes_.size(); ++i) look_at(LaneId(static_cast<uint8_t>(i)), now, actions);
-  pass_on_asks(actions);
+  pass_on_asks(now, actions);
   return actions;
 }
 
@@ -102,6 +109,7 @@ std::optional<TimePoint> Deployment::next_deadline() const {
     consider(process.deadline);
     if (process.suspicion) consider(process.suspicion->deadline);
   }
+  if (move_) consider(move_->deadline);
   if (phase_ == Phase::starting || phase_ == Phase::serving)
     for (const LaneRepair& lane : lanes_) consider(lane.next_deadline());
   return next;
@@ -112,6 +120,7 @@ std::optional<TimePoint> Deployment::next_deadline() const {
 void Deployment::spawn(Process& process, TimePoint now, Actions& actions) {
   process = {.place = process.place,
              .is_standby = process.is_standby,
+             .is_spare = process.is_spare,
              .deadline = now + limits_.greet_max};
   actions.push_back({.kind = ActionKind::spawn, .process = id_of(process)});
 }
@@ -149,14 +158,15 @@ void Deployment::on(const Loaded& event, TimePoint now, Actions& actions) {
                        make_error(ErrorCode::internal, "{} computes as {}, all others as {}",
                                   name_of(process), process.numerics_id, numerics_id_),
                        now, actions);
+  if (move_ && move_->to == event.process) return begin_copy(now, actions);
   if (process.is_standby) take_place_of_delayed(process);
-  if (!process.is_standby) take_place_again(process, event.lanes, now, actions);
+  if (is_in_place(process)) take_place_again(process, event.lanes, now, actions);
 }
 
 void Deployment::start_lanes(TimePoint now, Actions& actions) {
   numerics_id_ = processes_.front().numerics_id;
   for (const Process& process : processes_) {
-    if (process.numerics_id == numerics_id_) continue;
+    if (process.is_spare || process.numerics_id == numerics_id_) continue;
     return fail(
         make_error(ErrorCode::internal, "{} computes as {}, {} as {}: a deployment needs one way",
                    name_of(processes_.front()), numerics_id_, name_of(process),
@@ -164,7 +174,7 @@ void Deployment::start_lanes(TimePoint now, Actions& actions) {
         now, actions);
   }
   for (Process& process : processes_)
-    if (!process.is_standby) take_place(process);
+    if (is_in_place(process)) take_place(process);
   for (LaneRepair& lane : lanes_) lane.start(now + limits_.connect_max);
 }
 
@@ -228,6 +238,12 @@ void Deployment::fail(Error error, TimePoint now, Actions& actions) {
 void Deployment::stop(TimePoint now, Actions& actions) {
   if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
   phase_ = Phase::stopping;
+  if (move_)
+    actions.push_back({.kind = ActionKind::not_moved,
+                       .process = move_->from,
+                       .place = move_->place,
+                       .error = {ErrorCode::cancelled, "the deployment ends"}});
+  move_.reset();
   for (Process& process : processes_) {
     if (process.state == State::gone) continue;
     process.suspicion.reset();

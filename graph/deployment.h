@@ -33,6 +33,10 @@
 //
 // Lanes that the place does not serve see nothing of this.
 //
+// One more number than the plan has processes is there for whoever a rank is moved to, on demand
+// (graph/rank_move.h); who has it is the spare, in no place. Places, standbys and the spare change
+// numbers with every move.
+//
 // A coordinator that takes over from one that died begins with adopt() in place of start(), in the
 // phase serving. Each process that lives is starting: it is greeted and told to load, which one
 // that has loaded already answers at once, and says what it knows of its lanes. A lane that was
@@ -53,6 +57,7 @@
 #include "graph/deployment_record.h"
 #include "graph/lane_repair.h"
 #include "graph/plan.h"
+#include "graph/rank_move.h"
 
 namespace chainpump::graph {
 
@@ -65,6 +70,7 @@ struct DeploymentLimits {
   Duration delay_max =
       std::chrono::minutes(5);  // of a rank whose node is away; standbys wait longer
   LaneRepairLimits repair;
+  MoveLimits move;
 };
 
 class Deployment {
@@ -130,9 +136,34 @@ class Deployment {
     Error error;
   };  // the coordinator itself, which cannot write down what it is about to do
   struct StopRequested {};
+  struct MoveRequested {
+    RankId place;
+  };  // to another process; may_move()
+  struct TakingIn {
+    ProcessId process;
+    uint32_t move;
+  };  // it waits for what is copied to it
+  struct CopyProgressed {
+    ProcessId process;
+    uint32_t move;
+  };
+  struct Copied {
+    ProcessId process;
+    uint32_t move;
+  };  // but for a little, and what is added meanwhile
+  struct Finished {
+    ProcessId process;
+    uint32_t move;
+  };  // copied all
+  struct MoveFailed {
+    ProcessId process;
+    uint32_t move;
+    Error error;
+  };  // one of these calls
   using Event = std::variant<Greeted, LoadProgressed, Loaded, Fenced, Connected, Resumed,
                              CallFailed, LinkBroken, Unreachable, Failed, Exited, NotStarted,
-                             Delayed, CannotGoOn, StopRequested>;
+                             Delayed, CannotGoOn, StopRequested, MoveRequested, TakingIn,
+                             CopyProgressed, Copied, Finished, MoveFailed>;
 
   enum class ActionKind : uint8_t {
     spawn,
@@ -146,16 +177,23 @@ class Deployment {
     fail,          // for the whole deployment: tell whoever waits why; at most once
     shutdown,
     kill,
-    stopped,  // for the whole deployment: every process has left; nothing follows
+    stopped,    // for the whole deployment: every process has left; nothing follows
+    take_in,    // these three of a move; the newcomer
+    copy,       // the rank: to the newcomer
+    finish,     // the rank
+    moved,      // the end of a move: its lanes serve with the newcomer
+    not_moved,  // or the rank has kept its place
   };
   struct Action {
     ActionKind kind;
     ProcessId process{};      // with lane_serving the lane's first
-    RankId place{};           // with load what it is to be; where, with those of a lane
+    RankId place{};           // with load what it is to be; where, with those of a lane or move
     LaneId lane{};            // with fence, connect, resume, lane_serving
     PlanEpoch epoch{};        // likewise
     PlanEpoch first_since{};  // with lane_serving: since when this process is the lane's first
-    Error error{};            // with fail, repairing
+    ProcessId newcomer{};     // with copy
+    uint32_t move = 0;        // with what is asked for a move: its number
+    Error error{};            // with fail, repairing, not_moved
   };
 
   enum class Phase : uint8_t { starting, serving, stopping, stopped };
@@ -175,6 +213,10 @@ class Deployment {
   /// or starved, and the news that it waits for has waited, too: it gets another moment to come.
   std::vector<Action> on_time(TimePoint now);
   std::optional<TimePoint> next_deadline() const;
+  /// Whether MoveRequested may come now. not_found: there is no such rank; overloaded: its lanes
+  /// are being repaired, or a move is under way; unimplemented: to another node without a standby
+  /// there.
+  Status may_move(RankId place) const;
 
   Phase phase() const { return phase_; }
   /// Who has the place, or is to have it once it has loaded.
@@ -186,6 +228,7 @@ class Deployment {
   /// Whether `serve` was said, by this coordinator or one before.
   bool has_served() const { return has_served_; }
   LaneRepair::State state(LaneId lane) const { return lanes_[lane.value].state(); }
+  const std::optional<RankMove>& move() const { return move_; }
 
  private:
   enum class State : uint8_t { starting, loading, loaded, ending, leaving, gone };
@@ -198,6 +241,9 @@ class Deployment {
   struct Process {
     RankId place;
     bool is_standby = false;
+    bool is_spare = false;      // in no place; of a move, or not there
+    bool is_left_over = false;  // of a move, when it is in no place: to be ended
+    bool is_released = false;   // killed by a move, for no fault of its own
     State state = State::starting;
     bool has_loaded = false;  // for this coordinator or one before
     std::optional<TimePoint> deadline = {};
@@ -219,6 +265,9 @@ class Deployment {
   Place& place_of(const Process& process) { return places_[process.place.value]; }
   ProcessId id_of(const Process& process) const;
   bool is_up(const Process& process) const;  // nobody has told it to end
+  static bool is_in_place(const Process& process) {
+    return !process.is_standby && !process.is_spare;
+  }
   std::string name_of(const Process& process) const;
   bool all_in(State state) const;
   LaneRepair& at(LaneId lane) { return lanes_[lane.value]; }
@@ -241,6 +290,12 @@ class Deployment {
   void on(const Delayed& event, TimePoint now, Actions& actions);
   void on(const CannotGoOn& event, TimePoint now, Actions& actions);
   void on(const StopRequested& event, TimePoint now, Actions& actions);
+  void on(const MoveRequested& event, TimePoint now, Actions& actions);
+  void on(const TakingIn& event, TimePoint now, Actions& actions);
+  void on(const CopyProgressed& event, TimePoint now, Actions& actions);
+  void on(const Copied& event, TimePoint now, Actions& actions);
+  void on(const Finished& event, TimePoint now, Actions& actions);
+  void on(const MoveFailed& event, TimePoint now, Actions& actions);
 
   void look_at(Process& process, TimePoint now, Actions& actions);
   void look_at(LaneId lane, TimePoint now, Actions& actions);
@@ -259,19 +314,35 @@ class Deployment {
   void replace(Process& gone, const Error& why, TimePoint now, Actions& actions);
   /// `why` says so of the process, its name included.
   void end_process(Process& process, Error why, TimePoint now, Actions& actions);
-  void begin_repair(const std::vector<LaneId>& lanes, TimePoint now);
+  void begin_repair(const std::vector<LaneId>& lanes, TimePoint now, Actions& actions);
+  void release(Process& process, TimePoint now, Actions& actions);
+  void on_released_exit(Process& process, TimePoint now, Actions& actions);
+  bool is_moving(ProcessId process) const;
+  /// Of the move under way, in this state.
+  bool is_at(RankMove::State state, uint32_t move) const {
+    return move_ && move_->number == move && move_->state == state;
+  }
+  ProcessId newcomer_for(RankId place) const;
+  void begin_copy(TimePoint now, Actions& actions);
+  void note_fenced(const Fenced& event, TimePoint now, Actions& actions);
+  void hand_over(TimePoint now);
+  void end_move_when_served(TimePoint now, Actions& actions);
+  void look_at_move(TimePoint now, Actions& actions);
+  /// The rank keeps its place.
+  void give_up_move(Error why, TimePoint now, Actions& actions);
   /// Whether repair may go on after this end of `what`; otherwise the deployment has failed.
   bool may_repair(const Error& why, const char* what, TimePoint now, Actions& actions);
   /// Passed, in time to be believed; otherwise the news gets another moment.
   bool is_over(std::optional<TimePoint>& deadline, TimePoint now) const;
   /// What the lanes have asked for meanwhile.
-  void pass_on_asks(Actions& actions);
+  void pass_on_asks(TimePoint now, Actions& actions);
   void fail(Error error, TimePoint now, Actions& actions);
   void stop(TimePoint now, Actions& actions);
   void check_stopped(Actions& actions);
 
   DeploymentLimits limits_;
   size_t max_restarts_;
+  bool has_nodes_;  // on more machines than one
   Phase phase_ = Phase::starting;
   bool has_served_ = false;         // `serve` was said
   PlanEpoch epoch_;                 // the highest that any lane has
@@ -281,6 +352,8 @@ class Deployment {
   std::vector<LaneRepair> lanes_;
   std::vector<std::vector<RankId>> ranks_;  // by lane and stage
   Recent ends_;                             // of ranks and links
+  std::optional<RankMove> move_;            // under way
+  uint32_t num_moves_ = 0;
 };
 
 }  // namespace chainpump::graph

@@ -7,33 +7,38 @@
 
 namespace chainpump::graph {
 
+int32_t num_numbers(const Plan& plan) { return num_processes(plan) + 1; }
+
 Status check(const DeploymentRecord& record, const Plan& plan) {
   const auto bad = [](const char* what) {
     return make_error(ErrorCode::bad_file, "the record is not of a deployment of this plan: {}",
                       what);
   };
   if (record.lanes.size() != static_cast<size_t>(num_lanes(plan))) return bad("it has other lanes");
-  if (record.processes.size() != static_cast<size_t>(num_processes(plan)))
+  if (record.processes.size() != static_cast<size_t>(num_numbers(plan)))
     return bad("it has other processes");
   if (record.epoch < plan.epoch) return bad("its epoch is older");
   for (const DeploymentRecord::Lane& lane : record.lanes)
     if (lane.epoch > record.epoch || lane.epoch < plan.epoch || lane.first_since > lane.epoch)
       return bad("a lane's epoch is none of its");
-  // Each place has one process of its stage; those beside them stand by.
-  const auto num_places = static_cast<size_t>(num_ranks(plan));
+  // Each place has one process; beside them are each stage's standbys, and a spare.
+  std::vector<int32_t> num_in_place(static_cast<size_t>(num_ranks(plan)));
   std::vector<int32_t> num_standbys(plan.stages.size());
-  size_t next_standby = num_places;
-  for (const StagePlan& stage : plan.stages) {
-    int32_t num_in_place = 0;
-    const auto count = [&](size_t number) {
-      if (!record.processes[number].is_standby) ++num_in_place;
-    };
-    for (size_t i = 0; i < num_places; ++i)
-      if (place_of(plan, RankId(static_cast<uint32_t>(i))).stage == stage.index) count(i);
-    for (int32_t i = 0; i < stage.standbys; ++i) count(next_standby++);
-    if (num_in_place != static_cast<int32_t>(stage.devices.size()))
-      return bad("a stage has other ranks");
+  int32_t num_spares = 0;
+  for (const DeploymentRecord::Process& process : record.processes) {
+    if (process.place.value >= num_in_place.size()) return bad("it has other places");
+    if (process.is_spare)
+      ++num_spares;
+    else if (process.is_standby)
+      ++num_standbys[static_cast<size_t>(place_of(plan, process.place).stage.value)];
+    else
+      ++num_in_place[process.place.value];
   }
+  bool good = num_spares == 1 && std::all_of(num_in_place.begin(), num_in_place.end(),
+                                             [](int32_t count) { return count == 1; });
+  for (size_t i = 0; i < plan.stages.size(); ++i)
+    good &= num_standbys[i] == plan.stages[i].standbys;
+  if (!good) return bad("a stage has other ranks");
   if (!std::is_sorted(record.ends.begin(), record.ends.end())) return bad("its ends have no order");
   return ok_status();
 }
@@ -80,7 +85,11 @@ DeploymentRecord Deployment::record() const {
                           .ends = {ends_.times().begin(), ends_.times().end()}};
   for (const LaneRepair& lane : lanes_) record.lanes.push_back(lane.record());
   for (const Process& process : processes_)
-    record.processes.push_back({.is_standby = process.is_standby, .is_loaded = process.has_loaded});
+    record.processes.push_back({.place = process.place,
+                                .is_standby = process.is_standby,
+                                .is_spare = process.is_spare,
+                                .is_left_over = process.is_left_over,
+                                .is_loaded = process.has_loaded});
   return record;
 }
 
@@ -98,19 +107,25 @@ Deployment::Actions Deployment::adopt(const DeploymentRecord& record,
   for (size_t i = 0; i < processes_.size(); ++i) {
     Process& process = processes_[i];
     const bool lives = std::find(living.begin(), living.end(), id_of(process)) != living.end();
+    process.place = record.processes[i].place;
     process.is_standby = record.processes[i].is_standby;
+    process.is_spare = record.processes[i].is_spare;
+    process.is_left_over = record.processes[i].is_left_over;
     process.has_loaded = record.processes[i].is_loaded;
     process.state = lives ? State::starting : State::gone;
     if (lives) process.deadline = now + limits_.greet_max;
-    if (!process.is_standby) places_[process.place.value].process = id_of(process);
+    if (is_in_place(process)) places_[process.place.value].process = id_of(process);
   }
   Actions actions;
+  for (Process& process : processes_)
+    if (process.is_spare || (process.is_standby && process.is_left_over))
+      release(process, now, actions);
   if (has_served_) actions.push_back({.kind = ActionKind::serve});
   replace_gone(now, actions);
   for (size_t i = 0; i < lanes_.size(); ++i)
     if (!record.lanes[i].serving && lanes_[i].state() == LaneRepair::State::adopting)
-      begin_repair({LaneId(static_cast<uint8_t>(i))}, now);
-  pass_on_asks(actions);
+      begin_repair({LaneId(static_cast<uint8_t>(i))}, now, actions);
+  pass_on_asks(now, actions);
   return actions;
 }
 
@@ -120,7 +135,7 @@ void Deployment::replace_gone(TimePoint now, Actions& actions) {
   std::vector<Process*> gone;
   std::vector<std::string> ended;
   for (Process& process : processes_) {
-    if (process.state != State::gone) continue;
+    if (process.state != State::gone || process.is_spare) continue;
     gone.push_back(&process);
     if (process.has_loaded) ended.push_back(name_of(process));
   }
@@ -150,7 +165,7 @@ void Deployment::take_place_again(Process& process,
   if (uncertain.empty()) return;
   const Error why = make_error(ErrorCode::disconnected, "{} had stopped to work in {}",
                                name_of(process), lanes_text(uncertain));
-  if (may_repair(why, "a rank or link", now, actions)) begin_repair(uncertain, now);
+  if (may_repair(why, "a rank or link", now, actions)) begin_repair(uncertain, now, actions);
 }
 
 void Deployment::on(const CannotGoOn& event, TimePoint now, Actions& actions) {

@@ -5,6 +5,7 @@
 //   written                            before                  because the next one
 //   the highest epoch, each lane's     fence, connect          begins above it
 //   who stands by, who has a place     connect                 asks each for its own place
+//   who has whose place after a move    connect                 ends who has none
 //   a lane serves, and since when its  its clients are told    takes it over as it is, if all its
 //   first rank is that                                         ranks say the same
 //   ends within the window             spawn                   goes on counting
@@ -32,7 +33,10 @@ struct DeploymentRecord {
     bool operator==(const Lane&) const = default;
   };
   struct Process {
+    RankId place;  // that it has, stands by for, or had
     bool is_standby = false;
+    bool is_spare = false;
+    bool is_left_over = false;  // of a move, when it is in no place: to be ended
     bool is_loaded = false;
     bool operator==(const Process&) const = default;
   };
@@ -44,6 +48,9 @@ struct DeploymentRecord {
   std::vector<TimePoint> ends;     // on this machine's monotonic clock, in order
   bool operator==(const DeploymentRecord&) const = default;
 };
+
+/// How many numbers processes have: those of the plan's, and one for whom a rank is moved to.
+int32_t num_numbers(const Plan& plan);
 
 /// bad_file: not of a deployment of this plan.
 Status check(const DeploymentRecord& record, const Plan& plan);

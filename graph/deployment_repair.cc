@@ -31,9 +31,10 @@ std::string text_of(Duration window) {
 
 // -------------------------------------------------------------------------------- lanes
 
-void Deployment::on(const Fenced& event, TimePoint now, Actions&) {
+void Deployment::on(const Fenced& event, TimePoint now, Actions& actions) {
   if (const auto stage = stage_in(event.lane, event.process))
     at(event.lane).on_fenced(*stage, event.epoch, now);
+  note_fenced(event, now, actions);
 }
 
 void Deployment::on(const Connected& event, TimePoint now, Actions&) {
@@ -60,7 +61,7 @@ void Deployment::on(const CallFailed& event, TimePoint now, Actions& actions) {
   at(event.lane).on_call_failed(*stage, event.epoch, event.error, now);
 }
 
-void Deployment::begin_repair(const std::vector<LaneId>& lanes, TimePoint now) {
+void Deployment::begin_repair(const std::vector<LaneId>& lanes, TimePoint now, Actions& actions) {
   epoch_ = PlanEpoch(epoch_.value + 1);
   for (const LaneId lane : lanes) {
     at(lane).begin(epoch_, now);
@@ -70,9 +71,17 @@ void Deployment::begin_repair(const std::vector<LaneId>& lanes, TimePoint now) {
       if (process.suspicion && process.suspicion->of_link) process.suspicion.reset();
     }
   }
+  if (!move_ || move_->state == RankMove::State::switched) return;
+  const std::vector<LaneId>& moving = places_[move_->place.value].lanes;
+  const bool disturbs = std::any_of(lanes.begin(), lanes.end(), [&](LaneId lane) {
+    return std::find(moving.begin(), moving.end(), lane) != moving.end();
+  });
+  if (disturbs)
+    give_up_move(make_error(ErrorCode::overloaded, "something else has to be repaired first"), now,
+                 actions);
 }
 
-void Deployment::pass_on_asks(Actions& actions) {
+void Deployment::pass_on_asks(TimePoint now, Actions& actions) {
   for (size_t i = 0; i < lanes_.size(); ++i) {
     const LaneId lane(static_cast<uint8_t>(i));
     for (const LaneRepair::Ask& ask : at(lane).take_asks()) {
@@ -100,6 +109,7 @@ void Deployment::pass_on_asks(Actions& actions) {
     }
   }
   if (phase_ == Phase::serving) serve_when_all_do(actions);
+  end_move_when_served(now, actions);
 }
 
 void Deployment::look_at(LaneId lane, TimePoint now, Actions& actions) {
@@ -116,14 +126,14 @@ void Deployment::look_at(LaneId lane, TimePoint now, Actions& actions) {
   if (!trouble) return;
   const Error why{trouble->error.code, name_of(in(lane, trouble->stage)) + trouble->error.message};
   if (phase_ == Phase::starting) return fail(why, now, actions);
-  if (may_repair(why, "a rank or link", now, actions)) begin_repair({lane}, now);
+  if (may_repair(why, "a rank or link", now, actions)) begin_repair({lane}, now, actions);
 }
 
 // -------------------------------------------------------------------------------- a process goes
 
 void Deployment::on(const LinkBroken& event, TimePoint now, Actions&) {
   Process& process = at(event.process);
-  if (process.state != State::loaded || process.is_standby || process.suspicion) return;
+  if (process.state != State::loaded || !is_in_place(process) || process.suspicion) return;
   // Then it is one of that lane's, and what is broken of another one is told again afterwards.
   for (const LaneId lane : place_of(process).lanes)
     if (phase_ == Phase::serving && at(lane).state() != LaneRepair::State::serving) return;
@@ -140,6 +150,7 @@ void Deployment::on(const Failed& event, TimePoint now, Actions& actions) {
   Process& process = at(event.process);
   if (!is_up(process)) return;
   Error error = named(name_of(process), event.error);
+  if (process.is_spare) return end_process(process, std::move(error), now, actions);
   if (phase_ == Phase::starting || max_restarts_ == 0) return fail(std::move(error), now, actions);
   end_process(process, std::move(error), now, actions);
 }
@@ -148,11 +159,13 @@ void Deployment::end_process(Process& process, Error why, TimePoint now, Actions
   process.state = State::ending;
   process.deadline = now + limits_.end_max;
   process.suspicion.reset();
-  process.killed_because = std::move(why);
+  process.killed_because = why;
   actions.push_back({.kind = ActionKind::kill, .process = id_of(process)});
-  if (process.is_standby) return;
-  const Place& place = place_of(process);
-  for (const LaneId lane : place.lanes) at(lane).leave(place.stage);
+  if (is_in_place(process)) {
+    const Place& place = place_of(process);
+    for (const LaneId lane : place.lanes) at(lane).leave(place.stage);
+  }
+  if (is_moving(id_of(process))) give_up_move(std::move(why), now, actions);
 }
 
 void Deployment::on(const Exited& event, TimePoint now, Actions& actions) {
@@ -167,6 +180,8 @@ void Deployment::on(const Exited& event, TimePoint now, Actions& actions) {
     case Phase::starting:
       return fail(why, now, actions);
     case Phase::serving:
+      if (is_moving(event.process)) give_up_move(why, now, actions);
+      if (process.is_released || process.is_spare) return on_released_exit(process, now, actions);
       if (may_repair(why, "a rank", now, actions)) replace(process, why, now, actions);
       return;
     case Phase::stopping:
@@ -179,6 +194,12 @@ void Deployment::on(const Exited& event, TimePoint now, Actions& actions) {
 void Deployment::on(const NotStarted& event, TimePoint now, Actions& actions) {
   Process& process = at(event.process);
   if (process.state == State::gone) return;
+  if (process.is_spare && phase_ == Phase::serving) {
+    process.state = State::gone;
+    process.deadline.reset();
+    if (is_moving(event.process)) give_up_move(named(name_of(process), event.error), now, actions);
+    return;
+  }
   const Error why = process.end_before.empty()
                         ? named(name_of(process), event.error)
                         : make_error(event.error.code, "{}; another cannot be started: {}",
@@ -193,6 +214,8 @@ void Deployment::on(const Delayed& event, TimePoint now, Actions& actions) {
   Process& process = at(event.process);
   if (process.state != State::starting) return;
   if (phase_ == Phase::starting) return fail(named(name_of(process), event.error), now, actions);
+  if (process.is_spare)
+    return end_process(process, named(name_of(process), event.error), now, actions);
   const bool is_news = !process.delayed_because;
   process.delayed_because = event.error;
   if (!is_news) return;
@@ -251,7 +274,7 @@ void Deployment::replace(Process& gone, const Error& why, TimePoint now, Actions
   }
   spawn(gone, now, actions);
   gone.end_before = why.message;
-  begin_repair(place.lanes, now);
+  begin_repair(place.lanes, now, actions);
 }
 
 void Deployment::on_unexplained(const Process& process, const Suspicion& news, TimePoint now,
@@ -260,7 +283,7 @@ void Deployment::on_unexplained(const Process& process, const Suspicion& news, T
   const Error why = named(name_of(process), news.error);
   if (phase_ == Phase::starting) return fail(why, now, actions);
   if (may_repair(why, "a rank or link", now, actions))
-    begin_repair(places_[process.place.value].lanes, now);
+    begin_repair(places_[process.place.value].lanes, now, actions);
 }
 
 }  // namespace chainpump::graph

@@ -57,7 +57,7 @@ bool LaneRepair::all_there() const {
 
 bool LaneRepair::none_awaited() const {
   return std::none_of(members_.begin(), members_.end(),
-                      [](const Member& m) { return m.is_awaited(); });
+                      [](const Member& m) { return m.is_awaited() || m.changes; });
 }
 
 void LaneRepair::serve() {
@@ -76,7 +76,7 @@ void LaneRepair::begin(PlanEpoch epoch, TimePoint now) {
   must_begin_anew_.reset();
   asks_.clear();  // of the epoch before
   for (size_t i = 0; i < members_.size(); ++i) {
-    members_[i].answered = false;
+    members_[i].answered = members_[i].changes = false;
     if (members_[i].place == Place::linked) ask(AskKind::fence, stage_of(i));
   }
   advance(now);
@@ -95,6 +95,18 @@ void LaneRepair::advance(TimePoint now) {
     forget_trouble();
     ask(AskKind::resume, StageIndex(0));
   }
+}
+
+void LaneRepair::hand_over(StageIndex stage, TimePoint now) {
+  CHECK(state_ == State::fencing && at(stage).changes);
+  at(stage) = {.place = Place::linked, .answered = true};
+  if (stage.value == 0) first_is_new_ = true;
+  advance(now);
+}
+
+void LaneRepair::keep(StageIndex stage, TimePoint now) {
+  if (!std::exchange(at(stage).changes, false)) return;
+  advance(now);
 }
 
 void LaneRepair::on_fenced(StageIndex stage, PlanEpoch epoch, TimePoint now) {

@@ -47,7 +47,7 @@ struct LaneRepairLimits {
 /// What a process says of a lane that it may have served for an earlier coordinator.
 struct LaneSeen {
   PlanEpoch epoch;       // the newest that it has seen
-  bool linked = false;   // it was told to connect, in any epoch
+  bool linked = false;   // it was told to connect, in any epoch, or has what was copied to it
   bool at_work = false;  // with open links of that epoch, and resumed
 };
 
@@ -80,6 +80,12 @@ class LaneRepair {
   /// A loaded process is there that says this of the lane. False if the lane was to be taken over
   /// as it is, and cannot: it has to begin anew. To be followed by advance().
   bool adopt(StageIndex stage, const LaneSeen& seen, TimePoint now);
+  // Of a repair that has just begun: the place is about to change hands (graph/rank_move.h), so
+  // that nobody connects until it has, or it is known that it does not. Who has it next has fenced,
+  // too.
+  void wait_for_next(StageIndex stage) { at(stage).changes = true; }
+  void hand_over(StageIndex stage, TimePoint now);
+  void keep(StageIndex stage, TimePoint now);
 
   // The start.
   void start(TimePoint deadline);  // asks for connect; every place is taken
@@ -113,6 +119,7 @@ class LaneRepair {
   struct Member {
     Place place = Place::empty;
     bool answered = false;
+    bool changes = false;
     bool is_awaited() const { return place == Place::linked && !answered; }
   };
   Member& at(StageIndex stage) { return members_[static_cast<size_t>(stage.value)]; }

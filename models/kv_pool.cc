@@ -28,15 +28,16 @@ kernels::cpu::KvLayer KvPool::layer(int32_t index) const {
           shape_.num_kv_heads, shape_.head_dim};
 }
 
-void KvPool::copy_block(int32_t layer_index, KvBlockId from, KvBlockId to) const {
-  const auto in_range = [&](KvBlockId block) {
-    return block.value >= 0 && block.value < shape_.num_blocks;
-  };
-  CHECK(in_range(from) && in_range(to) && from != to);
-  std::byte* const blocks = layer(layer_index).data;
+std::span<std::byte> KvPool::block(int32_t layer_index, KvBlockId block) const {
+  CHECK(block.value >= 0 && block.value < shape_.num_blocks);
   const int64_t block_bytes = layer_bytes_ / shape_.num_blocks;
-  std::memcpy(blocks + to.value * block_bytes, blocks + from.value * block_bytes,
-              static_cast<size_t>(block_bytes));
+  return {layer(layer_index).data + block.value * block_bytes, static_cast<size_t>(block_bytes)};
+}
+
+void KvPool::copy_block(int32_t layer_index, KvBlockId from, KvBlockId to) const {
+  CHECK(from != to);
+  const std::span<const std::byte> source = block(layer_index, from);
+  std::memcpy(block(layer_index, to).data(), source.data(), source.size());
 }
 
 }  // namespace chainpump::models

@@ -4,7 +4,9 @@
 // One owner; its user orders reads and writes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/dtype.h"
 #include "base/ids.h"
@@ -28,6 +30,8 @@ class KvPool {
   static Result<KvPool> create(const KvPoolShape& shape);
 
   kernels::cpu::KvLayer layer(int32_t index) const;
+  /// What one layer has of a block, K and V and scales.
+  std::span<std::byte> block(int32_t layer_index, KvBlockId block) const;
   /// Makes block `to` of one layer equal to block `from`, scales included. Threads may share out
   /// the layers.
   void copy_block(int32_t layer_index, KvBlockId from, KvBlockId to) const;

@@ -95,6 +95,7 @@ Status SequenceTable::check_copies(const graph::Microbatch& microbatch) {
       return make_error(ErrorCode::invalid_argument, "copy to block {}, which stands in {} tables",
                         copy.to, to.num_tables);
     to.num_written = num_written;
+    ++to.times_begun;
   }
   return ok_status();
 }
@@ -182,6 +183,7 @@ Status SequenceTable::draft_writes(const graph::SequenceSlice& slice) {
       return make_error(ErrorCode::invalid_argument,
                         "sequence {}: writes into block {}, which stands in {} tables", slice.id,
                         block, written.num_tables);
+    if (write_from - i * kKvBlockTokens < written.num_written) ++written.times_begun;
     written.num_written =
         static_cast<int32_t>(std::min<int64_t>(kKvBlockTokens, end - i * kKvBlockTokens));
   }
@@ -258,6 +260,56 @@ graph::StageHoldings::Held SequenceTable::held(SequenceId id) const {
           .identity = sequence.identity,
           .index = sequence.index,
           .table = {sequence.blocks.begin(), sequence.blocks.begin() + num_blocks}};
+}
+
+Status SequenceTable::check_held(const graph::StageHoldings::Held& held) {
+  const auto refuse = [&](std::string what) {
+    return make_error(ErrorCode::invalid_argument, "sequence {} cannot be taken over: {}", held.id,
+                      what);
+  };
+  if (held.id == SequenceId() || sequences_.contains(held.id)) return refuse("its id");
+  if (held.num_positions < 0 || held.num_positions > limits_.context_tokens ||
+      blocks_for(held.num_positions) != std::ssize(held.table))
+    return refuse(fmt::format("{} positions in {} blocks", held.num_positions, held.table.size()));
+  ++slice_number_;
+  for (const KvBlockId block : held.table) {
+    RETURN_IF_ERROR(check_in_range(block));
+    if (std::exchange(given_in_[static_cast<size_t>(block.value)], slice_number_) == slice_number_)
+      return refuse(fmt::format("block {} twice", block));
+  }
+  return ok_status();
+}
+
+Status SequenceTable::take_over(std::span<const graph::StageHoldings::Held> sequences) {
+  if (!sequences_.empty())
+    return make_error(ErrorCode::invalid_argument, "it holds {} sequences already",
+                      sequences_.size());
+  if (sequences.size() > static_cast<size_t>(limits_.max_sequences))
+    return make_error(ErrorCode::invalid_argument, "{} sequences, at most {} fit", sequences.size(),
+                      limits_.max_sequences);
+  std::vector<SequenceId> ids;
+  for (const auto& held : sequences) {
+    RETURN_IF_ERROR(check_held(held));
+    ids.push_back(held.id);
+  }
+  if (!sort_distinct(ids))
+    return make_error(ErrorCode::invalid_argument, "a sequence cannot be taken over twice");
+  for (const auto& held : sequences) {
+    Sequence& sequence = sequences_[held.id];
+    sequence = {.identity = held.identity,
+                .index = held.index,
+                .blocks = held.table,
+                .num_tokens = held.num_positions,
+                .next_position = held.num_positions};
+    for (size_t i = 0; i < held.table.size(); ++i) {
+      Block& block = blocks_[static_cast<size_t>(held.table[i].value)];
+      if (block.num_tables++ == 0) ++num_blocks_held_;
+      const auto begin = static_cast<int32_t>(i) * kKvBlockTokens;
+      block.num_written = std::max(block.num_written,
+                                   std::min<int32_t>(kKvBlockTokens, held.num_positions - begin));
+    }
+  }
+  return ok_status();
 }
 
 int32_t SequenceTable::num_tokens(SequenceId id) const {

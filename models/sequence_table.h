@@ -53,6 +53,15 @@ class SequenceTable {
   /// All of it, for a sequencer that may not know of the sequence; of one that is known.
   graph::StageHoldings::Held held(SequenceId id) const;
   std::vector<SequenceId> ids() const;  // in no order
+  /// How often a block was begun anew: while that is the same, a position of it that is written
+  /// stays as it is.
+  uint32_t times_begun(KvBlockId block) const {
+    return blocks_[static_cast<size_t>(block.value)].times_begun;
+  }
+  /// Holds what another stage says that it holds, whose blocks' content is here. invalid_argument,
+  /// and nothing is held, if that is beyond the limits or makes no sense, or anything is held
+  /// already.
+  Status take_over(std::span<const graph::StageHoldings::Held> sequences);
   size_t num_sequences() const { return sequences_.size(); }
   /// Blocks that stand in some table.
   int32_t num_blocks_held() const { return num_blocks_held_; }
@@ -68,6 +77,7 @@ class SequenceTable {
   struct Block {
     int32_t num_tables = 0;
     int32_t num_written = 0;  // positions from its first on
+    uint32_t times_begun = 0;
   };
 
   Status check_counts(const graph::Microbatch& microbatch);
@@ -76,6 +86,7 @@ class SequenceTable {
   Status draft_table(const graph::SequenceSlice& slice);
   Status draft_writes(const graph::SequenceSlice& slice);
   Status check_in_range(KvBlockId block) const;
+  Status check_held(const graph::StageHoldings::Held& held);
   const Sequence* find_kept(SequenceId id) const;
   Block& draft(KvBlockId block);
 

@@ -55,6 +55,12 @@ class StageExecutor {
   virtual ExecutorStats stats() const = 0;
   /// What is held of whom: of all that were described and not yet released.
   virtual const SequenceTable& sequences() const = 0;
+  /// What a block holds of K and V in one of the stage's layers, numbered as the model's, in the
+  /// kernels' own order: the same bytes mean the same to every stage of an equal numerics id. Empty
+  /// where there is none.
+  virtual std::span<std::byte> kv_block(int32_t layer, KvBlockId block) = 0;
+  /// As SequenceTable's, when kv_block() has been given what those sequences hold.
+  virtual Status take_over(std::span<const graph::StageHoldings::Held> sequences) = 0;
 
   /// Runs one microbatch. input: [num_tokens, hidden] f32 from the stage before (empty at the
   /// first). output: [num_tokens, hidden] f32 for the stage after (empty at the last). result: what

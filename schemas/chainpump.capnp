@@ -325,6 +325,7 @@ struct StageStatus {
   lane @15 :UInt8;            # the first that the rank serves
   lanes @16 :List(UInt8);     # all of them; empty: only that one
   node @17 :Text;             # its machine in a cluster; empty: there is one
+  tokensAgain @18 :UInt64;    # of the positions: computed again, as some stage had lost them
 }
 
 struct LinkStatus {

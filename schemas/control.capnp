@@ -32,6 +32,7 @@
 
 using Cxx = import "/capnp/c++.capnp";
 using Fault = import "fault.capnp".Fault;
+using Move = import "move.capnp";
 using Plan = import "plan.capnp".Plan;
 using GenerateRequest = import "requests.capnp".GenerateRequest;
 using RankStats = import "stats.capnp".RankStats;
@@ -40,7 +41,7 @@ using StepEvents = import "stats.capnp".StepEvents;
 using TokenResult = import "requests.capnp".TokenResult;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 13;
+const protocolVersion :UInt32 = 14;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -121,6 +122,19 @@ interface Rank {
   # in place of what it was told before. Any time after load. Whoever may call it could end the rank as
   # well, or stop it. What it died of it says on standard error. invalid_argument: counts and times
   # beyond what transport/armed_fault.h allows.
+
+  takeIn @12 (copy :Move.KvCopy) -> ();
+  # Of a rank that has loaded and was never told to connect: awaits what another one copies to it, in
+  # place of what it awaited before. When all has come the rank holds it, and is fenced before it is
+  # connected. invalid_argument: it holds something, or the layers are not its own.
+
+  copy @13 (copy :Move.KvCopy, progress :ProgressSink) -> ();
+  # Copies what the rank holds to one that takes it in, beside its work. Returns when little is left;
+  # goes on with what is added. Again: that before is given up. disconnected: the link has broken.
+
+  finishCopy @14 () -> ();
+  # When all lanes of the rank are fenced: copies the rest, and returns when the other one has it all.
+  # invalid_argument: there is no copy, or a lane is at work; disconnected.
 }
 
 struct LinkBeat {
@@ -234,6 +248,12 @@ interface Coordinator {
   # Answered by the thread that decides, in its turn: whoever supervises the coordinator tells by it whether
   # that hangs. While that thread waits for the store, up to 10 s, another answers at once: a slow disk is
   # no hang, and a successor would have to write to the same.
+
+  move @5 (rank :UInt32, sink :Move.MoveSink) -> ();
+  # Gives the rank's place to another process: its standby, if one has loaded, else one that is
+  # started for that. What the rank holds is copied, its requests go on. Returns when its lanes serve
+  # again; with an error the rank has kept its place. not_found: there is no such rank; overloaded: it
+  # is being repaired, or another moves; no_room; unimplemented. Goes on if the caller does not wait.
 }
 
 interface DeploymentSink {
@@ -297,7 +317,7 @@ struct LaneState {
   # What a rank knows of a lane, for a coordinator that was not there (graph/lane_repair.h).
   lane @0 :UInt8;
   epoch @1 :UInt32;          # the newest that it has seen
-  linked @2 :Bool;           # it was told to connect, in any epoch
+  linked @2 :Bool;           # it was told to connect, in any epoch, or has taken in a copy
   atWork @3 :Bool;           # with open links of that epoch; at the first stage: and resumed
 }
 

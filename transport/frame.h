@@ -40,10 +40,11 @@ inline constexpr size_t kFrameHeaderBytes = 64;
 inline constexpr uint16_t kFlagBodyCrc = 1;
 using FrameHeaderBytes = std::array<std::byte, kFrameHeaderBytes>;
 
-/// The first two are FrameKind; the rest are the links' own.
+/// The first three are FrameKind; the rest are the links' own.
 enum class WireKind : uint8_t {
   activation = static_cast<uint8_t>(FrameKind::activation),
   result = static_cast<uint8_t>(FrameKind::result),
+  kv = static_cast<uint8_t>(FrameKind::kv),
   credit = 16,       // receiver -> sender: `credits` slots are free again
   close = 17,        // no frame follows (from the sender); please close (from the receiver)
   close_reply = 18,  // receiver -> sender: everything up to `close` has arrived

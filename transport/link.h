@@ -25,7 +25,7 @@ namespace chainpump::transport {
 
 class ArmedFault;
 
-enum class FrameKind : uint8_t { activation = 1, result = 2 };  // what users of links send
+enum class FrameKind : uint8_t { activation = 1, result = 2, kv = 3 };  // what users of links send
 
 enum class LinkState : uint8_t { connecting, open, closing, closed, failed };
 

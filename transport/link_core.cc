@@ -132,7 +132,7 @@ const IncomingFrame& ReceiveCore::at(uint64_t sequence) const {
 FrameCheck ReceiveCore::accept_header(std::span<const std::byte> header, uint64_t body_bytes) {
   FrameExpectation e =
       expectation(options_, kind_bit(WireKind::activation) | kind_bit(WireKind::result) |
-                                kind_bit(WireKind::close));
+                                kind_bit(WireKind::kv) | kind_bit(WireKind::close));
   e.metadata_bytes_max = static_cast<uint32_t>(options_.slot_metadata_bytes);
   e.payload_bytes_max = static_cast<uint32_t>(options_.slot_payload_bytes);
   // Frames held by the user were taken already: what may still come is bounded by the free slots

@@ -10,7 +10,7 @@ namespace {
 using graph::DeploymentRecord;
 using Json = nlohmann::json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr size_t kRowsMax = 65536;  // of any list: more than a service may have processes
 
 /// Reads fields, and remembers whether one was wrong.
@@ -21,13 +21,14 @@ class Fields {
     if (found && found->is_boolean()) return found->get<bool>();
     return fail(false);
   }
-  PlanEpoch epoch(const Json& object, const char* name) {
+  uint32_t number(const Json& object, const char* name) {
     const Json* found = find(object, name);
     if (found && found->is_number_unsigned() &&
         found->get<uint64_t>() <= std::numeric_limits<uint32_t>::max())
-      return PlanEpoch(found->get<uint32_t>());
-    return fail(PlanEpoch());
+      return found->get<uint32_t>();
+    return fail(uint32_t{0});
   }
+  PlanEpoch epoch(const Json& object, const char* name) { return PlanEpoch(number(object, name)); }
   std::string text(const Json& object, const char* name) {
     const Json* found = find(object, name);
     if (found && found->is_string()) return found->get<std::string>();
@@ -77,8 +78,11 @@ std::string to_json_text(const DeploymentRecord& record, Duration unix_minus_mon
                              {"first_is_new", lane.first_is_new},
                              {"serving", lane.serving}});
   for (const DeploymentRecord::Process& process : record.processes)
-    json["processes"].push_back(
-        {{"is_standby", process.is_standby}, {"is_loaded", process.is_loaded}});
+    json["processes"].push_back({{"place", process.place.value},
+                                 {"is_standby", process.is_standby},
+                                 {"is_spare", process.is_spare},
+                                 {"is_left_over", process.is_left_over},
+                                 {"is_loaded", process.is_loaded}});
   for (const TimePoint& end : record.ends)
     json["ends_unix_ns"].push_back((end.since_epoch + unix_minus_monotonic).count());
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -104,7 +108,9 @@ Result<DeploymentRecord> record_from_json(const std::string& text, Duration unix
                             fields.flag(lane, "first_is_new"), fields.flag(lane, "serving")});
   for (const Json& process : fields.list(json, "processes"))
     record.processes.push_back(
-        {fields.flag(process, "is_standby"), fields.flag(process, "is_loaded")});
+        {RankId(fields.number(process, "place")), fields.flag(process, "is_standby"),
+         fields.flag(process, "is_spare"), fields.flag(process, "is_left_over"),
+         fields.flag(process, "is_loaded")});
   for (const Json& end : fields.list(json, "ends_unix_ns")) {
     if (!end.is_number_integer()) return bad("an end");
     const int64_t unix_ns = end.get<int64_t>();

@@ -12,17 +12,17 @@ namespace {
 
 using graph::DeploymentRecord;
 
-constexpr int64_t kFormat = 1;       // user_version; 0 is a new file
+constexpr int64_t kFormat = 2;       // user_version; 0 is a new file
 constexpr int64_t kRowsMax = 65536;  // of any table: more than a service may have processes
 
 constexpr const char* kTables =
     "CREATE TABLE deployment (has_served INTEGER, epoch INTEGER, numerics_id TEXT) STRICT;"
     "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, epoch INTEGER, first_since INTEGER,"
     " first_is_new INTEGER, serving INTEGER) STRICT;"
-    "CREATE TABLE processes (number INTEGER PRIMARY KEY, is_standby INTEGER, is_loaded INTEGER)"
-    " STRICT;"
+    "CREATE TABLE processes (number INTEGER PRIMARY KEY, place INTEGER, is_standby INTEGER,"
+    " is_spare INTEGER, is_left_over INTEGER, is_loaded INTEGER) STRICT;"
     "CREATE TABLE ends (number INTEGER PRIMARY KEY, at_ns INTEGER) STRICT;"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 2;";
 
 class SqliteStore final : public StateStore {
  public:
@@ -57,10 +57,11 @@ class SqliteStore final : public StateStore {
     ASSIGN_OR_RETURN(const auto lanes,
                      rows("SELECT lane, epoch, first_since, first_is_new, serving FROM lanes"
                           " ORDER BY lane",
-                          5));
-    ASSIGN_OR_RETURN(
-        const auto processes,
-        rows("SELECT number, is_standby, is_loaded FROM processes ORDER BY number", 3));
+                          6));
+    ASSIGN_OR_RETURN(const auto processes,
+                     rows("SELECT number, place, is_standby, is_spare, is_left_over, is_loaded "
+                          "FROM processes ORDER BY number",
+                          6));
     ASSIGN_OR_RETURN(const auto ends, rows("SELECT number, at_ns FROM ends ORDER BY number", 2));
     DeploymentRecord record{.has_served = head[0][0] != 0,
                             .epoch = {},
@@ -78,7 +79,8 @@ class SqliteStore final : public StateStore {
     }
     for (const auto& row : processes) {
       if (row[0] != std::ssize(record.processes)) return bad("a process is missing");
-      record.processes.push_back({row[1] != 0, row[2] != 0});
+      ASSIGN_OR_RETURN(const RankId place, place_of(row[1]));
+      record.processes.push_back({place, row[2] != 0, row[3] != 0, row[4] != 0, row[5] != 0});
     }
     for (const auto& row : ends) record.ends.push_back({Duration(row[1])});
     return std::optional(std::move(record));
@@ -111,10 +113,12 @@ class SqliteStore final : public StateStore {
                              {static_cast<int64_t>(i), lane.epoch.value, lane.first_since.value,
                               lane.first_is_new, lane.serving}));
     }
-    for (size_t i = 0; i < record.processes.size(); ++i)
-      RETURN_IF_ERROR(insert("INSERT INTO processes VALUES (?, ?, ?)",
-                             {static_cast<int64_t>(i), record.processes[i].is_standby,
-                              record.processes[i].is_loaded}));
+    for (size_t i = 0; i < record.processes.size(); ++i) {
+      const DeploymentRecord::Process& process = record.processes[i];
+      RETURN_IF_ERROR(insert("INSERT INTO processes VALUES (?, ?, ?, ?, ?, ?)",
+                             {static_cast<int64_t>(i), process.place.value, process.is_standby,
+                              process.is_spare, process.is_left_over, process.is_loaded}));
+    }
     for (size_t i = 0; i < record.ends.size(); ++i)
       RETURN_IF_ERROR(insert("INSERT INTO ends VALUES (?, ?)",
                              {static_cast<int64_t>(i), record.ends[i].since_epoch.count()}));
@@ -182,6 +186,11 @@ class SqliteStore final : public StateStore {
   Result<PlanEpoch> epoch_of(int64_t value) const {
     if (value < 0 || value > std::numeric_limits<uint32_t>::max()) return bad("no such epoch");
     return PlanEpoch(static_cast<uint32_t>(value));
+  }
+
+  Result<RankId> place_of(int64_t value) const {
+    if (value < 0 || value > std::numeric_limits<uint32_t>::max()) return bad("no such place");
+    return RankId(static_cast<uint32_t>(value));
   }
 
   Error bad(const char* what) const {

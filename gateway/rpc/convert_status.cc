@@ -20,6 +20,7 @@ void write(api::StageStatus::Builder out, const actors::StageReport& in) {
   out.setKvBytes(in.kv_bytes);
   out.setSteps(in.steps);
   out.setTokens(in.tokens);
+  out.setTokensAgain(in.tokens_again);
   out.setBusyNs(in.busy.count());
   out.setTransferNs(in.transfer.count());
   out.setBubbleInputNs(in.bubble_input.count());
@@ -43,6 +44,7 @@ actors::StageReport read(api::StageStatus::Reader in) {
           .kv_bytes = in.getKvBytes(),
           .steps = in.getSteps(),
           .tokens = in.getTokens(),
+          .tokens_again = in.getTokensAgain(),
           .busy = Duration(in.getBusyNs()),
           .transfer = Duration(in.getTransferNs()),
           .bubble_input = Duration(in.getBubbleInputNs()),

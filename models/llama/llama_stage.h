@@ -32,6 +32,12 @@ class LlamaStage final : public StageExecutor {
   graph::MicrobatchLimits limits() const override;
   ExecutorStats stats() const override;
   const SequenceTable& sequences() const override { return *sequences_; }
+  std::span<std::byte> kv_block(int32_t layer, KvBlockId block) override {
+    return kv_->block(layer - spec_.layer_begin, block);
+  }
+  Status take_over(std::span<const graph::StageHoldings::Held> sequences) override {
+    return sequences_->take_over(sequences);
+  }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override;
 

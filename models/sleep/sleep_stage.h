@@ -33,6 +33,10 @@ class SleepStage final : public StageExecutor {
   graph::MicrobatchLimits limits() const override { return limits_; }
   ExecutorStats stats() const override;
   const SequenceTable& sequences() const override { return table_; }
+  std::span<std::byte> kv_block(int32_t, KvBlockId) override { return {}; }
+  Status take_over(std::span<const graph::StageHoldings::Held> sequences) override {
+    return table_.take_over(sequences);
+  }
   /// As every executor, and unimplemented for scoring.
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override;

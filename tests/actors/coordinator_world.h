@@ -119,6 +119,11 @@ class AnsweringPort final : public RankPort {
     world_.locked([&] { world_.resumed_with = std::move(stages); });
     callback(Ok{});
   }
+  void take_in(rpc::KvCopy, Duration, rpc::Callback<Ok> callback) override { callback(Ok{}); }
+  void copy(rpc::KvCopy, Duration, rpc::ProgressCallback, rpc::Callback<Ok> callback) override {
+    callback(Ok{});
+  }
+  void finish_copy(Duration, rpc::Callback<Ok> callback) override { callback(Ok{}); }
   void shutdown(Duration, rpc::Callback<Ok> callback) override {
     callback(Ok{});
     world_.on_exit(RankId(number_), "exit 0");

@@ -38,6 +38,12 @@ class ReplayLanes::TimedExecutor final : public models::StageExecutor {
   graph::MicrobatchLimits limits() const override { return executor_->limits(); }
   models::ExecutorStats stats() const override { return executor_->stats(); }
   const models::SequenceTable& sequences() const override { return executor_->sequences(); }
+  std::span<std::byte> kv_block(int32_t layer, KvBlockId block) override {
+    return executor_->kv_block(layer, block);
+  }
+  Status take_over(std::span<const graph::StageHoldings::Held> sequences) override {
+    return executor_->take_over(sequences);
+  }
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override {
     note_(microbatch);

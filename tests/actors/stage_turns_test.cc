@@ -173,6 +173,8 @@ BOOST_AUTO_TEST_CASE(a_lane_reaches_no_blocks_but_its_own) {
     }
     models::ExecutorStats stats() const override { return {}; }
     const models::SequenceTable& sequences() const override { return table; }
+    std::span<std::byte> kv_block(int32_t, KvBlockId) override { return {}; }
+    Status take_over(std::span<const graph::StageHoldings::Held>) override { return ok_status(); }
     models::SequenceTable table{limits()};
     Status run(const graph::Microbatch& microbatch, std::span<const float>, std::span<float>,
                graph::StepResult&) override {

@@ -32,7 +32,9 @@ DeploymentRecord sample(uint32_t epoch) {
           .numerics_id = "one way",
           .lanes = {{PlanEpoch(epoch), PlanEpoch(1), false, true},
                     {PlanEpoch(2), PlanEpoch(2), true, false}},
-          .processes = {{false, true}, {true, false}, {false, false}},
+          .processes = {{RankId(0), false, false, true, true},
+                        {RankId(0), true, false, false, false},
+                        {RankId(1), false, true, false, false}},
           .ends = {{Duration(5)}, {Duration(7'000'000'000)}}};
 }
 

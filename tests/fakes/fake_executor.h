@@ -46,6 +46,10 @@ class FakeExecutor final : public models::StageExecutor {
   }
   models::ExecutorStats stats() const override { return {}; }
   const models::SequenceTable& sequences() const override { return table_; }
+  std::span<std::byte> kv_block(int32_t, KvBlockId) override { return {}; }
+  Status take_over(std::span<const graph::StageHoldings::Held> sequences) override {
+    return table_.take_over(sequences);
+  }
 
   Status run(const graph::Microbatch& microbatch, std::span<const float> input,
              std::span<float> output, graph::StepResult& result) override {

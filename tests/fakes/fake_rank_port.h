@@ -68,6 +68,11 @@ class FakeRankPort final : public actors::RankPort {
               rpc::Callback<Ok>) override {
     unexpected();
   }
+  void take_in(rpc::KvCopy, Duration, rpc::Callback<Ok>) override { unexpected(); }
+  void copy(rpc::KvCopy, Duration, rpc::ProgressCallback, rpc::Callback<Ok>) override {
+    unexpected();
+  }
+  void finish_copy(Duration, rpc::Callback<Ok>) override { unexpected(); }
 
   /// All it was given, in order.
   std::vector<rpc::GenerateRequest> requests() const {

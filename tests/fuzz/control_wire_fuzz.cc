@@ -28,7 +28,7 @@ void check_same(capnp::MessageReader& message) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   fuzz::with_message({data + 1, size - 1}, kBytesMax, [&](capnp::MessageReader& message) {
-    switch (data[0] % 13) {
+    switch (data[0] % 15) {
       case 0:
         return check_same<schema::LoadParams, rpc::LoadParams>(message);
       case 1:
@@ -55,6 +55,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return check_same<schema::LaneAddress, rpc::LaneAddress>(message);
       case 12:
         return check_same<schema::LaneNews, rpc::LaneNews>(message);
+      case 13:
+        return check_same<schema::KvCopy, rpc::KvCopy>(message);
+      case 14:
+        return check_same<schema::MoveProgress, rpc::MoveProgress>(message);
     }
   });
   return 0;

@@ -43,7 +43,7 @@ PUBLIC = {
     "event": (7, "Event", '(number = 3, unixMs = -1, phase = draining, message = "gone")'),
 }
 ELSEWHERE = {"RankStats": "stats", "StepEvents": "stats", "GenerateRequest": "requests", "TokenResult": "requests",
-             "ScoreResult": "requests"}  # not in control.capnp
+             "ScoreResult": "requests", "KvCopy": "move", "MoveProgress": "move"}  # not in control.capnp
 CONTROL = {
     "load": (0, "LoadParams", '(plan = (epoch = 3, modelPath = "/m.gguf", contextTokens = 4096, kv = (type = "f16", '
                               'blockTokens = 32, numBlocks = 9), stages = [(index = 0, name = "a", layerEnd = 3, '
@@ -72,6 +72,9 @@ CONTROL = {
                                       "[0, 2147483647], loggedPositions = [16, 1], identities = [0, 7], indexes = [0, 4294967295], "
                                       "tables = [5, -1])"),
     "holdings_of_unequal_lengths": (10, "StageHoldings", "(stage = -1, sequences = [1], blocks = [1, 2])"),
+    "copy": (13, "KvCopy", '(epoch = 3, incarnation = 2, secret = 18446744073709551615, layerBegin = -1, layerEnd = 9, '
+                           'address = "127.0.0.1", port = 65535)'),
+    "moving": (14, "MoveProgress", "(step = copying, bytesDone = -1, bytesTotal = 7)"),
     "lane": (11, "LaneAddress", '(socket = "/s/rank-4.sock", epoch = 4294967295)'),
 }
 

@@ -166,6 +166,10 @@ BOOST_AUTO_TEST_CASE(records_of_others_are_refused) {
   BOOST_TEST(refused([](auto& record) { record.lanes[0].first_since = PlanEpoch(2); }));
   BOOST_TEST(refused([](auto& record) { record.processes[0].is_standby = true; }));
   BOOST_TEST(refused([](auto& record) { record.processes[2].is_standby = false; }));
+  BOOST_TEST(refused([](auto& record) { record.processes[2].is_spare = true; }));
+  BOOST_TEST(refused([](auto& record) { record.processes[3].is_spare = false; }));
+  BOOST_TEST(refused([](auto& record) { record.processes[0].place = RankId(1); }));
+  BOOST_TEST(refused([](auto& record) { record.processes[3].place = RankId(2); }));
   BOOST_TEST(refused([](auto& record) { record.ends = {{Duration(2)}, {Duration(1)}}; }));
 }
 

@@ -26,7 +26,7 @@ class CrashingCoordinators {
   explicit CrashingCoordinators(uint32_t seed)
       : random_(seed),
         plan_(make_plan()),
-        ranks_(static_cast<size_t>(num_processes(plan_))),
+        ranks_(static_cast<size_t>(num_numbers(plan_))),
         lanes_(static_cast<size_t>(num_lanes(plan_))) {}
 
   /// Empty if all was well.
@@ -36,6 +36,7 @@ class CrashingCoordinators {
     for (int i = 0; i < 400 && wrong_.empty(); ++i) {
       if (pick(25) == 0) crash();
       if (pick(12) == 0) fault();
+      if (pick(8) == 0) move();
       turn();
     }
     can_crash_ = false;
@@ -46,7 +47,7 @@ class CrashingCoordinators {
     return wrong_;
   }
 
-  static int num_crashes, num_repairs;
+  static int num_crashes, num_repairs, num_moved;
 
  private:
   struct LaneOfRank {
@@ -88,10 +89,22 @@ class CrashingCoordinators {
     if (!rank.runs) return;
     rank.runs = false;
     for (size_t i = 0; i < lanes_.size(); ++i)
-      if (rank.lanes[static_cast<uint8_t>(i)].linked) cut(lane_id(i));
+      if (rank.lanes[static_cast<uint8_t>(i)].linked && is_in(lane_id(i), number)) cut(lane_id(i));
     due_.emplace(now_ + 1ms * pick(20),
                  Due{D::Exited{ProcessId(number), "killed"}, {number, rank.run}});
     rank.lanes.clear();
+  }
+
+  /// Who has been moved from is in no lane.
+  bool is_in(LaneId lane, uint32_t number) const {
+    return std::any_of(plan_.stages.begin(), plan_.stages.end(), [&](const StagePlan& stage) {
+      return core_->process_in(rank_at(plan_, lane, stage.index)).value == number;
+    });
+  }
+
+  void move() {
+    const RankId place(static_cast<uint32_t>(pick(num_ranks(plan_))));
+    if (core_->may_move(place).ok()) carry_out(core_->step(D::MoveRequested{place}, now_));
   }
 
   /// A link broke: all stages of the lane drain.
@@ -201,8 +214,12 @@ class CrashingCoordinators {
                           lanes_[i].client.first, lanes_[i].client.second, first,
                           ranks_[first].run));
     }
-    for (const Rank& rank : ranks_)
-      if (!rank.runs || !rank.loaded) wrong("a process is missing");
+    for (size_t n = 0; n < ranks_.size(); ++n) {
+      const bool is_spare = core_->record().processes[n].is_spare;
+      if (is_spare == ranks_[n].runs)
+        wrong("a process is missing, or one is there that should not");
+      if (!is_spare && !ranks_[n].loaded) wrong("a process has not loaded");
+    }
   }
 
   void take_over_in_calm() {
@@ -247,6 +264,20 @@ class CrashingCoordinators {
         return die(action.process.value);
       case Kind::fail:
         return wrong("it failed: " + action.error.message);
+      case Kind::take_in:
+        if (rank.runs) answer(action.process, D::TakingIn{action.process, action.move});
+        return;
+      case Kind::copy:
+        newcomer_ = action.newcomer;
+        if (rank.runs) answer(action.process, D::Copied{action.process, action.move});
+        return;
+      case Kind::finish:
+        return finish(rank, action);
+      case Kind::moved:
+        ++num_moved;
+        return;
+      case Kind::not_moved:
+        return;
       case Kind::shutdown:
       case Kind::stopped:
         return wrong("it stops");
@@ -291,6 +322,14 @@ class CrashingCoordinators {
     answer(action.process, D::Connected{action.process, action.lane, action.epoch});
   }
 
+  void finish(const Rank& rank, const D::Action& action) {
+    Rank& newcomer = ranks_[newcomer_.value];
+    if (!rank.runs || !newcomer.runs) return;
+    for (const LaneId lane : lanes_of(plan_, action.place))
+      newcomer.lanes[lane.value].linked = true;
+    answer(action.process, D::Finished{action.process, action.move});
+  }
+
   void resume(Rank& rank, const D::Action& action) {
     use(action);
     if (!rank.runs) return;
@@ -330,11 +369,13 @@ class CrashingCoordinators {
   std::vector<Rank> ranks_;  // by number
   std::vector<Lane> lanes_;
   std::multimap<TimePoint, Due> due_;
+  ProcessId newcomer_;
   std::string wrong_;
 };
 
 int CrashingCoordinators::num_crashes = 0;
 int CrashingCoordinators::num_repairs = 0;
+int CrashingCoordinators::num_moved = 0;
 
 }  // namespace
 
@@ -347,6 +388,7 @@ BOOST_AUTO_TEST_CASE(the_next_coordinator_goes_on) {
   }
   BOOST_TEST(CrashingCoordinators::num_crashes > 10000);
   BOOST_TEST(CrashingCoordinators::num_repairs > 10000);
+  BOOST_TEST(CrashingCoordinators::num_moved > 1000);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

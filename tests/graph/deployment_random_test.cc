@@ -7,6 +7,7 @@
 #include <boost/test/unit_test.hpp>
 #include <map>
 #include <random>
+#include <utility>
 
 #include "graph/deployment.h"
 #include "tests/graph/random_stages.h"
@@ -26,7 +27,7 @@ class RandomDeployment {
       : random_(seed),
         plan_(make_plan()),
         core_(plan_, DeploymentLimits{}),
-        processes_(static_cast<size_t>(num_processes(plan_))),
+        processes_(static_cast<size_t>(num_numbers(plan_))),
         lanes_(static_cast<size_t>(num_lanes(plan_))) {}
 
   /// Empty if all was well.
@@ -36,6 +37,7 @@ class RandomDeployment {
     faults_until_ = now_ + 20s;
     while (now_ < faults_until_ && wrong_.empty() && core_.phase() == D::Phase::serving) {
       if (pick(8) == 0) fault();
+      if (pick(12) == 0) move();
       turn(true);
     }
     int events = 0;
@@ -45,6 +47,7 @@ class RandomDeployment {
       else
         turn(false);
     if (!wrong_.empty()) return wrong_;
+    if (is_moving_) return "a move has no end";
     if (core_.phase() == D::Phase::stopped) return check_failed();
     for (size_t lane = 0; lane < lanes_.size(); ++lane)
       if (core_.state(lane_of(lane)) != LaneRepair::State::serving)
@@ -58,7 +61,7 @@ class RandomDeployment {
     return wrong_;
   }
 
-  static int num_repairs, num_failed;
+  static int num_repairs, num_failed, num_moves_asked, num_moved;
 
  private:
   struct Process {
@@ -66,6 +69,8 @@ class RandomDeployment {
     bool runs = false;
     bool hangs = false;
     bool killed = false;
+    bool takes_in = false;
+    bool has_all = false;  // that was copied to it
     std::map<uint8_t, PlanEpoch> linked = {}, fenced = {},
                                  connected = {};  // by lane: the last epoch
   };
@@ -158,6 +163,15 @@ class RandomDeployment {
         for (const LaneId lane : lanes_of(plan_, RankId(rank))) lanes_[lane.value].touched = true;
   }
 
+  void move() {
+    const RankId place(static_cast<uint32_t>(pick(num_ranks(plan_) + 1)));
+    if (!core_.may_move(place).ok()) return;
+    ++num_moves_asked;
+    is_moving_ = true;
+    for (const LaneId lane : lanes_of(plan_, place)) lanes_[lane.value].touched = true;
+    deliver(D::MoveRequested{place});
+  }
+
   void end(ProcessId process, const char* how) {
     const Process& gone = processes_[process.value];
     if (!gone.runs) return;
@@ -167,7 +181,7 @@ class RandomDeployment {
   }
 
   void fault() {
-    const ProcessId victim(static_cast<uint32_t>(pick(num_processes(plan_))));
+    const ProcessId victim(static_cast<uint32_t>(pick(num_numbers(plan_))));
     Process& process = processes_[victim.value];
     if (!process.runs || process.killed) return;
     const Error error{ErrorCode::disconnected, "broken"};
@@ -207,7 +221,8 @@ class RandomDeployment {
           break;
         case Kind::fence:
           check_lane(action);
-          if (!process.linked.contains(action.lane.value)) wrong("a fence for one without links");
+          if (!process.linked.contains(action.lane.value) && !process.has_all)
+            wrong("a fence for one without links");
           answer(action.process, D::Fenced{action.process, action.lane, action.epoch});
           break;
         case Kind::connect:
@@ -238,6 +253,13 @@ class RandomDeployment {
           if (!process.killed) end(action.process, "killed");
           process.killed = true;
           break;
+        case Kind::take_in:
+        case Kind::copy:
+        case Kind::finish:
+        case Kind::moved:
+        case Kind::not_moved:
+          carry_out_move(action);
+          break;
         case Kind::stopped:
           for (const Process& each : processes_)
             if (each.runs) wrong("stopped before all have left");
@@ -251,6 +273,51 @@ class RandomDeployment {
     if (now_ < faults_until_ && pick(20) == 0)
       return answer(action.process, D::Failed{action.process, {ErrorCode::no_room, "no room"}});
     answer(action.process, D::Loaded{action.process, "same"});
+  }
+
+  void carry_out_move(const D::Action& action) {
+    Process& process = processes_[action.process.value];
+    if (action.kind == Kind::take_in) {
+      if (process.takes_in || !process.linked.empty()) wrong("one that is not new takes in");
+      process.takes_in = true;
+      move_answer(action, D::TakingIn{action.process, action.move});
+    } else if (action.kind == Kind::copy) {
+      if (!processes_[action.newcomer.value].takes_in) wrong("a copy to one that waits for none");
+      newcomer_ = action.newcomer;
+      answer(action.process, D::CopyProgressed{action.process, action.move});
+      move_answer(action, D::Copied{action.process, action.move});
+    } else if (action.kind == Kind::finish) {
+      finish(action);
+    } else {
+      end_move(action);
+    }
+  }
+
+  void move_answer(const D::Action& action, D::Event well) {
+    const Error error{ErrorCode::disconnected, "no link"};
+    if (now_ < faults_until_ && pick(20) == 0)
+      return answer(action.process, D::MoveFailed{action.process, action.move, error});
+    answer(action.process, std::move(well));
+  }
+
+  void finish(const D::Action& action) {
+    for (const LaneId lane : lanes_of(plan_, action.place))
+      if (processes_[action.process.value].fenced[lane.value] != core_.epoch(lane))
+        wrong("the rest is copied while its lanes are at work");
+    processes_[newcomer_.value].has_all = true;
+    move_answer(action, D::Finished{action.process, action.move});
+  }
+
+  void end_move(const D::Action& action) {
+    if (!std::exchange(is_moving_, false)) wrong("the end of no move");
+    const bool done = action.kind == Kind::moved;
+    if (done == !action.error.message.empty()) wrong("a move that fails says why");
+    if (!done) return;
+    ++num_moved;
+    if (core_.process_in(action.place) != action.process) wrong("moved to somebody else");
+    for (const LaneId lane : lanes_of(plan_, action.place))
+      if (core_.state(lane) != LaneRepair::State::serving)
+        wrong("moved, and a lane does not serve");
   }
 
   void connect(const D::Action& action) {
@@ -329,12 +396,16 @@ class RandomDeployment {
   std::vector<Process> processes_;
   std::vector<Lane> lanes_;
   std::multimap<TimePoint, Due> due_;
+  ProcessId newcomer_;
   std::optional<Error> failure_;
+  bool is_moving_ = false;
   std::string wrong_;
 };
 
 int RandomDeployment::num_repairs = 0;
 int RandomDeployment::num_failed = 0;
+int RandomDeployment::num_moves_asked = 0;
+int RandomDeployment::num_moved = 0;
 
 }  // namespace
 
@@ -347,6 +418,8 @@ BOOST_AUTO_TEST_CASE(comes_back_whatever_happens) {
   }
   BOOST_TEST(RandomDeployment::num_repairs > 10000);
   BOOST_TEST(RandomDeployment::num_failed > 100);
+  BOOST_TEST(RandomDeployment::num_moved > 1000);
+  BOOST_TEST(RandomDeployment::num_moves_asked > 2 * RandomDeployment::num_moved);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -65,6 +65,11 @@ void SimCoordinator::carry_out(const Deployment::Action& action) {
       world_.say("coordinator {} has process {} killed", number_, action.process);
       return agent_.kill(action.process);
     case Kind::stopped:
+    case Kind::take_in:
+    case Kind::copy:
+    case Kind::finish:
+    case Kind::moved:
+    case Kind::not_moved:
       return;
   }
 }

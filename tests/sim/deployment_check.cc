@@ -30,6 +30,12 @@ void DeploymentCheck::action(const Action& action, int coordinator, const graph:
     case Kind::kill:
     case Kind::stopped:
       return;
+    case Kind::take_in:
+    case Kind::copy:
+    case Kind::finish:
+    case Kind::moved:
+    case Kind::not_moved:
+      return world_.fail("a move that nobody has asked for");
   }
 }
 

@@ -24,7 +24,7 @@ SimCoordinator::SimCoordinator(SimWorld& world, const Scenario& scenario, SimAge
       core_(scenario.plan, DeploymentLimits{}),
       detector_(world.plant == Plant::gap_not_discounted ? FailureDetectorLimits{.late_max = 1h}
                                                          : FailureDetectorLimits{}),
-      processes_(static_cast<size_t>(num_processes(scenario.plan))),
+      processes_(static_cast<size_t>(num_numbers(scenario.plan))),
       lanes_(static_cast<size_t>(num_lanes(scenario.plan))) {}
 
 // -------------------------------------------------------------------------------- its life
@@ -92,6 +92,7 @@ std::string SimCoordinator::unfinished() const {
       return fmt::format("lane {} does not serve", i);
   for (size_t i = 0; i < processes_.size(); ++i) {
     const Process& process = processes_[i];
+    if (core_.record().processes[i].is_spare) continue;
     if (!process.is_loaded || process.is == nullptr || !process.is->is_alive())
       return fmt::format("process {} is not there", i);
   }

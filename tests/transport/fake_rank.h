@@ -35,6 +35,8 @@ struct FakeRank final : RankHandler {
   std::vector<StageHoldings> resumed;  // with what, at the epoch below
   uint32_t resume_epoch = 0;
   FaultOrder armed;
+  KvCopy copy;
+  Reply<Ok> copying;
 
   void on_load(LoadParams params, ProgressReport progress, Reply<LoadReport> reply) override {
     if (params.plan.model_path.empty())
@@ -117,6 +119,19 @@ struct FakeRank final : RankHandler {
   }
   void on_arm(const FaultOrder& fault, Reply<Ok> reply) override {
     armed = fault;
+    reply(Ok{});
+  }
+  void on_take_in(KvCopy given, Reply<Ok> reply) override {
+    copy = std::move(given);
+    reply(Ok{});
+  }
+  void on_copy(KvCopy given, ProgressReport progress, Reply<Ok> reply) override {
+    copy = std::move(given);
+    progress(3, 7);
+    copying = std::move(reply);
+  }
+  void on_finish_copy(Reply<Ok> reply) override {
+    copying(Ok{});
     reply(Ok{});
   }
   void on_resume(uint8_t lane, uint32_t epoch, std::vector<StageHoldings> stages,

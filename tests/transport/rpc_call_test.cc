@@ -219,6 +219,36 @@ BOOST_AUTO_TEST_CASE(a_fault_arrives_as_it_was_sent_unless_it_makes_no_sense) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_copy_is_asked_for_and_says_how_far_it_is) {
+  Fixture f;
+  const KvCopy copy{.epoch = 3,
+                    .incarnation = 2,
+                    .secret = ~0ull,
+                    .layer_begin = 4,
+                    .layer_end = 9,
+                    .address = "127.0.0.1",
+                    .port = 65535};
+  const auto take_in = [&] {
+    return f.call<Ok>([&](auto done) { f.client->take_in(copy, 5s, done); });
+  };
+  BOOST_TEST((take_in().error().code == ErrorCode::invalid_argument));  // before hello
+  BOOST_REQUIRE(f.hello().ok());
+  BOOST_TEST(take_in().ok());
+  BOOST_TEST((f.rank.copy.secret == copy.secret && f.rank.copy.layer_end == 9));
+  BOOST_TEST((f.rank.copy.address == copy.address && f.rank.copy.port == copy.port));
+  std::promise<std::pair<int64_t, int64_t>> far;
+  std::promise<Result<Ok>> copied;
+  f.client->copy(
+      copy, 5s,
+      [&](int64_t done, int64_t total) {
+        far.set_value({done, total});
+      },
+      [&](Result<Ok> done) { copied.set_value(std::move(done)); });
+  BOOST_TEST((far.get_future().get() == std::pair<int64_t, int64_t>(3, 7)));
+  BOOST_TEST(f.call<Ok>([&](auto done) { f.client->finish_copy(5s, done); }).ok());
+  BOOST_TEST(copied.get_future().get().ok());
+}
+
 BOOST_AUTO_TEST_CASE(a_fence_answers_with_what_is_held_and_a_resume_takes_it) {
   Fixture f;
   const auto fence = [&](uint8_t lane, uint32_t epoch) {

@@ -21,6 +21,12 @@ struct IdleCoordinator final : CoordinatorHandler {
   void on_stats(Reply<std::vector<RankStats>> reply) override { reply(std::vector<RankStats>(2)); }
   void on_stop() override { server->set_stopped(); }
   void on_beat(Reply<Ok> reply) override { reply(Ok{}); }
+  void on_move(uint32_t rank, OnMoveProgress progress, Reply<Ok> reply) override {
+    progress({MoveStep::copying, 3, 7});
+    if (rank == 1) return reply(make_error(ErrorCode::not_found, "there is no rank 1"));
+    moving = std::move(reply);
+  }
+  Reply<Ok> moving;
   CoordinatorServer* server = nullptr;
 };
 
@@ -121,4 +127,25 @@ BOOST_AUTO_TEST_CASE(who_watches_is_told_which_lanes_are_away) {
   BOOST_TEST(early.next() == "lanes serves@1 away@2 7 (stage 'x' died)");
   Watcher late(f);
   BOOST_TEST(late.next() == "lanes serves@1 away@2 7 (stage 'x' died)");
+}
+BOOST_AUTO_TEST_CASE(who_asks_for_a_move_is_told_how_far_it_is) {
+  Fixture f;
+  Watcher asker(f);
+  std::promise<MoveProgress> far;
+  std::promise<Result<Ok>> moved;
+  asker.client->move(
+      0, 5s, [&](const MoveProgress& progress) { far.set_value(progress); },
+      [&](Result<Ok> done) { moved.set_value(std::move(done)); });
+  const MoveProgress progress = far.get_future().get();
+  BOOST_TEST((progress.step == MoveStep::copying && progress.bytes_done == 3));
+  BOOST_TEST(progress.bytes_total == 7);
+  f.coordinator.moving(Ok{});
+  BOOST_TEST(moved.get_future().get().ok());
+  std::promise<Result<Ok>> refused;
+  asker.client->move(
+      1, 5s, [](const MoveProgress&) {},
+      [&](Result<Ok> done) { refused.set_value(std::move(done)); });
+  const Result<Ok> why = refused.get_future().get();
+  BOOST_TEST((why.error().code == ErrorCode::not_found));
+  BOOST_TEST(why.error().message == "there is no rank 1");
 }

@@ -9,6 +9,7 @@
 #include "schemas/control.capnp.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/fields.h"
+#include "transport/rpc/move_types.h"
 
 namespace chainpump::transport::rpc {
 
@@ -40,6 +41,10 @@ void write(schema::LinkTarget::Builder out, const LinkTarget& in);
 void read(schema::LinkTarget::Reader in, LinkTarget& out);
 void write(schema::LinkAccept::Builder out, const LinkAccept& in);
 void read(schema::LinkAccept::Reader in, LinkAccept& out);
+void write(schema::KvCopy::Builder out, const KvCopy& in);
+void read(schema::KvCopy::Reader in, KvCopy& out);
+void write(schema::MoveProgress::Builder out, const MoveProgress& in);
+void read(schema::MoveProgress::Reader in, MoveProgress& out);
 void write(schema::LaneAddress::Builder out, const LaneAddress& in);
 void read(schema::LaneAddress::Reader in, LaneAddress& out);
 void write(schema::LaneNews::Builder out, const LaneNews& in);

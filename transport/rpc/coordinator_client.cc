@@ -40,6 +40,20 @@ class DeploymentServer final : public schema::DeploymentSink::Server {
   DeploymentCallbacks callbacks_;
 };
 
+class MoveServer final : public schema::MoveSink::Server {
+ public:
+  explicit MoveServer(OnMoveProgress on_progress) : on_progress_(std::move(on_progress)) {}
+  kj::Promise<void> progressed(ProgressedContext context) override {
+    MoveProgress progress;
+    read(context.getParams().getProgress(), progress);
+    on_progress_(progress);
+    return kj::READY_NOW;
+  }
+
+ private:
+  OnMoveProgress on_progress_;
+};
+
 }  // namespace
 
 CoordinatorClient::CoordinatorClient(RpcThread& thread, Channel channel,
@@ -86,6 +100,17 @@ void CoordinatorClient::beat(Duration deadline, Callback<Ok> callback) {
       connection_, "beat", deadline, std::move(callback), [](Api::Client& coordinator) {
         return coordinator.beatRequest().send().then([](auto&&) { return Ok{}; });
       });
+}
+
+void CoordinatorClient::move(uint32_t rank, Duration deadline, OnMoveProgress on_progress,
+                             Callback<Ok> callback) {
+  thread_->call<Ok, Api>(connection_, "move", deadline, std::move(callback),
+                         [rank, on_progress = std::move(on_progress)](Api::Client& coordinator) {
+                           auto request = coordinator.moveRequest();
+                           request.setRank(rank);
+                           request.setSink(kj::heap<MoveServer>(on_progress));
+                           return request.send().then([](auto&&) { return Ok{}; });
+                         });
 }
 
 }  // namespace chainpump::transport::rpc

@@ -9,6 +9,7 @@
 
 #include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
+#include "transport/rpc/move_types.h"
 #include "transport/rpc/rpc_thread.h"
 
 namespace chainpump::transport::rpc {
@@ -36,6 +37,8 @@ class CoordinatorClient {
   void stats(Duration deadline, Callback<std::vector<RankStats>> callback);
   void stop(Duration deadline, Callback<Ok> callback);
   void beat(Duration deadline, Callback<Ok> callback);
+  /// `on_progress` on the RPC thread.
+  void move(uint32_t rank, Duration deadline, OnMoveProgress on_progress, Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

@@ -100,6 +100,34 @@ class DeploymentWatch {
   kj::Promise<void> task_ = kj::READY_NOW;
 };
 
+/// Tells of one move; the latest counts. Lives as its call does.
+class MovePump {
+ public:
+  explicit MovePump(schema::MoveSink::Client sink) : sink_(kj::mv(sink)) {}
+  KJ_DISALLOW_COPY(MovePump);
+  void tell(const MoveProgress& progress) {
+    next_ = progress;
+    if (!std::exchange(running_, true))
+      task_ = drain().eagerlyEvaluate([](kj::Exception&&) {});  // nobody listens any more
+  }
+
+ private:
+  kj::Promise<void> drain() {
+    if (!next_) {
+      running_ = false;
+      return kj::READY_NOW;
+    }
+    auto request = sink_.progressedRequest();
+    write(request.initProgress(), *std::exchange(next_, std::nullopt));
+    return request.send().then([this] { return drain(); });
+  }
+
+  schema::MoveSink::Client sink_;
+  std::optional<MoveProgress> next_;
+  bool running_ = false;
+  kj::Promise<void> task_ = kj::READY_NOW;
+};
+
 class CoordinatorApi final : public schema::Coordinator::Server {
  public:
   explicit CoordinatorApi(State& state) : state_(state), peer_(state.serving) {}
@@ -139,6 +167,19 @@ class CoordinatorApi final : public schema::Coordinator::Server {
     auto [promise, reply] = peer_.make_reply<Ok>();
     state_.handler.on_beat(std::move(reply));
     return promise.then([](Result<Ok> result) { value_of(result); });
+  }
+  kj::Promise<void> move(MoveContext context) override {
+    peer_.check(context);
+    auto pump = std::make_shared<MovePump>(context.getParams().getSink());
+    auto progress = [inbox = state_.serving.inbox,
+                     weak = std::weak_ptr(pump)](const MoveProgress& now) {
+      inbox->post([weak, now] {
+        if (const auto alive = weak.lock()) alive->tell(now);
+      });
+    };
+    auto [promise, reply] = peer_.make_reply<Ok>();
+    state_.handler.on_move(context.getParams().getRank(), std::move(progress), std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); }).attach(kj::mv(pump));
   }
 
  private:

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
+#include "transport/rpc/move_types.h"
 #include "transport/rpc/reply.h"
 
 namespace chainpump::transport::rpc {
@@ -22,6 +23,8 @@ class CoordinatorHandler {
   /// Answered when the server is told that it has stopped.
   virtual void on_stop() = 0;
   virtual void on_beat(Reply<Ok> reply) = 0;
+  /// `progress` may be called on any thread until the reply is.
+  virtual void on_move(uint32_t rank, OnMoveProgress progress, Reply<Ok> reply) = 0;
 };
 
 class CoordinatorServer {

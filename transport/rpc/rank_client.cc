@@ -209,4 +209,32 @@ void RankClient::arm(const FaultOrder& fault, Duration deadline, Callback<Ok> ca
                     });
 }
 
+void RankClient::take_in(KvCopy copy, Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok>(connection_, "takeIn", deadline, std::move(callback),
+                    [copy = std::move(copy)](schema::Rank::Client& rank) {
+                      auto request = rank.takeInRequest();
+                      write(request.initCopy(), copy);
+                      return request.send().then([](auto&&) { return Ok{}; });
+                    });
+}
+
+void RankClient::copy(KvCopy copy, Duration deadline, ProgressCallback progress,
+                      Callback<Ok> callback) {
+  thread_->call<Ok>(
+      connection_, "copy", deadline, std::move(callback),
+      [copy = std::move(copy), progress = std::move(progress)](schema::Rank::Client& rank) {
+        auto request = rank.copyRequest();
+        write(request.initCopy(), copy);
+        request.setProgress(kj::heap<ProgressServer>(progress));
+        return request.send().then([](auto&&) { return Ok{}; });
+      });
+}
+
+void RankClient::finish_copy(Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok>(connection_, "finishCopy", deadline, std::move(callback),
+                    [](schema::Rank::Client& rank) {
+                      return rank.finishCopyRequest().send().then([](auto&&) { return Ok{}; });
+                    });
+}
+
 }  // namespace chainpump::transport::rpc

@@ -12,6 +12,7 @@
 #include "base/step_trace.h"
 #include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
+#include "transport/rpc/move_types.h"
 #include "transport/rpc/rpc_thread.h"
 
 namespace chainpump::transport::rpc {
@@ -65,6 +66,10 @@ class RankClient {
   /// In place of what it was told before. Of a death that comes at once the answer may be
   /// disconnected.
   void arm(const FaultOrder& fault, Duration deadline, Callback<Ok> callback);
+  // Of a move.
+  void take_in(KvCopy copy, Duration deadline, Callback<Ok> callback);
+  void copy(KvCopy copy, Duration deadline, ProgressCallback progress, Callback<Ok> callback);
+  void finish_copy(Duration deadline, Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

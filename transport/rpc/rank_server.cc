@@ -107,22 +107,9 @@ class RankServer final : public schema::Rank::Server {
     peer_->check(context);
     rpc::LoadParams params;
     read(context.getParams().getParams(), params);
-    auto state = std::make_shared<ProgressState>();
-    auto pump = std::make_shared<ProgressPump>(context.getParams().getProgress(), state);
-    auto report = [inbox = serving_.inbox, state, weak = std::weak_ptr(pump)](int64_t done,
-                                                                              int64_t total) {
-      {
-        const std::lock_guard lock(state->mutex);
-        state->done = done;
-        state->total = total;
-        if (std::exchange(state->posted, true)) return;
-      }
-      inbox->post([weak] {
-        if (const auto alive = weak.lock()) alive->wake();
-      });
-    };
+    auto [pump, report] = make_progress(context.getParams().getProgress());
     auto [promise, reply] = peer_->make_reply<LoadReport>();
-    serving_.handler.on_load(std::move(params), std::move(report), std::move(reply));
+    serving_.handler.on_load(std::move(params), report, std::move(reply));
     return promise
         .then([context](Result<LoadReport> result) mutable {
           write(context.getResults().initReport(), value_of(result));
@@ -240,7 +227,52 @@ class RankServer final : public schema::Rank::Server {
     return promise.then([](Result<Ok> result) { value_of(result); });
   }
 
+  kj::Promise<void> takeIn(TakeInContext context) override {
+    peer_->check(context);
+    KvCopy copy;
+    read(context.getParams().getCopy(), copy);
+    auto [promise, reply] = peer_->make_reply<Ok>();
+    serving_.handler.on_take_in(std::move(copy), std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); });
+  }
+
+  kj::Promise<void> copy(CopyContext context) override {
+    peer_->check(context);
+    KvCopy copy;
+    read(context.getParams().getCopy(), copy);
+    auto [pump, report] = make_progress(context.getParams().getProgress());
+    auto [promise, reply] = peer_->make_reply<Ok>();
+    serving_.handler.on_copy(std::move(copy), report, std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); }).attach(kj::mv(pump));
+  }
+
+  kj::Promise<void> finishCopy(FinishCopyContext context) override {
+    peer_->check(context);
+    auto [promise, reply] = peer_->make_reply<Ok>();
+    serving_.handler.on_finish_copy(std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); });
+  }
+
  private:
+  /// What tells `sink`, as long as the first lives.
+  std::pair<std::shared_ptr<ProgressPump>, ProgressReport> make_progress(
+      schema::ProgressSink::Client sink) const {
+    auto state = std::make_shared<ProgressState>();
+    auto pump = std::make_shared<ProgressPump>(kj::mv(sink), state);
+    return {pump, [inbox = serving_.inbox, state, weak = std::weak_ptr(pump)](int64_t done,
+                                                                              int64_t total) {
+              {
+                const std::lock_guard lock(state->mutex);
+                state->done = done;
+                state->total = total;
+                if (std::exchange(state->posted, true)) return;
+              }
+              inbox->post([weak] {
+                if (const auto alive = weak.lock()) alive->wake();
+              });
+            }};
+  }
+
   RankServing& serving_;
   std::shared_ptr<Peer> peer_;
   std::set<uint8_t> attached_;  // lanes

@@ -16,6 +16,7 @@
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/credentials.h"
+#include "transport/rpc/move_types.h"
 #include "transport/rpc/reply.h"
 
 namespace chainpump::transport::rpc {
@@ -69,6 +70,9 @@ class RankHandler {
                          Reply<Ok> reply) = 0;
   /// Checked.
   virtual void on_arm(const FaultOrder& fault, Reply<Ok> reply) = 0;
+  virtual void on_take_in(KvCopy copy, Reply<Ok> reply) = 0;
+  virtual void on_copy(KvCopy copy, ProgressReport progress, Reply<Ok> reply) = 0;
+  virtual void on_finish_copy(Reply<Ok> reply) = 0;
 };
 
 struct RankServerOptions {

@@ -1,0 +1,82 @@
+// What the coordinator does for a rank whose place is given to another process (graph/rank_move.h).
+#include <fmt/format.h>
+
+#include "actors/coordinator_shell.h"
+#include "base/random_bits.h"
+
+namespace chainpump::actors {
+
+using graph::Deployment;
+
+void CoordinatorShell::on_move(MoveRank& move, const CoordinatorActor& self) {
+  if (!is_begun_)
+    return move.reply(make_error(ErrorCode::overloaded, "the coordinator has just begun"));
+  if (const Status may = core_.may_move(move.place); !may.ok()) return move.reply(may.error());
+  copy_secret_ = random_bits();
+  move.progress({rpc::MoveStep::starting});
+  asked_ = std::move(move);
+  step(Deployment::MoveRequested{asked_->place}, self);
+}
+
+rpc::KvCopy CoordinatorShell::copy_of(const Deployment::Action& action) const {
+  const graph::Plan& plan = options_.plan;
+  const StageIndex stage = place_of(plan, action.place).stage;
+  const graph::StagePlan& layers = plan.stages[static_cast<size_t>(stage.value)];
+  return {.epoch = core_.epoch(lanes_of(plan, action.place).front()).value,
+          .incarnation = action.move,
+          .secret = copy_secret_,
+          .layer_begin = layers.layer_begin,
+          .layer_end = layers.layer_end,
+          .address = {}};
+}
+
+rpc::Callback<Ok> CoordinatorShell::moved_on(const Deployment::Action& action,
+                                             const CoordinatorActor& self, Deployment::Event well) {
+  return [self, of = run_of(action.process), move = action.move,
+          well = std::move(well)](Result<Ok> done) {
+    if (done.ok()) return tell(self, well, of);
+    tell(self, Deployment::MoveFailed{of.process, move, std::move(done).error()}, of);
+  };
+}
+
+void CoordinatorShell::take_in(const Deployment::Action& action, const CoordinatorActor& self) {
+  at(action.process)
+      .port->take_in(copy_of(action), kCallDeadline,
+                     moved_on(action, self, Deployment::TakingIn{action.process, action.move}));
+}
+
+void CoordinatorShell::copy(const Deployment::Action& action, const CoordinatorActor& self) {
+  rpc::KvCopy copy = copy_of(action);
+  const rpc::LoadReport& newcomer = at(action.newcomer).report;
+  copy.address = newcomer.listen_address;
+  copy.port = newcomer.listen_port;
+  const auto progress = [self, of = run_of(action.process), move = action.move,
+                         tell_asker = asked_->progress](int64_t done, int64_t total) {
+    tell(self, Deployment::CopyProgressed{of.process, move}, of);
+    tell_asker({rpc::MoveStep::copying, done, total});
+  };
+  progress(0, 0);
+  at(action.process)
+      .port->copy(std::move(copy), kCallDeadline, progress,
+                  moved_on(action, self, Deployment::Copied{action.process, action.move}));
+}
+
+void CoordinatorShell::finish_copy(const Deployment::Action& action, const CoordinatorActor& self) {
+  asked_->progress({rpc::MoveStep::switching});
+  at(action.process)
+      .port->finish_copy(kCallDeadline,
+                         moved_on(action, self, Deployment::Finished{action.process, action.move}));
+}
+
+void CoordinatorShell::end_move(const Deployment::Action& action) {
+  MoveRank asked = *std::exchange(asked_, std::nullopt);
+  const std::string name = rank_name(options_.plan, action.place);
+  if (action.kind == Deployment::ActionKind::moved) {
+    notice(fmt::format("{} has moved to another process", name));
+    return asked.reply(Ok{});
+  }
+  notice(fmt::format("{} was not moved: {}", name, action.error.message));
+  asked.reply(action.error);
+}
+
+}  // namespace chainpump::actors

@@ -1,0 +1,97 @@
+"""Ranks of a service move to other processes, one after the other, the first of the lane among them, while requests run: each ends
+with the tokens of a calm run, no stage computes a position again, and no other process ends. What cannot be is said.
+"""
+import json
+import subprocess
+import threading
+import time
+import unittest
+
+import program
+from processes import identity, wait_until
+from services import MODEL, PATIENCE_S, Case
+
+ASK = [*MODEL, "--raw", "--ignore-eos", "-n", "250", "-o", "json", "--prompt"]
+PROMPTS = [("The three primary colours are", []), ("Once upon a time", ["--temperature", "0.9", "--seed", "7"]),
+           ("A list of rivers:", ["--temperature", "0.7", "--top-p", "0.9", "--seed", "8"]), ("The sea", ["--repetition-penalty", "1.2"])] * 2
+
+
+class Drain(Case):
+    def graph(self, *names, more=""):
+        self.names = names
+        stages = ", ".join(f"{{name: {name}{more if name == 'back' else ''}}}" for name in names)
+        path = self.folder.parent / f"{self.folder.name}-drain.yaml"
+        path.write_text(f"name: demo\nthreads: 1\nkv: {{context: 512}}\nstages: [{stages}]\n")
+        self.addCleanup(path.unlink)
+        return str(path)
+
+    def stages(self, service):
+        """The process of each stage, and how many positions it has computed again."""
+        found = wait_until(lambda: service.status()["stages"], "word of the stages")
+        return {self.names[stage["stage"]]: (stage["pid"], stage["tokens_again"]) for stage in found}
+
+    def drain(self, service, rank):
+        done = service.call(["drain", rank])
+        self.assertEqual((done.returncode, done.stdout), (0, b""), done.stderr)
+
+    def test_each_rank_under_load(self):
+        graph = self.graph("front", "middle", "back")
+        runs = [[program.program(), "run", graph, "--service", "none", "--stages", "1", *ASK, prompt, *more]
+                for prompt, more in PROMPTS[:4]]
+        calm = [json.loads(subprocess.run(run, capture_output=True, check=True).stdout)["token_ids"] for run in runs] * 2
+        service = self.serve(graph=graph)
+        service.wait_ready()
+        running = [service.start("run", graph, *ASK, prompt, *more) for prompt, more in PROMPTS]
+        outputs = [None] * len(running)
+
+        def collect(i):
+            outputs[i] = running[i].communicate(timeout=PATIENCE_S)
+
+        threads = [threading.Thread(target=collect, args=(i,)) for i in range(len(running))]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: service.status()["sequences"] == len(running), "all requests under way")
+        before = self.stages(service)
+        for name, rank in (("middle", "middle"), ("back", 2), ("front", 0)):
+            self.drain(service, rank)
+            after = self.stages(service)
+            self.assertEqual([stage for stage in after if after[stage][0] != before[stage][0]], [name])
+            wait_until(lambda: identity(before[name][0]) is None, "the end of the process that it was", 5)
+            before = after
+        self.assertTrue(any(each.poll() is None for each in running), "there was no load any more")
+        for thread in threads:
+            thread.join()
+        for each, (out, errors), tokens in zip(running, outputs, calm):
+            self.assertEqual(each.returncode, 0, errors)
+            self.assertEqual(json.loads(out)["token_ids"], tokens)
+        self.assertEqual({name: again for name, (_, again) in self.stages(service).items()}, {"front": 0, "middle": 0, "back": 0})
+        status, errors = service.end()
+        self.assertEqual(status, 0)
+        self.assertNotIn("is being repaired", errors)
+
+    def test_to_a_standby_and_with_nothing_to_do(self):
+        service = self.serve(graph=self.graph("front", "back", more=", standbys: 1"))
+        service.wait_ready()
+        for rank in ("back", "front", "front"):
+            before = self.stages(service)
+            # What has made room takes a moment to be there again.
+            wait_until(lambda: service.call(["drain", rank]).returncode == 0, f"the move of {rank}")
+            self.assertNotEqual(self.stages(service)[rank], before[rank])
+        self.assertEqual(service.call(["run", "demo", *MODEL, "--prompt", "Hi", "-n", "4"]).returncode, 0)
+        self.assertEqual(service.end()[0], 0)
+
+    def test_what_cannot_be_is_said(self):
+        none = subprocess.run([program.program(), "drain", "0"], capture_output=True, env=dict(CHAINPUMP_RUN_DIR=str(self.folder)))
+        self.assertEqual(none.returncode, 3, none.stderr)
+        service = self.serve(graph=self.graph("front", "back"))
+        service.wait_ready()
+        for rank, status, text in (("2", 3, b"there is no rank 2: they are 0 to 1"), ("frond", 3, b"did you mean 'front'?"),
+                                   ("-1", 3, b"there is no stage")):
+            done = service.call(["drain", rank])
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertIn(text, done.stderr)
+        self.assertEqual(service.end()[0], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
