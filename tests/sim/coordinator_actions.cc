@@ -1,4 +1,6 @@
 // What a simulated coordinator does with each action of the core.
+#include <algorithm>
+
 #include "tests/sim/sim_coordinator.h"
 
 namespace chainpump::sim {
@@ -64,14 +66,40 @@ void SimCoordinator::carry_out(const Deployment::Action& action) {
       detector_.forget(action.process);
       world_.say("coordinator {} has process {} killed", number_, action.process);
       return agent_.kill(action.process);
-    case Kind::stopped:
     case Kind::take_in:
+      return ask_of_move(
+          action, [](SimProcess& own, Reply<Ok> reply) { own.take_in(std::move(reply)); },
+          Deployment::TakingIn{action.process, action.move});
     case Kind::copy:
+      return ask_of_move(
+          action,
+          [to = at(action.newcomer).is](SimProcess& own, Reply<Ok> reply) {
+            own.copy(*to, std::move(reply));
+          },
+          Deployment::Copied{action.process, action.move});
     case Kind::finish:
+      return ask_of_move(
+          action, [](SimProcess& own, Reply<Ok> reply) { own.finish_copy(std::move(reply)); },
+          Deployment::Finished{action.process, action.move});
     case Kind::moved:
     case Kind::not_moved:
+      return world_.say(
+          "coordinator {}: rank {} {}", number_, action.place,
+          action.kind == Kind::moved ? "has moved" : "has not moved: " + action.error.message);
+    case Kind::stopped:
       return;
   }
+}
+
+void SimCoordinator::ask_of_move(const Deployment::Action& action,
+                                 std::function<void(SimProcess&, Reply<Ok>)> what,
+                                 Deployment::Event well) {
+  ask<Ok>(action.process, std::move(what),
+          [this, action, well = std::move(well)](uint32_t run, Result<Ok> done) {
+            if (!is_there(action.process, run)) return;
+            if (done.ok()) return step(well);
+            step(Deployment::MoveFailed{action.process, action.move, std::move(done).error()});
+          });
 }
 
 // -------------------------------------------------------------------------------- a process
@@ -197,7 +225,17 @@ void SimCoordinator::resume(const Deployment::Action& action) {
   const auto take = [&](const std::map<ProcessId, graph::StageHoldings>& held) {
     for (const auto& [id, holdings] : held) stages.push_back(holdings);
   };
-  if (lane.fence_epoch == action.epoch) take(lane.holdings);
+  if (lane.fence_epoch == action.epoch) {
+    std::map<ProcessId, graph::StageHoldings> in_place = lane.holdings;
+    std::erase_if(in_place, [&](const auto& entry) {
+      return std::none_of(scenario_.plan.stages.begin(), scenario_.plan.stages.end(),
+                          [&](const graph::StagePlan& stage) {
+                            const RankId place = rank_at(scenario_.plan, action.lane, stage.index);
+                            return core_.process_in(place) == entry.first;
+                          });
+    });
+    take(in_place);
+  }
   if (world_.plant == Plant::lost_said_held) take(lane.held_before);
   ask<Ok>(
       action.process,

@@ -32,10 +32,13 @@ void DeploymentCheck::action(const Action& action, int coordinator, const graph:
       return;
     case Kind::take_in:
     case Kind::copy:
-    case Kind::finish:
-    case Kind::moved:
     case Kind::not_moved:
-      return world_.fail("a move that nobody has asked for");
+      return;
+    case Kind::finish:
+      return check_cut(action);
+    case Kind::moved:
+      ++num_moves_;
+      return;
   }
 }
 
@@ -73,6 +76,14 @@ void DeploymentCheck::check_linked(const Action& action, const graph::Deployment
   }
 }
 
+void DeploymentCheck::check_cut(const Action& action) const {
+  SimProcess* const process = agent_.process(action.process);
+  if (process == nullptr || !process->is_alive()) return;
+  for (const LaneId lane : lanes_of(scenario_.plan, action.place))
+    if (const SimStage* const own = process->stage(lane); own == nullptr || !own->is_cut())
+      world_.fail("{}: the rest is copied while lane {} is at work", process->name(), lane);
+}
+
 void DeploymentCheck::count_repair() {
   ++num_repairs_;
   repairs_.push_back(world_.now());
@@ -89,16 +100,14 @@ void DeploymentCheck::hung(const SimProcess& process, TimePoint now) const {
   if (now - process.last_beat() < least) world_.fail("{} is said to hang", process.name());
 }
 
+/// One that has not been told what it is may be anybody's.
 void DeploymentCheck::touch(ProcessId id) {
-  uint32_t next_standby = static_cast<uint32_t>(num_ranks(scenario_.plan));
-  RankId place(id.value);
-  if (id.value >= next_standby)
-    for (const graph::StagePlan& stage : scenario_.plan.stages) {
-      next_standby += static_cast<uint32_t>(stage.standbys);
-      if (id.value >= next_standby) continue;
-      place = rank_at(scenario_.plan, LaneId(0), stage.index);
-      break;
-    }
+  const SimProcess* const process = agent_.process(id);
+  if (process == nullptr || !process->place()) return touch_all();
+  touch(*process->place());
+}
+
+void DeploymentCheck::touch(RankId place) {
   for (const LaneId lane : lanes_of(scenario_.plan, place)) touched_.insert(lane);
 }
 

@@ -68,6 +68,9 @@ void Faults::inject(const Fault& fault) {
     case FaultKind::store_fails:
       victims_.check.may_fail();
       return victims_.store.fail_next();
+    case FaultKind::rank_moves:
+      return victims_.move_rank(
+          RankId(static_cast<uint32_t>(world_.random.pick(num_ranks(scenario_.plan)))));
     case FaultKind::kill_slow:
       return victims_.agent.kill_slowly(fault.lasts);
   }

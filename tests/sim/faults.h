@@ -15,6 +15,7 @@ struct Victims {
   DeploymentCheck& check;
   std::function<void(Duration)> end_coordinator;  // another comes after that
   std::function<void(Duration)> end_gateway;      // likewise
+  std::function<void(RankId)> move_rank;
 };
 
 class Faults {

@@ -63,7 +63,8 @@ Fault draw_fault(Random& random) {
       K::two_ranks_die,    K::two_ranks_die,    K::rank_stops,   K::rank_stops,
       K::rank_stuck,       K::link_breaks,      K::link_breaks,  K::coordinator_dies,
       K::coordinator_dies, K::coordinator_dies, K::gateway_dies, K::agent_dies,
-      K::store_slow,       K::store_slow,       K::kill_slow};
+      K::store_slow,       K::store_slow,       K::kill_slow,    K::rank_moves,
+      K::rank_moves,       K::rank_moves,       K::rank_moves};
   Fault fault{.kind = kKinds[random.pick(std::size(kKinds))],
               .after_events = 1 << random.pick(11),
               .lasts = random.up_to(50ms)};

@@ -17,7 +17,7 @@ class SimAgent {
       : world_(world),
         scenario_(scenario),
         hub_(hub),
-        newest_(static_cast<size_t>(num_processes(scenario.plan))) {}
+        newest_(static_cast<size_t>(num_numbers(scenario.plan))) {}
 
   /// Whom to tell of ends from now on; the last one that asked.
   void on_exits(OnExit on_exit) { on_exit_ = std::move(on_exit); }

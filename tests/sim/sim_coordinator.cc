@@ -54,6 +54,14 @@ void SimCoordinator::stop() {
   post([this] { step(Deployment::StopRequested{}); });
 }
 
+void SimCoordinator::move(RankId place) {
+  post([this, place] {
+    if (!core_.may_move(place).ok()) return;
+    check_.touch(place);
+    step(Deployment::MoveRequested{place});
+  });
+}
+
 /// One that has loaded says what it knows; the others are told to load.
 void SimCoordinator::take_over(const DeploymentRecord& given) {
   const DeploymentRecord record = believed(given);
@@ -90,6 +98,7 @@ std::string SimCoordinator::unfinished() const {
   for (size_t i = 0; i < lanes_.size(); ++i)
     if (core_.state(LaneId(static_cast<uint8_t>(i))) != graph::LaneRepair::State::serving)
       return fmt::format("lane {} does not serve", i);
+  if (core_.move()) return "a rank is being moved";
   for (size_t i = 0; i < processes_.size(); ++i) {
     const Process& process = processes_[i];
     if (core_.record().processes[i].is_spare) continue;

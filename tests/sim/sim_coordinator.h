@@ -41,6 +41,7 @@ class SimCoordinator {
   void begin();
   void die();
   void stop();
+  void move(RankId place);  // if it may
   /// Tells a gateway that has just come.
   void tell_firsts();
 
@@ -100,6 +101,8 @@ class SimCoordinator {
   void resume(const Deployment::Action& action);
   void answered(const Deployment::Action& action, uint32_t run, const Result<Ok>& done);
   void lane_serving(const Deployment::Action& action);
+  void ask_of_move(const Deployment::Action& action,
+                   std::function<void(SimProcess&, Reply<Ok>)> what, Deployment::Event well);
   void shutdown(ProcessId id);
   void look_for_hangs();
   template <typename Answer>

@@ -73,6 +73,7 @@ void SimProcess::wake() {
 
 /// Again: the same.
 void SimProcess::load(RankId place, Reply<Deployment::Loaded> reply) {
+  place_ = place;
   if (stages_.empty())
     for (const LaneId lane : lanes_of(scenario_.plan, place))
       stages_.push_back(std::make_unique<SimStage>(
@@ -94,6 +95,55 @@ void SimProcess::watch(Reply<Ok> reply) {
                                   [](const auto& stage) { return stage->is_broken(); });
   if (broken) return reply(make_error(ErrorCode::disconnected, "a link has ended"));
   watchers_.push_back(std::move(reply));
+}
+
+bool SimProcess::all_cut() const {
+  return std::all_of(stages_.begin(), stages_.end(), [](const auto& s) { return s->is_cut(); });
+}
+
+void SimProcess::take_in(Reply<Ok> reply) {
+  if (!loaded_ || !all_cut() || host_.table.num_sequences() > 0)
+    return reply(make_error(ErrorCode::invalid_argument, "holds something of its own"));
+  takes_in_ = true;
+  reply(Ok{});
+}
+
+void SimProcess::copy(SimProcess& to, Reply<Ok> reply) {
+  copies_to_ = &to;
+  world_.after(world_.random.up_to(std::chrono::milliseconds(20)), [this, &to, reply] {
+    when_awake([&to, reply] {
+      if (to.is_alive() && to.takes_in_) return reply(Ok{});
+      reply(make_error(ErrorCode::disconnected, "nobody takes it in"));
+    });
+  });
+}
+
+void SimProcess::finish_copy(Reply<Ok> reply) {
+  if (copies_to_ == nullptr || !all_cut())
+    return reply(make_error(ErrorCode::invalid_argument, "copies nothing, or is at work"));
+  SimProcess* const to = copies_to_;
+  world_.after(world_.random.up_to(std::chrono::milliseconds(5)), [this, to, reply] {
+    when_awake([this, to, reply] {
+      if (!to->is_alive()) return reply(make_error(ErrorCode::disconnected, "nobody is there"));
+      to->when_awake([this, to, reply] {
+        const Status taken = alive_ && all_cut()
+                                 ? to->take_over(*this)
+                                 : Status(make_error(ErrorCode::disconnected, "it broke off"));
+        taken.ok() ? reply(Ok{}) : reply(taken.error());
+      });
+    });
+  });
+}
+
+Status SimProcess::take_over(const SimProcess& from) {
+  if (!std::exchange(takes_in_, false) || place_ != from.place_)
+    return make_error(ErrorCode::disconnected, "it is not awaited");
+  std::vector<graph::StageHoldings::Held> held;
+  for (const SequenceId id : from.host_.table.ids()) held.push_back(from.host_.table.held(id));
+  RETURN_IF_ERROR(host_.table.take_over(held));
+  for (size_t i = 0; i < stages_.size(); ++i) stages_[i]->take_over(*from.stages_[i]);
+  world_.say("{} has all that {} held", host_.name, from.host_.name);
+  return ok_status();
 }
 
 SimStage* SimProcess::stage(LaneId lane) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,10 @@ class SimProcess : public Callee {
   void load(RankId place, Reply<graph::Deployment::Loaded> reply);
   /// Fails, at once or later, when a link of a lane at work has ended.
   void watch(Reply<Ok> reply);
+  // Of a move: what another has goes over at once, when all lanes are cut.
+  void take_in(Reply<Ok> reply);
+  void copy(SimProcess& to, Reply<Ok> reply);
+  void finish_copy(Reply<Ok> reply);
   SimStage* stage(graph::LaneId lane);
   void attach(graph::LaneId lane, const std::shared_ptr<ResultStream>& client, Reply<Ok> reply);
 
@@ -35,6 +40,8 @@ class SimProcess : public Callee {
   ProcessId id() const override { return id_; }
   uint32_t run() const { return run_; }
   const std::string& name() const { return host_.name; }
+  /// That it was told to load for.
+  std::optional<RankId> place() const { return place_; }
   bool is_loaded() const { return loaded_; }
   bool is_stopped() const { return stopped_; }
   bool is_stuck() const { return alive_ && stopped_ && stuck_; }
@@ -53,6 +60,9 @@ class SimProcess : public Callee {
   bool is_idle() const;
 
  private:
+  bool all_cut() const;
+  Status take_over(const SimProcess& from);
+
   SimWorld& world_;
   const Scenario& scenario_;
   const ProcessId id_;
@@ -62,6 +72,9 @@ class SimProcess : public Callee {
   std::vector<std::pair<SimStage*, std::shared_ptr<ResultStream>>> clients_;
   std::vector<Reply<Ok>> watchers_;
   std::vector<std::function<void()>> deferred_;  // until it goes on
+  std::optional<RankId> place_;
+  SimProcess* copies_to_ = nullptr;
+  bool takes_in_ = false;
   bool alive_ = true;
   bool loading_ = false;
   bool loaded_ = false;

@@ -27,7 +27,7 @@ void SimStage::connect(PlanEpoch epoch, Reply<Ok> reply) {
   if (state_ != State::cut)
     return reply(make_error(ErrorCode::invalid_argument, "has links already"));
   const PlanEpoch at_first = host_.scenario.plan.epoch;
-  if (is_first() && epoch_ == at_first && epoch > at_first) {
+  if (is_first() && !was_linked_ && epoch > at_first) {
     awaited_ = held_ = true;
     front_->set_new();
   }
@@ -115,7 +115,14 @@ void SimStage::resume(PlanEpoch epoch, std::vector<graph::StageHoldings> stages,
 }
 
 graph::LaneSeen SimStage::seen() const {
-  return {.epoch = epoch_, .linked = was_linked_, .at_work = state_ == State::work && !held_};
+  return {.epoch = epoch_,
+          .linked = was_linked_ || took_over_,
+          .at_work = state_ == State::work && !held_};
+}
+
+void SimStage::take_over(const SimStage& other) {
+  took_over_ = true;
+  memory_.take_over(other.memory_);
 }
 
 // -------------------------------------------------------------------------------- links

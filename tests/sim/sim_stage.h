@@ -46,6 +46,8 @@ class SimStage {
   void fence(PlanEpoch epoch, Reply<graph::StageHoldings> reply);
   void resume(PlanEpoch epoch, std::vector<graph::StageHoldings> stages, Reply<Ok> reply);
   graph::LaneSeen seen() const;
+  /// Holds what the other holds, whose place it is to take.
+  void take_over(const SimStage& other);
   /// A link at which work was going on has ended, and it was not linked again.
   bool is_broken() const { return broken_; }
 
@@ -97,8 +99,9 @@ class SimStage {
   State state_ = State::cut;
   PlanEpoch epoch_;          // the newest seen
   bool was_linked_ = false;  // in any epoch
-  bool awaited_ = false;     // no client before it was resumed
-  bool held_ = false;        // begins nothing before that
+  bool took_over_ = false;
+  bool awaited_ = false;  // no client before it was resumed
+  bool held_ = false;     // begins nothing before that
   bool broken_ = false;
   std::shared_ptr<LaneRun> run_;
   std::shared_ptr<SimLink> in_, out_;

@@ -33,7 +33,8 @@ class Cluster {
                  .hub = hub_,
                  .check = check_,
                  .end_coordinator = [this](Duration lasts) { end_coordinator(lasts); },
-                 .end_gateway = [this](Duration lasts) { end_gateway(lasts); }}) {
+                 .end_gateway = [this](Duration lasts) { end_gateway(lasts); },
+                 .move_rank = [this](RankId place) { coordinator().move(place); }}) {
     world_.touch = [this](ProcessId id) { check_.touch(id); };
     world_.say("{} lanes of {} stages, {} processes, {} blocks each, {} credits, {} requests{}",
                scenario_.num_lanes(), scenario_.num_stages(), num_processes(scenario_.plan),
@@ -109,7 +110,8 @@ class Cluster {
     if (coordinator().has_failed()) return coordinator().has_stopped() ? "" : "it does not stop";
     if (const std::string what = coordinator().unfinished(); !what.empty()) return what;
     for (const SimProcess* const process : agent_.processes())
-      if (!process->is_idle()) return process->name() + " is not idle";
+      if (process != nullptr && process->is_alive() && !process->is_idle())
+        return process->name() + " is not idle";
     return hub_.at_rest() ? "" : "credits are missing";
   }
 
@@ -125,7 +127,8 @@ class Cluster {
   void check_end(SimReport& report) {
     clients_.check_end();
     if (coordinator().has_failed()) return;
-    for (const SimProcess* const process : agent_.processes()) process->check_idle();
+    for (const SimProcess* const process : agent_.processes())
+      if (process != nullptr && process->is_alive()) process->check_idle();
     if (!scenario_.saturated) return;
     const auto& served = agent_.processes()[0]->stage(LaneId(0))->front()->served();
     const auto [least, most] = std::minmax_element(served.begin(), served.end());
@@ -140,7 +143,8 @@ class Cluster {
     while (world_.wrong.empty() && !coordinator().has_stopped() && world_.events.run_next())
       ++report.num_events;
     for (const SimProcess* const process : agent_.processes())
-      if (process->is_alive()) world_.fail("{} has not left", process->name());
+      if (process != nullptr && process->is_alive())
+        world_.fail("{} has not left", process->name());
   }
 
   void fill(SimReport& report) {
@@ -150,6 +154,7 @@ class Cluster {
     report.clients = clients_.counts();
     report.faults = faults_.num_injected();
     report.repairs = check_.num_repairs();
+    report.moves = check_.num_moves();
     report.coordinators = static_cast<int>(coordinators_.size());
     report.calls_lost = world_.calls_lost;
     report.stale_refused = world_.stale_refused;

@@ -54,6 +54,7 @@ struct SimReport {
   uint64_t positions_rebuilt = 0;
   int faults = 0;
   int repairs = 0;  // of ends, by whichever coordinator
+  int moves = 0;    // that came to their end
   int coordinators = 0;
   uint64_t calls_lost = 0;     // or late
   uint64_t stale_refused = 0;  // frames and calls of another epoch

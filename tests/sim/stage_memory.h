@@ -32,6 +32,12 @@ class StageMemory {
   /// Some stage of its lane has lost what it held.
   void set_repaired() { chain_.set_repaired(); }
 
+  /// What another process's holds at the same stage of the lane. The table is its process's.
+  void take_over(const StageMemory& other) {
+    chain_ = other.chain_;
+    held_ = other.held_;
+  }
+
   graph::StageHoldings holdings() const;
   /// For how many positions of a block, by the tables of those sequences.
   int32_t num_held(std::span<const SequenceId> sequences, KvBlockId block) const;
