@@ -14,6 +14,10 @@
 # ("socket") may be a network address: that is TLS with the cluster's certificates at both ends
 # (transport/rpc/channel.h, cluster.capnp). Agents and ranks serve a `coordinator` there, in which
 # the gateways beside it are counted, whose name is compared with its certificate's; nobody else.
+# Terms. Where two coordinators stand in for each other, each that leads has a term, greater than that
+# of any before; it is 0 where there is only ever one. A rank or agent that has heard of a term takes
+# no order from a connection of an older one: cancelled. So whoever was stopped, and wakes when another
+# leads, changes nothing. It is told with `Rank.load` and `NodeAgent.lead`.
 # Order of calls on a rank: load, connect, then (on a sequencer's rank, of the first stage) any number
 # of `attach`, one for each lane on a connection; stats at any time, and shutdown last. A call out of
 # order is refused with invalid_argument. `hello` is the first of every connection.
@@ -41,7 +45,7 @@ using StepEvents = import "stats.capnp".StepEvents;
 using TokenResult = import "requests.capnp".TokenResult;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 14;
+const protocolVersion :UInt32 = 15;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -218,6 +222,10 @@ interface NodeAgent {
   beat @5 () -> ();
   # Answered at once, by the thread that carries out the other calls: whoever supervises the agent tells
   # by it whether that hangs.
+
+  lead @6 (term :UInt64) -> ();
+  # From now on this connection is of that term, and `spawn` and `kill` are refused to those of older
+  # ones. cancelled: it is older itself.
 }
 
 interface ExitSink { exited @0 (rank :UInt32, run :UInt32, how :Text) -> stream; }  # "killed by SIGKILL (Killed)"
@@ -287,6 +295,15 @@ struct ServiceSpec {
   cacheFolder @3 :Text;
   certificates @4 :Text;     # folder; empty: this machine alone
   node @5 :Text;             # this machine's name among the plan's nodes; empty: it has none
+  store @6 :StoreSpec;       # that coordinators share
+}
+
+struct StoreSpec {           # actors/store/etcd_client.h
+  address @0 :Text;          # empty: each has its own, in the service's folder
+  prefix @1 :Text;           # of the deployment's keys
+  authority @2 :Text;        # files; empty: no TLS
+  certificate @3 :Text;
+  key @4 :Text;
 }
 
 # ----------------------------------------------------------------------------------------- load
@@ -299,6 +316,7 @@ struct LoadParams {
                              # that its agent gave it. Any other off the loopback is refused
   spinBetweenOps @4 :Bool;   # whether compute threads may spin; false where threads outnumber cores
   cacheFolder @5 :Text;      # on the rank's machine, for repacked weights between starts; empty: none
+  term @6 :UInt64;           # of the coordinator: later calls of older ones' connections are refused
 }
 
 struct LoadReport {

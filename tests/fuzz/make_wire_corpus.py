@@ -67,7 +67,7 @@ CONTROL = {
     "end_well": (8, "RequestEnd", "(requestId = 3)"),
     "service": (9, "ServiceSpec", '(plan = (modelPath = "/m.gguf", edges = [(isReturn = true)], '
                                   'stages = [(standbys = 1)], failoverRestarts = 5, failoverWindowNs = -1), isa = "avx2", '
-                                  'spinBetweenOps = true, cacheFolder = "/c")'),
+                                  'spinBetweenOps = true, cacheFolder = "/c", store = (address = "etcd://a:1/b", authority = "/ca"))'),
     "holdings": (10, "StageHoldings", "(stage = 2, sequences = [1, 18446744073709551615], heldPositions = [7, -1], blocks = "
                                       "[0, 2147483647], loggedPositions = [16, 1], identities = [0, 7], indexes = [0, 4294967295], "
                                       "tables = [5, -1])"),

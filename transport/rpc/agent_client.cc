@@ -36,6 +36,15 @@ void AgentClient::hello(Duration deadline, Callback<HelloReply> callback) {
                                  say_hello<Api>);
 }
 
+void AgentClient::lead(uint64_t term, Duration deadline, Callback<Ok> callback) {
+  thread_->call<Ok, Api>(connection_, "lead", deadline, std::move(callback),
+                         [term](Api::Client& agent) {
+                           auto request = agent.leadRequest();
+                           request.setTerm(term);
+                           return request.send().then([](auto&&) { return Ok{}; });
+                         });
+}
+
 void AgentClient::spawn(uint32_t rank, uint32_t run, Duration deadline,
                         Callback<std::string> callback) {
   thread_->call<std::string, Api>(

@@ -21,6 +21,8 @@ class AgentClient {
   AgentClient& operator=(const AgentClient&) = delete;
 
   void hello(Duration deadline, Callback<HelloReply> callback);
+  /// This connection is of the coordinator's term.
+  void lead(uint64_t term, Duration deadline, Callback<Ok> callback);
   /// The path where the new rank listens.
   void spawn(uint32_t rank, uint32_t run, Duration deadline, Callback<std::string> callback);
   void kill(uint32_t rank, Duration deadline, Callback<Ok> callback);

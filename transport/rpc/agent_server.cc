@@ -61,6 +61,7 @@ class AgentApi final : public schema::NodeAgent::Server {
   }
   kj::Promise<void> spawn(SpawnContext context) override {
     peer_.check(context);
+    peer_.check_term();
     const auto params = context.getParams();
     Result<std::string> socket = handler_.on_spawn(params.getRank(), params.getRun());
     context.getResults().setSocket(value_of(socket).c_str());
@@ -68,7 +69,13 @@ class AgentApi final : public schema::NodeAgent::Server {
   }
   kj::Promise<void> kill(KillContext context) override {
     peer_.check(context);
+    peer_.check_term();
     handler_.on_kill(context.getParams().getRank());
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> lead(LeadContext context) override {
+    peer_.check(context);
+    peer_.begin_term(context.getParams().getTerm());
     return kj::READY_NOW;
   }
   kj::Promise<void> list(ListContext context) override {

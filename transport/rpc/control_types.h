@@ -14,7 +14,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 14;
+inline constexpr uint32_t kProtocolVersion = 15;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -110,6 +110,7 @@ struct LoadParams {
   std::string listen_address;
   bool spin_between_ops = false;
   std::string cache_folder;
+  uint64_t term = 0;
 };
 
 struct LaneState {
@@ -164,6 +165,14 @@ struct LaneNews {
   int64_t away_for_ns = 0;
 };
 
+struct StoreSpec {
+  std::string address;
+  std::string prefix;
+  std::string authority;
+  std::string certificate;
+  std::string key;
+};
+
 struct ServiceSpec {
   Plan plan;
   std::string isa;
@@ -171,6 +180,7 @@ struct ServiceSpec {
   std::string cache_folder;
   std::string certificates;
   std::string node;
+  StoreSpec store = {};
 };
 
 struct LinkTarget {

@@ -148,6 +148,7 @@ void write(schema::LoadParams::Builder out, const LoadParams& in) {
   out.setListenAddress(in.listen_address.c_str());
   out.setSpinBetweenOps(in.spin_between_ops);
   out.setCacheFolder(in.cache_folder.c_str());
+  out.setTerm(in.term);
 }
 
 void read(schema::LoadParams::Reader in, LoadParams& out) {
@@ -157,6 +158,7 @@ void read(schema::LoadParams::Reader in, LoadParams& out) {
   out.listen_address = text(in.getListenAddress());
   out.spin_between_ops = in.getSpinBetweenOps();
   out.cache_folder = text(in.getCacheFolder());
+  out.term = in.getTerm();
 }
 
 void write(schema::LinkTarget::Builder out, const LinkTarget& in) {

@@ -107,6 +107,7 @@ class RankServer final : public schema::Rank::Server {
     peer_->check(context);
     rpc::LoadParams params;
     read(context.getParams().getParams(), params);
+    peer_->begin_term(params.term);
     auto [pump, report] = make_progress(context.getParams().getProgress());
     auto [promise, reply] = peer_->make_reply<LoadReport>();
     serving_.handler.on_load(std::move(params), report, std::move(reply));
@@ -119,6 +120,7 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> connect(ConnectContext context) override {
     peer_->check(context);
+    peer_->check_term();
     rpc::ConnectParams params;
     params.epoch = context.getParams().getEpoch();
     read_list(context.getParams().getLinks(), params.links);
@@ -172,6 +174,7 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> shutdown(ShutdownContext context) override {
     peer_->check(context);
+    peer_->check_term();
     auto [promise, reply] = peer_->make_reply<Ok>();
     serving_.handler.on_shutdown(std::move(reply));
     return promise.then([this](Result<Ok> result) {
@@ -198,6 +201,7 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> fence(FenceContext context) override {
     peer_->check(context);
+    peer_->check_term();
     auto [promise, reply] = peer_->make_reply<rpc::StageHoldings>();
     const auto params = context.getParams();
     serving_.handler.on_fence(params.getLaneId(), params.getEpoch(), std::move(reply));
@@ -208,6 +212,7 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> resume(ResumeContext context) override {
     peer_->check(context);
+    peer_->check_term();
     const auto params = context.getParams();
     std::vector<rpc::StageHoldings> stages;
     read_list(params.getStages(), stages);
@@ -229,6 +234,7 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> takeIn(TakeInContext context) override {
     peer_->check(context);
+    peer_->check_term();
     KvCopy copy;
     read(context.getParams().getCopy(), copy);
     auto [promise, reply] = peer_->make_reply<Ok>();
@@ -238,6 +244,7 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> copy(CopyContext context) override {
     peer_->check(context);
+    peer_->check_term();
     KvCopy copy;
     read(context.getParams().getCopy(), copy);
     auto [pump, report] = make_progress(context.getParams().getProgress());
@@ -248,6 +255,7 @@ class RankServer final : public schema::Rank::Server {
 
   kj::Promise<void> finishCopy(FinishCopyContext context) override {
     peer_->check(context);
+    peer_->check_term();
     auto [promise, reply] = peer_->make_reply<Ok>();
     serving_.handler.on_finish_copy(std::move(reply));
     return promise.then([](Result<Ok> result) { value_of(result); });

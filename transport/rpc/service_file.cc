@@ -24,6 +24,12 @@ void write(schema::ServiceSpec::Builder out, const ServiceSpec& in) {
   out.setCacheFolder(in.cache_folder.c_str());
   out.setCertificates(text(in.certificates));
   out.setNode(text(in.node));
+  auto store = out.initStore();
+  store.setAddress(text(in.store.address));
+  store.setPrefix(text(in.store.prefix));
+  store.setAuthority(text(in.store.authority));
+  store.setCertificate(text(in.store.certificate));
+  store.setKey(text(in.store.key));
 }
 
 void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
@@ -33,6 +39,12 @@ void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
   out.cache_folder = in.getCacheFolder();
   out.certificates = text(in.getCertificates());
   out.node = text(in.getNode());
+  const auto store = in.getStore();
+  out.store.address = text(store.getAddress());
+  out.store.prefix = text(store.getPrefix());
+  out.store.authority = text(store.getAuthority());
+  out.store.certificate = text(store.getCertificate());
+  out.store.key = text(store.getKey());
 }
 
 namespace {
@@ -59,6 +71,17 @@ Status write_message(const std::string& path, capnp::MessageBuilder& message) {
 }
 
 /// `what` it should be: "a service's plan".
+Status take_message(const kj::Array<capnp::word>& words, const std::string& where, const char* what,
+                    const std::function<void(capnp::MessageReader&)>& take) {
+  const auto exception = kj::runCatchingExceptions([&] {
+    capnp::FlatArrayMessageReader message(words);
+    take(message);
+  });
+  KJ_IF_MAYBE (e, exception)
+    return make_error(ErrorCode::bad_file, "{}: not {}: {}", where, what, to_error(*e).message);
+  return ok_status();
+}
+
 Status read_message(const std::string& path, const char* what,
                     const std::function<void(capnp::MessageReader&)>& take) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -77,14 +100,10 @@ Status read_message(const std::string& path, const char* what,
     if (n <= 0) return make_error(ErrorCode::bad_file, "{}: cut short", path);
     got += static_cast<size_t>(n);
   }
-  const auto exception = kj::runCatchingExceptions([&] {
-    capnp::FlatArrayMessageReader message(words);
-    take(message);
-  });
-  KJ_IF_MAYBE (e, exception)
-    return make_error(ErrorCode::bad_file, "{}: not {}: {}", path, what, to_error(*e).message);
-  return ok_status();
+  return take_message(words, path, what, take);
 }
+
+constexpr const char* kPlanFile = "a service's plan";
 
 }  // namespace
 
@@ -96,7 +115,28 @@ Status write_service_file(const std::string& path, const ServiceSpec& spec) {
 
 Result<ServiceSpec> read_service_file(const std::string& path) {
   ServiceSpec spec;
-  RETURN_IF_ERROR(read_message(path, "a service's plan", [&](capnp::MessageReader& message) {
+  RETURN_IF_ERROR(read_message(path, kPlanFile, [&](capnp::MessageReader& message) {
+    read(message.getRoot<schema::ServiceSpec>(), spec);
+  }));
+  return spec;
+}
+
+std::string to_bytes(const ServiceSpec& spec) {
+  capnp::MallocMessageBuilder message;
+  write(message.initRoot<schema::ServiceSpec>(), spec);
+  const kj::Array<capnp::word> words = capnp::messageToFlatArray(message);
+  const auto bytes = words.asBytes();
+  return std::string(bytes.asChars().begin(), bytes.size());
+}
+
+Result<ServiceSpec> service_from_bytes(const std::string& bytes, const std::string& where) {
+  const size_t num_words = bytes.size() / sizeof(capnp::word);
+  if (num_words > kMessageWordsMax)
+    return make_error(ErrorCode::bad_file, "{}: not {}", where, kPlanFile);
+  auto words = kj::heapArray<capnp::word>(num_words);
+  std::memcpy(words.begin(), bytes.data(), num_words * sizeof(capnp::word));
+  ServiceSpec spec;
+  RETURN_IF_ERROR(take_message(words, where, kPlanFile, [&](capnp::MessageReader& message) {
     read(message.getRoot<schema::ServiceSpec>(), spec);
   }));
   return spec;

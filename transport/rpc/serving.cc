@@ -252,4 +252,11 @@ void Peer::check_greeted_and_room() const {
         ErrorCode::overloaded, "this connection waits for {} answers already", kOpenCallsMax)));
 }
 
+void Peer::check_term() const {
+  if (term_ < serving_.newest_term)
+    kj::throwFatalException(to_exception(
+        make_error(ErrorCode::cancelled, "another coordinator leads, of term {}; this one is of {}",
+                   serving_.newest_term, term_)));
+}
+
 }  // namespace chainpump::transport::rpc

@@ -24,6 +24,7 @@ struct Serving {
   std::string build;
   std::shared_ptr<Inbox> inbox = std::make_shared<Inbox>();
   kj::Own<kj::PromiseFulfiller<void>> stop = {};
+  uint64_t newest_term = 0;  // of a coordinator, that any connection has told
 };
 
 /// Makes what a new connection is given first; who it is, where that came over a network.
@@ -79,11 +80,21 @@ class Peer {
 
   Serving& serving() { return serving_; }
 
+  /// The peer is a coordinator of that term. Throws cancelled if another leads by now.
+  void begin_term(uint64_t term) {
+    term_ = term;
+    check_term();
+    serving_.newest_term = term;
+  }
+  /// First of all in what only the coordinator that leads may order.
+  void check_term() const;
+
  private:
   void check_greeted_and_room() const;
 
   Serving& serving_;
   bool greeted_ = false;
+  uint64_t term_ = 0;
   std::shared_ptr<int> num_open_ = std::make_shared<int>(0);
 };
 
