@@ -25,7 +25,8 @@ class ClusterHost final : public RankHost {
 
   /// This machine's agent must be there; the others' ranks are found where they are.
   Result<std::vector<Found>> find() override {
-    std::vector<std::string> nodes = {options_.own_node};
+    std::vector<std::string> nodes;
+    if (!options_.own_node.empty()) nodes.push_back(options_.own_node);
     for (const graph::StagePlan& stage : options_.plan.stages)
       for (const std::string& node : stage.nodes)
         if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) nodes.push_back(node);
@@ -101,6 +102,7 @@ class ClusterHost final : public RankHost {
             .credentials = options_.credentials,
             .node = node};
     }
+    to.term = options_.term;
     to.on_address = [book = options_.addresses, node = to.node](RankId rank,
                                                                 const std::string& socket) {
       book->set(rank, {socket, node});

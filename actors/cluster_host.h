@@ -1,4 +1,5 @@
-// The ranks of a deployment over several nodes: one agent on each. A rank is started on its home,
+// The ranks of a deployment over several nodes: one agent on each, of which one may be this
+// machine's, in the service's folder. A rank is started on its home,
 // or on the first other node of its stage that is there and has room (graph/placement.h); where
 // none is, spawn() says `overloaded`, which means later.
 //
@@ -46,7 +47,8 @@ class AddressBook {
 struct ClusterHostOptions {
   std::string folder;  // of the service: this machine's agent, and who has joined
   graph::Plan plan;
-  std::string own_node;  // this machine's name
+  std::string own_node;  // this machine's name; empty: it has no agent
+  uint64_t term = 0;     // as AgentLine
   std::shared_ptr<const transport::rpc::Credentials> credentials;
   std::vector<int> busy_cores;  // as make_remote_host()
   std::shared_ptr<AddressBook> addresses;

@@ -134,6 +134,7 @@ struct CoordinatorOptions {
   bool spin_between_ops = true;
   std::string listen_address = "127.0.0.1";  // empty: each rank's, on its node's trusted network
   std::string cache_folder = {};             // as RuntimeOptions
+  uint64_t term = 0;                         // of this coordinator, where several follow each other
   bool finds_hangs = true;  // not where ranks are threads, of which none can be ended alone
   std::shared_ptr<StateStore> store = {};  // null: nothing outlives the coordinator
   /// What an earlier coordinator of this plan wrote there; checked.

@@ -105,7 +105,8 @@ void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorA
                          .isa = options_.isa,
                          .listen_address = options_.listen_address,
                          .spin_between_ops = options_.spin_between_ops,
-                         .cache_folder = options_.cache_folder};
+                         .cache_folder = options_.cache_folder,
+                         .term = options_.term};
   // What comes later, or stands by, is nothing that anybody waits for.
   const bool is_shown = core_.phase() == Deployment::Phase::starting &&
                         core_.process_in(action.place) == action.process;

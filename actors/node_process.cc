@@ -37,17 +37,71 @@ Result<std::string> address_towards(const std::string& to) {
   return own.substr(0, own.rfind(':'));
 }
 
-/// Keeps this machine joined, on a thread of its own.
+/// Whether anybody is there whose ranks run here. Any thread.
+class Ties {
+ public:
+  explicit Ties(Agent& agent) : agent_(agent) {}
+  void joined() {
+    const std::lock_guard lock(mutex_);
+    ++num_joined_;
+    lost_at_.reset();
+  }
+  void lost() {
+    const std::lock_guard lock(mutex_);
+    if (--num_joined_ == 0) lost_at_ = steady_clock().now();
+  }
+  /// Nobody has asked for them for long, and nobody will.
+  void end_orphans() {
+    const std::lock_guard lock(mutex_);
+    if (!lost_at_ || steady_clock().now() - *lost_at_ < kRanksOutlive) return;
+    lost_at_.reset();
+    if (const int running = agent_.num_running(); running > 0)
+      std::fprintf(stderr, "chainpump: %d ranks are ended: their cluster does not come back\n",
+                   running);
+    agent_.end_all();
+  }
+
+ private:
+  Agent& agent_;
+  std::mutex mutex_;
+  int num_joined_ = 0;
+  std::optional<TimePoint> lost_at_;
+};
+
+/// Keeps this machine joined to one `serve`, on a thread of its own.
 class Joiner {
  public:
   Joiner(std::string to, std::shared_ptr<const rpc::Credentials> credentials, rpc::NodeInfo info,
-         Agent& agent, rpc::RpcThread rpc)
+         Agent& agent, Ties& ties, rpc::RpcThread rpc)
       : to_(std::move(to)),
         credentials_(std::move(credentials)),
         info_(std::move(info)),
         agent_(agent),
+        ties_(ties),
         rpc_(std::move(rpc)) {}
+  ~Joiner() {
+    stop();
+    if (thread_.joinable()) thread_.join();
+  }
+  Joiner(const Joiner&) = delete;
+  Joiner& operator=(const Joiner&) = delete;
 
+  Status start() {
+    ASSIGN_OR_RETURN(thread_, start_thread("the thread that joins", [this] { run(); }));
+    return ok_status();
+  }
+  /// Waits until it has ended, after stop(); why the cluster refuses this machine, if it does.
+  std::optional<Error> end() {
+    if (thread_.joinable()) thread_.join();
+    return refusal_;
+  }
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    changed_.notify_all();
+  }
+
+ private:
   /// Until stop(), or the cluster refuses this machine.
   void run() {
     while (!is_stopped()) {
@@ -56,12 +110,13 @@ class Joiner {
         std::fprintf(stderr, "chainpump: joined %s as node '%s'; the agent is at %s\n", to_.c_str(),
                      info_.name.c_str(), info_.agent.c_str());
         told_ = "";
+        ties_.joined();
         wait_lost();
+        ties_.lost();
         client_.reset();
         if (!is_stopped())
           std::fprintf(stderr, "chainpump: the cluster at %s was lost; trying to join again\n",
                        to_.c_str());
-        lost_at_ = steady_clock().now();
         continue;
       }
       client_.reset();
@@ -70,19 +125,11 @@ class Joiner {
         return agent_.stop();
       }
       tell_once(joined.error().message);
-      end_orphans();
+      ties_.end_orphans();
       std::unique_lock lock(mutex_);
       changed_.wait_for(lock, kTryAgainAfter, [&] { return stopped_; });
     }
   }
-  void stop() {
-    const std::lock_guard lock(mutex_);
-    stopped_ = true;
-    changed_.notify_all();
-  }
-  const std::optional<Error>& refusal() const { return refusal_; }  // once run() has returned
-
- private:
   bool is_stopped() {
     const std::lock_guard lock(mutex_);
     return stopped_;
@@ -126,29 +173,20 @@ class Joiner {
     std::fprintf(stderr, "chainpump: %s; trying again\n", what.c_str());
   }
 
-  /// Nobody has asked for them for long, and nobody will.
-  void end_orphans() {
-    if (!lost_at_ || steady_clock().now() - *lost_at_ < kRanksOutlive) return;
-    lost_at_.reset();
-    if (const int running = agent_.num_running(); running > 0)
-      std::fprintf(stderr, "chainpump: %d ranks are ended: their cluster does not come back\n",
-                   running);
-    agent_.end_all();
-  }
-
   const std::string to_;
   const std::shared_ptr<const rpc::Credentials> credentials_;
   const rpc::NodeInfo info_;
   Agent& agent_;
+  Ties& ties_;
   rpc::RpcThread rpc_;
   std::optional<rpc::ClusterClient> client_;
-  std::optional<TimePoint> lost_at_;
   std::optional<Error> refusal_;
   std::string told_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool lost_ = false;
   bool stopped_ = false;
+  std::thread thread_;
 };
 
 /// Where links of this node's ranks may be: the trusted network, if one was named.
@@ -166,7 +204,7 @@ Status run_node(const NodeOptions& options) {
                       options.certificates, to_string(credentials->identity()));
   std::string listen = options.listen;
   if (listen.empty()) {
-    ASSIGN_OR_RETURN(const std::string address, rpc::resolve(options.join));
+    ASSIGN_OR_RETURN(const std::string address, rpc::resolve(options.join.front()));
     ASSIGN_OR_RETURN(listen, address_towards(address));
   }
   ASSIGN_OR_RETURN(UniqueFd listener, rpc::listen_network(listen + ":0"));
@@ -192,17 +230,20 @@ Status run_node(const NodeOptions& options) {
   // Before any thread, none of which may be given a signal.
   ASSIGN_OR_RETURN(const auto listening,
                    os::TerminationSignals::create([&](int) { agent.stop(); }));
-  ASSIGN_OR_RETURN(rpc::RpcThread rpc, rpc::RpcThread::create());
-  Joiner joiner(options.join, credentials, info, agent, std::move(rpc));
-  ASSIGN_OR_RETURN(std::thread joining,
-                   start_thread("the thread that joins", [&] { joiner.run(); }));
+  Ties ties(agent);
+  std::vector<std::unique_ptr<Joiner>> joiners;
+  for (const std::string& to : options.join) {
+    ASSIGN_OR_RETURN(rpc::RpcThread rpc, rpc::RpcThread::create());
+    joiners.push_back(std::make_unique<Joiner>(to, credentials, info, agent, ties, std::move(rpc)));
+    RETURN_IF_ERROR(joiners.back()->start());
+  }
   const Status served = agent.run(
       std::move(listener), {credentials, rpc::Role::coordinator, [](const std::string& what) {
                               std::fprintf(stderr, "chainpump: %s\n", what.c_str());
                             }});
-  joiner.stop();
-  joining.join();
-  if (joiner.refusal()) return *joiner.refusal();
+  for (const auto& joiner : joiners) joiner->stop();
+  for (const auto& joiner : joiners)
+    if (auto refusal = joiner->end()) return *std::move(refusal);
   return served;
 }
 

@@ -1,6 +1,7 @@
 // The program of a node, `chainpump node`: an agent that makes this machine part of a cluster. It
 // joins, and whenever it has lost the cluster it goes on trying to, since `serve` may be started
-// anew; its ranks live on meanwhile, for half a minute. With this process they end.
+// anew; its ranks live on meanwhile, for half a minute. With this process they end. Where several
+// `serve`s stand in for each other it joins them all, and which of them leads is theirs to know.
 #pragma once
 
 #include <string>
@@ -12,10 +13,10 @@
 namespace chainpump::actors {
 
 struct NodeOptions {
-  std::string join;          // HOST:PORT
-  std::string certificates;  // folder, of the role node: its name is this machine's
-  std::string listen;        // numeric address without a port; empty: the one that leads there
-  std::string data_network;  // interface or network; empty: none but the loopback
+  std::vector<std::string> join;  // HOST:PORT, of each `serve`
+  std::string certificates;       // folder, of the role node: its name is this machine's
+  std::string listen;             // numeric address without a port; empty: the one that leads there
+  std::string data_network;       // interface or network; empty: none but the loopback
   std::vector<std::string> labels;
   std::string models;  // as RankTerms
   std::string cache_folder;

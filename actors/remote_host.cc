@@ -80,6 +80,9 @@ class RemoteHost final : public RankHost {
     const auto greeted = answered<rpc::HelloReply>(
         [&](auto callback) { agent_.hello(kAgentDeadline, std::move(callback)); });
     if (!greeted.ok()) return greeted.error();
+    const auto leads = answered<Ok>(
+        [&](auto callback) { agent_.lead(line_.term, kAgentDeadline, std::move(callback)); });
+    if (!leads.ok()) return leads.error();
     agent_.exits([exits = exits_](uint32_t rank, uint32_t run,
                                   std::string how) { exits->exited(RankId(rank), run, how); },
                  [](const Result<Ok>&) {});

@@ -23,6 +23,7 @@ struct AgentLine {
   std::string how_lost;  // "its node agent died": of its ranks, when the connection ends
   std::shared_ptr<const transport::rpc::Credentials> credentials = {};  // on a network
   std::string node = {};                                                // then: whose it is
+  uint64_t term = 0;  // of the coordinator, where several follow each other
   /// Where a rank listens that was started or found.
   std::function<void(RankId rank, const std::string& socket)> on_address = {};
   std::function<void()> on_lost = {};  // any thread
@@ -30,7 +31,8 @@ struct AgentLine {
 
 /// Connects to the agent. The thread that serves the ranks' ports keeps off `busy_cores`, where
 /// there are others. `find_living`: or every rank that runs there is ended first. not_found: no
-/// agent listens there; disconnected, deadline_exceeded: nor on the network; no_room.
+/// agent listens there; disconnected, deadline_exceeded: nor on the network; cancelled: another
+/// coordinator leads; no_room.
 Result<std::unique_ptr<RankHost>> make_remote_host(const AgentLine& line, RankHost::OnExit on_exit,
                                                    AgentLoss on_loss,
                                                    const std::vector<int>& busy_cores,

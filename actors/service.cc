@@ -152,7 +152,7 @@ struct Service::Impl {
     const std::lock_guard lock(mutex);
     ASSIGN_OR_RETURN(agent_listener, rpc::listen_unix(agent_socket(folder)));
     ASSIGN_OR_RETURN(coordinator_listener, rpc::listen_unix(coordinator_socket(folder)));
-    RETURN_IF_ERROR(start_agent());
+    if (spec.store.address.empty()) RETURN_IF_ERROR(start_agent());
     return start_coordinator();
   }
 
@@ -214,10 +214,12 @@ struct Service::Impl {
         how_hung.empty() ? make_error(ErrorCode::disconnected, "the {} died: {}", name,
                                       status.ok() ? os::to_string(*status) : status.error().message)
                          : make_error(ErrorCode::disconnected, "the {} hung: {}", name, how_hung);
+    const bool stepped_down = status.ok() && !status->signalled && status->code == kSteppedDown;
     const bool was_killed = status.ok() && status->signalled;
-    if (!was_killed || is_ending || failure.has_report()) return failure.set_death(death);
+    if ((!was_killed && !stepped_down) || is_ending || failure.has_report())
+      return failure.set_death(death);
     end(found);
-    const Status restarted = restart(name, death);
+    const Status restarted = stepped_down ? start_coordinator() : restart(name, death);
     if (restarted.ok()) return;
     failure.set_death(restarted.error());
     agent_listener.reset();  // nobody waits there in vain
@@ -293,7 +295,8 @@ Result<std::unique_ptr<Service>> Service::start(const std::string& folder, const
                                .spin_between_ops = options.spin_between_ops,
                                .cache_folder = options.cache_folder,
                                .certificates = options.certificates,
-                               .node = options.node}));
+                               .node = options.node,
+                               .store = options.store}));
   return std::unique_ptr<Service>(new Service(std::move(impl)));
 }
 

@@ -2,7 +2,9 @@
 // its own. This is the supervisor over them: it starts them, and when one dies ends them all; but a
 // coordinator or node agent that was killed is followed by another, which goes on where it was, as
 // often as the plan has ranks repaired (failover). Runtimes in any process of the same user may use
-// the deployment (Runtime::attach).
+// the deployment (Runtime::attach). With a store that several services share, this one has no
+// agent, and its coordinator leads or stands by (actors/succession.h); it is followed by another
+// also when it has stepped down.
 //
 // In the folder: the sockets agent.sock, coordinator.sock and rank-N.sock, the file plan, and
 // state.db, by which one coordinator follows another. Who
@@ -14,6 +16,7 @@
 
 #include "base/result.h"
 #include "graph/plan.h"
+#include "transport/rpc/control_types.h"
 
 namespace chainpump::actors {
 
@@ -26,6 +29,9 @@ struct ServiceOptions {
   std::string node = {};          // this machine's name; empty: there is none
   std::string certificates = {};  // folder, of the role coordinator
   std::string data_address = {};  // as RankTerms, of this machine's ranks
+  // That other services share, which serve the same plan: one coordinator leads, and ranks are on
+  // nodes alone. An empty address: there is none.
+  transport::rpc::StoreSpec store = {};
 };
 
 class Service {

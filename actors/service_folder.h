@@ -24,6 +24,10 @@ inline std::string nodes_file(const std::string& folder) { return folder + "/nod
 /// What its coordinators leave each other (actors/store).
 inline std::string state_file(const std::string& folder) { return folder + "/state.db"; }
 
+/// How a coordinator ends that leads no more, or may not (actors/succession.h): another one takes
+/// its place among those who stand by.
+inline constexpr int kSteppedDown = 6;
+
 /// The descriptor on which an agent or a coordinator finds its listening socket.
 inline constexpr int kServiceListenFd = 3;
 

@@ -1,6 +1,7 @@
 #include "actors/service_process.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -12,7 +13,9 @@
 #include "actors/deployment_actors.h"
 #include "actors/remote_host.h"
 #include "actors/service_folder.h"
+#include "actors/store/etcd_store.h"
 #include "actors/store/state_store.h"
+#include "actors/succession.h"
 #include "transport/rpc/coordinator_server.h"
 #include "transport/rpc/service_file.h"
 
@@ -36,34 +39,24 @@ Result<UniqueFd> inherited_listener() {
   return UniqueFd(kServiceListenFd);
 }
 
-/// The deployment's actors behind the coordinator's socket.
+/// The deployment's actors behind the coordinator's socket; where coordinators share a store, once
+/// this one leads.
 class CoordinatorProcess final : public rpc::CoordinatorHandler {
  public:
-  CoordinatorProcess(std::string folder) : folder_(std::move(folder)), server_(*this) {}
+  CoordinatorProcess(std::string folder, const rpc::ServiceSpec& spec)
+      : folder_(std::move(folder)), spec_(spec), server_(*this) {}
 
   /// The exit status; an error is one that nobody was told.
-  Result<int> run(UniqueFd listener, const rpc::ServiceSpec& spec) {
-    ASSIGN_OR_RETURN(graph::Plan plan, from_wire(spec.plan));
-    const std::vector<int> busy = first_cores(plan);
-    ASSIGN_OR_RETURN(std::shared_ptr<StateStore> store, open_sqlite_store(state_file(folder_)));
-    ASSIGN_OR_RETURN(std::optional<graph::DeploymentRecord> before, store->read());
-    if (before) RETURN_IF_ERROR(graph::check(*before, plan));
-    takes_over_ = before && before->has_served;
-    const AgentLoss on_loss =
-        plan.failover_restarts > 0 ? AgentLoss::is_seen_to : AgentLoss::ends_ranks;
-    ASSIGN_OR_RETURN(DeploymentActors::MakeHostIn make_host, host_maker(plan, spec, on_loss, busy));
-    const bool spans = spans_nodes(plan);
-    ASSIGN_OR_RETURN(actors_, DeploymentActors::create({.plan = std::move(plan),
-                                                        .isa = spec.isa,
-                                                        .spin_between_ops = spec.spin_between_ops,
-                                                        .listen_address = spans ? "" : "127.0.0.1",
-                                                        .cache_folder = spec.cache_folder,
-                                                        .store = std::move(store),
-                                                        .before = std::move(before),
-                                                        .beats = beats_},
-                                                       make_host, observer()));
+  Result<int> run(UniqueFd listener) {
+    if (spec_.store.address.empty()) {
+      ASSIGN_OR_RETURN(auto store, open_sqlite_store(state_file(folder_)));
+      RETURN_IF_ERROR(begin(std::move(store), 0));
+    } else {
+      RETURN_IF_ERROR(stand_by());
+    }
     const Status served = server_.run(std::move(listener));
-    actors_->end();
+    end_actors();
+    succession_.reset();
     RETURN_IF_ERROR(served);
     const std::lock_guard lock(mutex_);
     return failure_ ? kFailed : 0;
@@ -74,6 +67,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     {
       const std::lock_guard lock(mutex_);
       if (failure_) return reply(*failure_);
+      if (!actors_) return reply(make_error(ErrorCode::overloaded, "{}", who_leads_));
       if (takes_over_ && !has_heard_of_all() && waiting_.size() < kWaitingMax)
         return waiting_.push_back(std::move(reply));
       if (has_heard_of_all()) ports = ports_;
@@ -82,20 +76,149 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
       return reply(make_error(ErrorCode::overloaded, "the stages are not ready yet"));
     gather_stats(ports, kStatsDeadline, std::move(reply));
   }
-  void on_stop() override { actors_->request_stop(); }
+  void on_stop() override {
+    if (!succession_) return actors_->request_stop();
+    succession_->retire([this] { end_actors(); },
+                        [this](bool takes_down) {
+                          if (!takes_down) return server_.set_stopped();
+                          const std::lock_guard lock(mutex_);
+                          if (!actors_) return server_.set_stopped();
+                          actors_->request_stop();
+                        });
+  }
   void on_beat(rpc::Reply<Ok> reply) override {
+    const std::lock_guard lock(mutex_);
+    if (!actors_) return reply(Ok{});  // it stands by
     if (beats_->on_asked(std::move(reply), steady_clock().now())) actors_->request_beat();
   }
   void on_move(uint32_t rank, rpc::OnMoveProgress progress, rpc::Reply<Ok> reply) override {
+    const std::lock_guard lock(mutex_);
+    if (!actors_) return reply(make_error(ErrorCode::overloaded, "{}", who_leads_));
     actors_->request_move(RankId(rank), std::move(progress), std::move(reply));
   }
 
  private:
+  /// Brings the deployment up, or goes on with what the store has of it.
+  Status begin(std::shared_ptr<StateStore> store, uint64_t term) {
+    ASSIGN_OR_RETURN(graph::Plan plan, from_wire(spec_.plan));
+    const std::vector<int> busy = first_cores(plan);
+    ASSIGN_OR_RETURN(std::optional<graph::DeploymentRecord> before, store->read());
+    if (before) RETURN_IF_ERROR(graph::check(*before, plan));
+    const AgentLoss on_loss =
+        plan.failover_restarts > 0 ? AgentLoss::is_seen_to : AgentLoss::ends_ranks;
+    ASSIGN_OR_RETURN(DeploymentActors::MakeHostIn make_host, host_maker(plan, term, on_loss, busy));
+    const bool spans = spans_nodes(plan);
+    if (term != 0) shared_ = store;
+    const std::lock_guard lock(mutex_);
+    takes_over_ = before && before->has_served;
+    ASSIGN_OR_RETURN(actors_, DeploymentActors::create({.plan = std::move(plan),
+                                                        .isa = spec_.isa,
+                                                        .spin_between_ops = spec_.spin_between_ops,
+                                                        .listen_address = spans ? "" : "127.0.0.1",
+                                                        .cache_folder = spec_.cache_folder,
+                                                        .term = term,
+                                                        .store = std::move(store),
+                                                        .before = std::move(before),
+                                                        .beats = beats_},
+                                                       make_host, observer()));
+    return ok_status();
+  }
+
+  void end_actors() {
+    std::unique_ptr<DeploymentActors> actors;
+    {
+      const std::lock_guard lock(mutex_);
+      actors.swap(actors_);
+    }
+    if (actors) actors->end();
+  }
+
+  // ------------------------------------------------------------------- beside other coordinators
+  Status stand_by() {
+    ASSIGN_OR_RETURN(const auto credentials, rpc::Credentials::load(spec_.certificates));
+    wait_for_nodes();
+    return Succession::start(succession_, spec_.store, {credentials->identity().name, ::getpid()},
+                             {.on_notes =
+                                  [this](const LaneNotes& notes) {
+                                    server_.set_serving(notes.numerics_id, notes.lanes);
+                                    if (!notes.news.empty()) server_.set_lanes(notes.news);
+                                  },
+                              .on_lead =
+                                  [this](const Fence& fence) {
+                                    const Status begun = lead(fence);
+                                    if (!begun.ok()) fail(begun.error());
+                                  },
+                              .on_ended = [this](const Error& why) { fail(why); },
+                              .on_step_down = [](const std::string& why) { step_down(why); },
+                              .on_other =
+                                  [this](const Candidate& leader) {
+                                    const std::lock_guard lock(mutex_);
+                                    who_leads_ = fmt::format(
+                                        "coordinator {} leads (process {}); this one stands by",
+                                        leader.name, leader.pid);
+                                    notice(who_leads_);
+                                  },
+                              .on_notice = notice});
+  }
+
+  /// Ranks of nodes that are not back yet would be taken for gone.
+  void wait_for_nodes() const {
+    const TimePoint deadline = steady_clock().now() + kNodesMax;
+    while (steady_clock().now() < deadline) {
+      const auto joined = rpc::read_nodes_file(nodes_file(folder_));
+      const auto is_there = [&](const std::string& name) {
+        return joined.ok() && std::any_of(joined->begin(), joined->end(),
+                                          [&](const auto& node) { return node.name == name; });
+      };
+      const auto& stages = spec_.plan.stages;
+      if (std::all_of(stages.begin(), stages.end(), [&](const rpc::StagePlan& stage) {
+            return std::all_of(stage.nodes.begin(), stage.nodes.end(), is_there);
+          }))
+        return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+
+  Status lead(const Fence& fence) {
+    ASSIGN_OR_RETURN(HttpServers servers, servers_of(spec_.store));
+    ASSIGN_OR_RETURN(auto client, EtcdClient::create(std::move(servers)));
+    return begin(make_etcd_store(std::move(client), fence), static_cast<uint64_t>(fence.term));
+  }
+
+  /// At once, whatever else is under way: the ranks live on, and whoever leads has them. What this
+  /// process has sent is of its term, and refused.
+  [[noreturn]] static void step_down(const std::string& why) {
+    notice("this coordinator steps down: " + why);
+    ::_exit(kSteppedDown);
+  }
+
+  static void notice(const std::string& what) {
+    std::fprintf(stderr, "chainpump: %s\n", what.c_str());
+  }
+
+  void fail(const Error& error) {
+    if (!spec_.store.address.empty() && error.code == ErrorCode::cancelled)
+      step_down(error.message);
+    std::vector<StatsReply> waiting;
+    {
+      const std::lock_guard lock(mutex_);
+      failure_ = error;
+      waiting.swap(waiting_);
+    }
+    for (StatsReply& reply : waiting) reply(error);
+    server_.set_failed(error);
+  }
+
+  /// For the coordinators that stand by.
+  void publish() {
+    if (shared_) succession_->tell(notes_);
+  }
+
+  // --------------------------------------------------------------------------- the deployment's
   /// On this machine alone, or over the plan's nodes.
-  Result<DeploymentActors::MakeHostIn> host_maker(const graph::Plan& plan,
-                                                  const rpc::ServiceSpec& spec, AgentLoss on_loss,
-                                                  const std::vector<int>& busy) {
-    if (spec.node.empty()) {
+  Result<DeploymentActors::MakeHostIn> host_maker(const graph::Plan& plan, uint64_t term,
+                                                  AgentLoss on_loss, const std::vector<int>& busy) {
+    if (spec_.certificates.empty()) {
       const auto on_address = [book = addresses_](RankId rank, const std::string& socket) {
         book->set(rank, {socket, ""});
       };
@@ -108,11 +231,12 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     }
     ClusterHostOptions options{.folder = folder_,
                                .plan = plan,
-                               .own_node = spec.node,
+                               .own_node = spec_.node,
+                               .term = term,
                                .credentials = {},
                                .busy_cores = busy,
                                .addresses = addresses_};
-    ASSIGN_OR_RETURN(options.credentials, rpc::Credentials::load(spec.certificates));
+    ASSIGN_OR_RETURN(options.credentials, rpc::Credentials::load(spec_.certificates));
     return DeploymentActors::MakeHostIn([=](caf::actor_system&, RankHost::OnExit on_exit) {
       return make_cluster_host(options, std::move(on_exit), on_loss);
     });
@@ -121,39 +245,39 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   using StatsReply = rpc::Reply<std::vector<rpc::RankStats>>;
   static constexpr Duration kStatsDeadline = std::chrono::seconds(5);
   static constexpr size_t kWaitingMax = 256;
+  static constexpr Duration kNodesMax = std::chrono::seconds(3);
 
   DeploymentObserver observer() {
-    return {
-        .on_progress = [this](RankId rank, int64_t done,
-                              int64_t total) { server_.set_progress(rank.value, done, total); },
-        .on_serving =
-            [this](auto ports, std::string numerics_id, const auto& firsts) {
-              set_ports(std::move(ports));
-              numerics_id_ = std::move(numerics_id);
-              for (const LaneFirst& first : firsts) lanes_.push_back(address_of(first));
-              server_.set_serving(numerics_id_, lanes_);
-            },
-        .on_repaired =
-            [this](auto ports, graph::LaneId lane, LaneFirst first) {
-              set_ports(std::move(ports));
-              lanes_[lane.value] = address_of(first);
-              server_.set_serving(numerics_id_, lanes_);
-            },
-        .on_lanes = [this](const auto& news) { server_.set_lanes(to_wire(news)); },
-        .on_notice =
-            [](const std::string& what) { std::fprintf(stderr, "chainpump: %s\n", what.c_str()); },
-        .on_failed =
-            [this](Error error) {
-              std::vector<StatsReply> waiting;
-              {
-                const std::lock_guard lock(mutex_);
-                failure_ = error;
-                waiting.swap(waiting_);
-              }
-              for (StatsReply& reply : waiting) reply(error);
-              server_.set_failed(std::move(error));
-            },
-        .on_stopped = [this] { server_.set_stopped(); }};
+    return {.on_progress = [this](RankId rank, int64_t done,
+                                  int64_t total) { server_.set_progress(rank.value, done, total); },
+            .on_serving =
+                [this](auto ports, std::string numerics_id, const auto& firsts) {
+                  set_ports(std::move(ports));
+                  notes_.numerics_id = std::move(numerics_id);
+                  for (const LaneFirst& first : firsts) notes_.lanes.push_back(address_of(first));
+                  server_.set_serving(notes_.numerics_id, notes_.lanes);
+                  publish();
+                },
+            .on_repaired =
+                [this](auto ports, graph::LaneId lane, LaneFirst first) {
+                  set_ports(std::move(ports));
+                  notes_.lanes[lane.value] = address_of(first);
+                  server_.set_serving(notes_.numerics_id, notes_.lanes);
+                  publish();
+                },
+            .on_lanes =
+                [this](const auto& news) {
+                  notes_.news = to_wire(news);
+                  server_.set_lanes(notes_.news);
+                  publish();
+                },
+            .on_notice = notice,
+            .on_failed = [this](const Error& error) { fail(error); },
+            .on_stopped =
+                [this] {
+                  if (shared_) (void)shared_->clear();  // or whoever comes next finds it ended
+                  server_.set_stopped();
+                }};
   }
 
   rpc::LaneAddress address_of(const LaneFirst& first) const {
@@ -176,18 +300,20 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   }
 
   const std::string folder_;
+  const rpc::ServiceSpec spec_;
   const std::shared_ptr<AddressBook> addresses_ = std::make_shared<AddressBook>();
   const std::shared_ptr<CoordinatorBeats> beats_ = std::make_shared<CoordinatorBeats>();
-  // In the coordinator's thread only:
-  std::string numerics_id_;
-  std::vector<rpc::LaneAddress> lanes_;
+  LaneNotes notes_;  // in the coordinator's thread only
 
   rpc::CoordinatorServer server_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<RankPort>> ports_;
-  bool takes_over_ = false;          // from one that served
-  std::vector<StatsReply> waiting_;  // until it has heard of all ranks
+  std::string who_leads_ = "no coordinator leads yet";  // another
+  bool takes_over_ = false;                             // from one that served
+  std::vector<StatsReply> waiting_;                     // until it has heard of all ranks
   std::optional<Error> failure_;
+  std::shared_ptr<StateStore> shared_;  // with other coordinators; null: no, or another leads
+  std::unique_ptr<Succession> succession_;
   std::unique_ptr<DeploymentActors> actors_;  // ends first: its threads use all the rest
 };
 
@@ -206,8 +332,8 @@ int run_coordinator(const std::string& folder, const std::string& plan_path) {
   if (!listener.ok()) return fail("coordinator", listener.error());
   const Result<rpc::ServiceSpec> spec = rpc::read_service_file(plan_path);
   if (!spec.ok()) return fail("coordinator", spec.error());
-  CoordinatorProcess coordinator(folder);
-  const Result<int> served = coordinator.run(std::move(*listener), *spec);
+  CoordinatorProcess coordinator(folder, *spec);
+  const Result<int> served = coordinator.run(std::move(*listener));
   return served.ok() ? *served : fail("coordinator", served.error());
 }
 

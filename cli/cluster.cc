@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "actors/convert.h"
 #include "actors/service_folder.h"
 #include "cli/machine.h"
 #include "transport/rpc/channel.h"
@@ -14,6 +15,7 @@ namespace chainpump::cli {
 namespace rpc = transport::rpc;
 
 Result<std::unique_ptr<Cluster>> Cluster::open(const ClusterOptions& options,
+                                               const graph::Graph& graph,
                                                const std::string& folder) {
   if (options.certificates.empty())
     return make_error(ErrorCode::invalid_argument,
@@ -34,6 +36,10 @@ Result<std::unique_ptr<Cluster>> Cluster::open(const ClusterOptions& options,
     data_address = "127.0.0.1";
   }
   std::unique_ptr<Cluster> made(new Cluster(options, own.name, data_address));
+  if (!options.store.address.empty()) {
+    ASSIGN_OR_RETURN(made->shared_plan_, SharedPlan::open(options.store, graph.name));
+    ASSIGN_OR_RETURN(made->plan_, made->shared_plan_->find());
+  }
   ASSIGN_OR_RETURN(made->members_, actors::Membership::create(
                                        std::move(listener), credentials, actors::nodes_file(folder),
                                        [](const std::string& what) {
@@ -44,7 +50,8 @@ Result<std::unique_ptr<Cluster>> Cluster::open(const ClusterOptions& options,
 }
 
 std::vector<graph::Node> Cluster::nodes_of(const std::vector<rpc::NodeInfo>& joined) const {
-  std::vector<graph::Node> nodes = {{.name = name_, .machine = machine_profile()}};
+  std::vector<graph::Node> nodes;
+  if (!has_store()) nodes.push_back({.name = name_, .machine = machine_profile()});
   for (const rpc::NodeInfo& info : joined)
     nodes.push_back({.name = info.name,
                      .labels = info.labels,
@@ -58,32 +65,37 @@ std::vector<graph::Node> Cluster::nodes_of(const std::vector<rpc::NodeInfo>& joi
 }
 
 Result<bool> Cluster::wait_for(const graph::Graph& graph, int interrupt) const {
+  if (plan_) return true;
   std::vector<std::string> missing;
   size_t num_there = 0;
-  const graph::Node own{.name = name_};
+  std::vector<graph::Node> own;
+  if (!has_store()) own.push_back({.name = name_});
+  // Without a machine of its own there must be another.
+  const auto least = static_cast<size_t>(std::max(options_.num_nodes, has_store() ? 1 : 0));
   const auto enough = [&](const std::vector<rpc::NodeInfo>& joined) {
-    std::vector<graph::Node> there = {own};
+    std::vector<graph::Node> there = own;
     for (const rpc::NodeInfo& info : joined) there.push_back({info.name, info.labels});
     missing = missing_nodes(graph, there);
     num_there = joined.size();
-    return missing.empty() && num_there >= static_cast<size_t>(options_.num_nodes);
+    return missing.empty() && num_there >= least;
   };
   const TimePoint deadline = steady_clock().now() + std::chrono::seconds(options_.wait_s);
   if (members_->wait(enough, deadline, interrupt)) return true;
   if (steady_clock().now() < deadline) return false;
   if (missing.empty())
     return make_error(ErrorCode::deadline_exceeded,
-                      "{} of {} nodes have joined within {} s (--wait-nodes)", num_there,
-                      options_.num_nodes, options_.wait_s);
+                      "{} of {} nodes have joined within {} s (--wait-nodes)", num_there, least,
+                      options_.wait_s);
   return make_error(ErrorCode::deadline_exceeded,
                     "no node named or labelled {} has joined within {} s (--wait-nodes)",
                     fmt::join(missing, ", none "), options_.wait_s);
 }
 
 Result<Prepared> Cluster::prepare(const DeployOptions& options) const {
+  if (plan_) return cli::prepare(options, *plan_);
   const std::vector<rpc::NodeInfo> joined = members_->nodes();
-  if (std::any_of(joined.begin(), joined.end(),
-                  [&](const rpc::NodeInfo& info) { return info.name == name_; }))
+  if (!has_store() && std::any_of(joined.begin(), joined.end(),
+                                  [&](const rpc::NodeInfo& info) { return info.name == name_; }))
     return make_error(ErrorCode::invalid_argument, "a node has this machine's name, '{}'", name_);
   ASSIGN_OR_RETURN(Prepared prepared, cli::prepare(options, nodes_of(joined)));
   RETURN_IF_ERROR(check_links(prepared.plan, joined));
@@ -116,8 +128,21 @@ Status Cluster::check_links(const graph::Plan& plan,
   return ok_status();
 }
 
+Status Cluster::share(Prepared& prepared) const {
+  if (!has_store()) return ok_status();
+  ASSIGN_OR_RETURN(const rpc::ServiceSpec agreed,
+                   shared_plan_->agree({.plan = actors::to_wire(prepared.plan),
+                                        .isa = prepared.runtime.isa,
+                                        .spin_between_ops = prepared.runtime.spin_between_ops}));
+  return adopt(agreed, prepared);
+}
+
 void Cluster::add_to(actors::ServiceOptions& options) const {
-  options.node = name_;
+  if (has_store()) {
+    options.store = shared_plan_->store();
+  } else {
+    options.node = name_;
+  }
   options.certificates = options_.certificates;
   options.data_address = data_address_;
 }

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <vector>
 
+#include "actors/convert.h"
 #include "actors/service.h"
 #include "cli/graph_commands.h"
 #include "cli/machine.h"
@@ -135,6 +136,21 @@ Result<Prepared> prepare(const DeployOptions& options, const std::vector<graph::
   prepared.runtime.spin_between_ops = cores_suffice(prepared.plan, nodes);
   prepared.runtime.on_progress = load_progress(prepared.plan);
   return prepared;
+}
+
+Result<Prepared> prepare(const DeployOptions& options, const transport::rpc::ServiceSpec& planned) {
+  ASSIGN_OR_RETURN(Prepared prepared, open(options));
+  RETURN_IF_ERROR(adopt(planned, prepared));
+  RETURN_IF_ERROR(check_open_files(num_ranks(prepared.plan)));
+  prepared.runtime.on_progress = load_progress(prepared.plan);
+  return prepared;
+}
+
+Status adopt(const transport::rpc::ServiceSpec& planned, Prepared& prepared) {
+  ASSIGN_OR_RETURN(prepared.plan, actors::from_wire(planned.plan));
+  prepared.runtime.isa = planned.isa;
+  prepared.runtime.spin_between_ops = planned.spin_between_ops;
+  return ok_status();
 }
 
 namespace {

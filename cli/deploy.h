@@ -12,6 +12,7 @@
 #include "gateway/local_service.h"
 #include "graph/planner.h"
 #include "models/gguf/gguf.h"
+#include "transport/rpc/control_types.h"
 
 namespace chainpump::cli {
 
@@ -32,6 +33,11 @@ struct Prepared {
 Result<Prepared> prepare(const DeployOptions& options);
 /// The same over the nodes of a cluster.
 Result<Prepared> prepare(const DeployOptions& options, const std::vector<graph::Node>& nodes);
+
+/// As others have planned it (ServiceSpec of schemas/control.capnp).
+Result<Prepared> prepare(const DeployOptions& options, const transport::rpc::ServiceSpec& planned);
+/// The same of one that was prepared otherwise.
+Status adopt(const transport::rpc::ServiceSpec& planned, Prepared& prepared);
 
 /// Ranks come up in their own time while the caller goes on; runtime->wait_ready() tells.
 struct Deployment {

@@ -20,6 +20,7 @@
 #include "cli/bench_serve.h"
 #include "cli/chaos.h"
 #include "cli/chaos_flags.h"
+#include "cli/cluster_flags.h"
 #include "cli/deploy_flags.h"
 #include "cli/drain.h"
 #include "cli/exit_status.h"
@@ -128,23 +129,7 @@ void add_services(CLI::App& app, Flags& flags) {
                      "seconds that requests may take to end once it is told to")
         ->check(CLI::Range(0, 86400))
         ->capture_default_str();
-    ClusterOptions& cluster = flags.serve.cluster;
-    auto* listen = verb->add_option("--listen", cluster.listen,
-                                    "ADDRESS:PORT where other machines may join; needs "
-                                    "--certificates");
-    for (CLI::Option* option :
-         {verb->add_option("--certificates", cluster.certificates,
-                           "the folder of a certificate with --role coordinator"),
-          verb->add_option(
-              "--data-network", cluster.data_network,
-              "the interface or network (eth1, 10.0.0.0/24) that is trusted with links "
-              "between stages; they are not encrypted"),
-          verb->add_option("--nodes", cluster.num_nodes, "start when so many have joined")
-              ->check(CLI::Range(0, 4096)),
-          verb->add_option("--wait-nodes", cluster.wait_s, "seconds that they may take to join")
-              ->check(CLI::Range(1, 86400))
-              ->capture_default_str()})
-      option->needs(listen);
+    add_cluster_flags(*verb, flags.serve.cluster);
   }
   CLI::App& status = *app.add_subcommand("status", "what the services of this machine do");
   status.add_option("name", flags.status.name, "a service's name; all if not given");

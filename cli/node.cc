@@ -49,7 +49,11 @@ Status issue(const NodeFlags& flags) {
 void add_node_verbs(CLI::App& app, NodeFlags& flags) {
   CLI::App& node = *app.add_subcommand("node", "make this machine a node of a cluster");
   actors::NodeOptions& o = flags.node;
-  node.add_option("--join", o.join, "HOST:PORT, where `chainpump serve --listen` takes nodes in")
+  node.add_option(
+          "--join", o.join,
+          "HOST:PORT, where `chainpump serve --listen` takes nodes in; of several that share "
+          "a store, each")
+      ->delimiter(',')
       ->required();
   node.add_option("--certificates", o.certificates, "the folder that `cert issue` made for it")
       ->required();

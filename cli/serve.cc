@@ -51,12 +51,12 @@ class Supervisor {
   /// `signals` brings a byte for each signal that arrives, its number.
   Result<int> run(int signals) {
     if (!options_.cluster.listen.empty()) {
-      ASSIGN_OR_RETURN(cluster_, Cluster::open(options_.cluster, path_));
       ASSIGN_OR_RETURN(const graph::Graph graph, find_graph(options_.deploy.graph));
+      ASSIGN_OR_RETURN(cluster_, Cluster::open(options_.cluster, graph, path_));
       ASSIGN_OR_RETURN(const bool came, cluster_->wait_for(graph, signals));
       if (!came) return 0;  // a signal
     }
-    ASSIGN_OR_RETURN(const Prepared prepared,
+    ASSIGN_OR_RETURN(Prepared prepared,
                      cluster_ ? cluster_->prepare(options_.deploy) : prepare(options_.deploy));
     RETURN_IF_ERROR(start_stages(prepared));
     ASSIGN_OR_RETURN(GatewayChild child, GatewayChild::start(arguments_, folder_.listener()));
@@ -90,9 +90,10 @@ class Supervisor {
   }
 
  private:
-  Status start_stages(const Prepared& prepared) {
+  Status start_stages(Prepared& prepared) {
     saw_failure_ = false;
     stages_.reset();  // before the new ones take its place in the folder
+    if (cluster_) RETURN_IF_ERROR(cluster_->share(prepared));
     actors::ServiceOptions options{.program = {},
                                    .isa = prepared.runtime.isa,
                                    .spin_between_ops = prepared.runtime.spin_between_ops,

@@ -32,4 +32,8 @@ struct Candidate {
   bool operator==(const Candidate&) const = default;
 };
 
+inline std::string candidate_key(const EtcdKeys& keys, const Candidate& who) {
+  return keys.candidates() + who.name + "-" + std::to_string(who.pid);
+}
+
 }  // namespace chainpump::actors

@@ -10,7 +10,7 @@ using graph::DeploymentRecord;
 class EtcdStore final : public StateStore {
  public:
   EtcdStore(std::unique_ptr<EtcdClient> client, Fence fence)
-      : key_(std::move(client), fence, fence.keys.record()) {}
+      : term_(fence.term), key_(std::move(client), fence, fence.keys.record()) {}
 
   Result<std::optional<DeploymentRecord>> read() override {
     ASSIGN_OR_RETURN(const std::optional<std::string> text, key_.read());
@@ -20,11 +20,12 @@ class EtcdStore final : public StateStore {
     return std::optional(std::move(record));
   }
   Status write(const DeploymentRecord& record) override {
-    return key_.write(to_json_text(record, unix_minus_monotonic()));
+    return key_.write(to_json_text(record, term_, unix_minus_monotonic()));
   }
   Status clear() override { return key_.clear(); }
 
  private:
+  const int64_t term_;
   FencedKey key_;
 };
 

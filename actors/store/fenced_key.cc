@@ -74,7 +74,10 @@ Status FencedKey::clear() {
   const EtcdKeys& keys = fence_.keys;
   ASSIGN_OR_RETURN(const EtcdOutcome outcome,
                    transact({.compare = {{keys.leader(), What::create_revision, fence_.term}},
-                             .change = {{keys.record(), {}}, {keys.lanes(), {}}, {keys.plan(), {}}},
+                             .change = {{keys.record(), {}},
+                                        {keys.lanes(), {}},
+                                        {keys.plan(), {}},
+                                        {keys.leader(), {}}},
                              .look = {}}));
   return outcome.succeeded ? ok_status() : Status(over());
 }

@@ -31,7 +31,7 @@ class FencedKey {
   Result<std::optional<std::string>> read();
   /// Tried again like that. cancelled: another leads, or may; internal: somebody else has written.
   Status write(const std::string& text);
-  /// Ends the deployment: deletes all that leaders write. As write().
+  /// Ends the deployment, and the term: deletes all that leaders write. As write().
   Status clear();
 
  private:

@@ -150,8 +150,7 @@ struct Leadership::Impl {
     Status done = lease.ok() ? ok_status() : Status(lease.error());
     if (lease.ok()) {
       granted = lease->id;
-      const std::string key =
-          fmt::format("{}{}-{}", options.keys.candidates(), options.self.name, options.self.pid);
+      const std::string key = candidate_key(options.keys, options.self);
       const auto put = client.transact(
           {.compare = {}, .change = {{key, to_text(options.self), lease->id}}, .look = {}},
           asked + kCallMax);

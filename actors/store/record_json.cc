@@ -1,8 +1,8 @@
 #include "actors/store/record_json.h"
 
 #include <algorithm>
-#include <limits>
-#include <nlohmann/json.hpp>
+
+#include "actors/store/json_fields.h"
 
 namespace chainpump::actors {
 namespace {
@@ -11,51 +11,6 @@ using graph::DeploymentRecord;
 using Json = nlohmann::json;
 
 constexpr int kFormat = 2;
-constexpr size_t kRowsMax = 65536;  // of any list: more than a service may have processes
-
-/// Reads fields, and remembers whether one was wrong.
-class Fields {
- public:
-  bool flag(const Json& object, const char* name) {
-    const Json* found = find(object, name);
-    if (found && found->is_boolean()) return found->get<bool>();
-    return fail(false);
-  }
-  uint32_t number(const Json& object, const char* name) {
-    const Json* found = find(object, name);
-    if (found && found->is_number_unsigned() &&
-        found->get<uint64_t>() <= std::numeric_limits<uint32_t>::max())
-      return found->get<uint32_t>();
-    return fail(uint32_t{0});
-  }
-  PlanEpoch epoch(const Json& object, const char* name) { return PlanEpoch(number(object, name)); }
-  std::string text(const Json& object, const char* name) {
-    const Json* found = find(object, name);
-    if (found && found->is_string()) return found->get<std::string>();
-    return fail(std::string());
-  }
-  const Json& list(const Json& object, const char* name) {
-    static const Json kNone = Json::array();
-    const Json* found = find(object, name);
-    if (found && found->is_array() && found->size() <= kRowsMax) return *found;
-    fail(false);
-    return kNone;
-  }
-  template <typename T>
-  T fail(T nothing) {
-    ok_ = false;
-    return nothing;
-  }
-  bool ok() const { return ok_; }
-
- private:
-  const Json* find(const Json& object, const char* name) {
-    if (!object.is_object()) return nullptr;
-    const auto found = object.find(name);
-    return found == object.end() ? nullptr : &*found;
-  }
-  bool ok_ = true;
-};
 
 }  // namespace
 
@@ -64,8 +19,10 @@ Duration unix_minus_monotonic() {
   return unix_time - steady_clock().now().since_epoch;
 }
 
-std::string to_json_text(const DeploymentRecord& record, Duration unix_minus_monotonic) {
+std::string to_json_text(const DeploymentRecord& record, int64_t term,
+                         Duration unix_minus_monotonic) {
   Json json = {{"format", kFormat},
+               {"term", term},
                {"has_served", record.has_served},
                {"epoch", record.epoch.value},
                {"numerics_id", record.numerics_id},
@@ -96,15 +53,18 @@ Result<DeploymentRecord> record_from_json(const std::string& text, Duration unix
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return bad("it is no object");
   if (json.value("format", Json()) != Json(kFormat)) return bad("it is of another release");
-  Fields fields;
+  JsonFields fields;
+  const auto epoch = [&](const Json& object, const char* name) {
+    return PlanEpoch(fields.number(object, name));
+  };
   DeploymentRecord record{.has_served = fields.flag(json, "has_served"),
-                          .epoch = fields.epoch(json, "epoch"),
+                          .epoch = epoch(json, "epoch"),
                           .numerics_id = fields.text(json, "numerics_id"),
                           .lanes = {},
                           .processes = {},
                           .ends = {}};
   for (const Json& lane : fields.list(json, "lanes"))
-    record.lanes.push_back({fields.epoch(lane, "epoch"), fields.epoch(lane, "first_since"),
+    record.lanes.push_back({epoch(lane, "epoch"), epoch(lane, "first_since"),
                             fields.flag(lane, "first_is_new"), fields.flag(lane, "serving")});
   for (const Json& process : fields.list(json, "processes"))
     record.processes.push_back(

@@ -10,7 +10,9 @@
 namespace chainpump::actors {
 
 /// `unix_minus_monotonic`: of this machine's clocks; the text has times that mean the same on all.
-std::string to_json_text(const graph::DeploymentRecord& record, Duration unix_minus_monotonic);
+/// `term`: of whoever writes it, for people who look at it.
+std::string to_json_text(const graph::DeploymentRecord& record, int64_t term,
+                         Duration unix_minus_monotonic);
 /// Ends that lie after `now`, by clocks that differ, are put there. bad_file.
 Result<graph::DeploymentRecord> record_from_json(const std::string& text,
                                                  Duration unix_minus_monotonic, TimePoint now);

@@ -11,7 +11,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "actors/store/base64.h"
 #include "actors/store/etcd_store.h"
 #include "actors/store/record_json.h"
 #include "actors/store/state_store.h"
@@ -230,7 +229,7 @@ BOOST_AUTO_TEST_CASE(leases_end) {
 
 BOOST_AUTO_TEST_CASE(damaged_records_are_refused) {
   const auto client = server.client_of();
-  const std::string good = to_json_text(sample(3), unix_minus_monotonic());
+  const std::string good = to_json_text(sample(3), 1, unix_minus_monotonic());
   for (const std::string& text :
        {std::string(), std::string("{"), std::string("[]"), std::string(R"({"format": 3})"),
         good.substr(0, good.size() - 1), good + "x"}) {
@@ -247,48 +246,6 @@ BOOST_AUTO_TEST_CASE(damaged_records_are_refused) {
     num_refused += !record_from_json(bytes, Duration(0), steady_clock().now()).ok();
   }
   BOOST_TEST(num_refused > 100);
-}
-
-BOOST_AUTO_TEST_SUITE_END()
-
-BOOST_AUTO_TEST_SUITE(store_text)
-
-BOOST_AUTO_TEST_CASE(base64) {
-  for (const auto& [bytes, text] :
-       std::vector<std::pair<std::string, std::string>>{{"", ""},
-                                                        {"f", "Zg=="},
-                                                        {"fo", "Zm8="},
-                                                        {"foo", "Zm9v"},
-                                                        {"foob", "Zm9vYg=="},
-                                                        {std::string("\xff\0\xfe", 3), "/wD+"}}) {
-    BOOST_TEST(to_base64(bytes) == text);
-    BOOST_TEST((from_base64(text) == bytes));
-  }
-  for (const char* text : {"Z", "Zg", "Zg=", "Zh==", "Z===", "====", "Zg==Zg==", "Zm9*", "=m9v"})
-    BOOST_TEST(!from_base64(text), text);
-}
-
-BOOST_AUTO_TEST_CASE(addresses) {
-  const auto good = parse_etcd_address("etcd://127.0.0.1:2379,b.example:1,[::1]:65535/chainpump/x");
-  BOOST_TEST_REQUIRE(good.ok(), why(good));
-  BOOST_TEST(
-      (good->servers == std::vector<std::string>{"127.0.0.1:2379", "b.example:1", "[::1]:65535"}));
-  BOOST_TEST(good->prefix == "/chainpump/x");
-  for (const char* text :
-       {"", "sqlite://a:1/b", "etcd://a:1", "etcd://a:1/", "etcd:///b", "etcd://a/b",
-        "etcd://a:0/b", "etcd://a:65536/b", "etcd://a:1,/b", "etcd://a:1x/b", "etcd://u@a:1/b",
-        "etcd://a:1/b/", "etcd://a:1/b//c", "etcd://a:1/b c"})
-    BOOST_TEST(!parse_etcd_address(text).ok(), text);
-}
-
-BOOST_AUTO_TEST_CASE(beyond_the_loopback_only_over_tls) {
-  BOOST_TEST(check(HttpServers{{"127.0.0.1:1", "[::1]:1", "localhost:1"}}).ok());
-  BOOST_TEST(!check(HttpServers{{"127.0.0.1:1", "10.0.0.1:1"}}).ok());
-  BOOST_TEST(!check(HttpServers{{"127.example:1"}}).ok());
-  BOOST_TEST(check(HttpServers{{"10.0.0.1:1"}, "ca.pem"}).ok());
-  BOOST_TEST(check(HttpServers{{"10.0.0.1:1"}, "ca.pem", "c.pem", "k.pem"}).ok());
-  BOOST_TEST(!check(HttpServers{{"10.0.0.1:1"}, "ca.pem", "c.pem"}).ok());
-  BOOST_TEST(!check(HttpServers{{"127.0.0.1:1"}, "", "c.pem", "k.pem"}).ok());
 }
 
 BOOST_AUTO_TEST_SUITE_END()
