@@ -168,6 +168,7 @@ rpc::Plan to_wire(const graph::Plan& plan) {
                 .replay_log_bytes = plan.replay_log_bytes,
                 .failover_restarts = plan.failover_restarts,
                 .failover_window_ns = plan.failover_window.count(),
+                .failover_evicts_slow = plan.failover_evicts_slow,
                 .exact_activations = plan.exact_activations,
                 .kv = {.type = std::string(to_string(plan.kv.type)),
                        .block_tokens = plan.kv.block_tokens,
@@ -193,6 +194,7 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
   out.replay_log_bytes = plan.replay_log_bytes;
   out.failover_restarts = plan.failover_restarts;
   out.failover_window = Duration(plan.failover_window_ns);
+  out.failover_evicts_slow = plan.failover_evicts_slow;
   out.max_microbatches = plan.max_microbatches;
   out.exact_activations = plan.exact_activations;
   const std::optional<DType> kv_type = dtype_from_name(plan.kv.type);
@@ -245,7 +247,8 @@ std::vector<rpc::LaneNews> to_wire(const std::vector<graph::LaneNews>& news) {
     out.push_back({.epoch = lane.epoch.value,
                    .serves = lane.serves,
                    .why = lane.why,
-                   .away_for_ns = lane.away_for.count()});
+                   .away_for_ns = lane.away_for.count(),
+                   .slow = lane.slow});
   return out;
 }
 
@@ -255,7 +258,8 @@ std::vector<graph::LaneNews> from_wire(const std::vector<rpc::LaneNews>& news) {
     out.push_back({.epoch = PlanEpoch(lane.epoch),
                    .serves = lane.serves,
                    .why = lane.why,
-                   .away_for = Duration(lane.away_for_ns)});
+                   .away_for = Duration(lane.away_for_ns),
+                   .slow = lane.slow});
   return out;
 }
 

@@ -78,6 +78,13 @@ void CoordinatorShell::on_beat(const BeatHeard& heard, const CoordinatorActor& s
   const std::optional<rpc::BeatReply>& beat = heard.beat;
   detector_.on_answer(heard.of.process, beat ? std::optional(beat->count) : std::nullopt, now);
   if (!beat) return;
+  slow_watch_.on_answer(heard.of.process,
+                        {.steps = beat->steps.steps,
+                         .behind = beat->steps.behind,
+                         .slow = beat->steps.slow,
+                         .measured = Duration(beat->steps.measured_ns),
+                         .expected = Duration(beat->steps.expected_ns)},
+                        now);
   std::vector<graph::LinkEnd> ends;
   for (const rpc::LinkBeat& end : beat->links)
     ends.push_back({.link = EdgeId(end.edge),
@@ -97,6 +104,47 @@ void CoordinatorShell::on_beat(const BeatHeard& heard, const CoordinatorActor& s
                                 to_seconds(silent.silent_for)),
             .is_no_death = true},
         self);
+}
+
+/// Of a rank that has become so; else empty.
+std::string CoordinatorShell::why_slow(RankId place) const {
+  const std::optional<double> times = slow_watch_.slow_times(core_.process_in(place));
+  if (!times) return {};
+  return fmt::format(
+      "{}: its steps take {:.0f} times as long as they did, others of its lane do not",
+      rank_name(options_.plan, place), *times);
+}
+
+void CoordinatorShell::look_for_slow(const CoordinatorActor& self) {
+  std::vector<std::vector<ProcessId>> lanes(lanes_.size());
+  std::map<ProcessId, RankId> places;
+  for (size_t i = 0; i < lanes.size(); ++i)
+    for (const graph::StagePlan& stage : options_.plan.stages) {
+      const RankId place = rank_at(options_.plan, LaneId(static_cast<uint8_t>(i)), stage.index);
+      lanes[i].push_back(core_.process_in(place));
+      places[lanes[i].back()] = place;
+    }
+  const std::vector<graph::SlowWatch::Change> changes = slow_watch_.look(lanes);
+  for (const auto& [process, is_slow] : changes) {
+    const RankId place = places.at(process);
+    notice(is_slow ? why_slow(place) : rank_name(options_.plan, place) + " is no longer slow");
+  }
+  if (!changes.empty()) tell_lanes();
+  if (!options_.plan.failover_evicts_slow) return;
+  for (const auto& [process, place] : places) {
+    if (!slow_watch_.slow_times(process) || !core_.may_lose_one(clock_.now())) continue;
+    const Error why = make_error(ErrorCode::deadline_exceeded, "it is too slow, and evicted");
+    step(Deployment::Failed{process, why}, self);
+  }
+}
+
+std::string CoordinatorShell::slow_ranks(LaneId lane) const {
+  std::string all;
+  for (const graph::StagePlan& stage : options_.plan.stages) {
+    const std::string why = why_slow(rank_at(options_.plan, lane, stage.index));
+    if (!why.empty()) all += (all.empty() ? "" : "; ") + why;
+  }
+  return all;
 }
 
 void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorActor& self) {
@@ -145,6 +193,7 @@ void CoordinatorShell::tell_lanes() const {
   for (size_t i = 0; i < lanes_.size(); ++i) {
     graph::LaneNews& lane = news.emplace_back();
     lane.epoch = core_.epoch(LaneId(static_cast<uint8_t>(i)));
+    lane.slow = slow_ranks(LaneId(static_cast<uint8_t>(i)));
     lane.serves = !lanes_[i].away_since;
     if (lane.serves) continue;
     lane.why = lanes_[i].why_away;

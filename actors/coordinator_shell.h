@@ -15,6 +15,7 @@
 #include "actors/os/affinity.h"
 #include "graph/failure_detector.h"
 #include "graph/link_watch.h"
+#include "graph/slow_watch.h"
 
 namespace chainpump::actors {
 
@@ -50,6 +51,7 @@ class CoordinatorShell {
   void on_time(CoordinatorActor self) {
     carry_out(core_.on_time(clock_.now()), self);
     look_for_hangs(self);
+    look_for_slow(self);
   }
   std::optional<TimePoint> next_deadline() const {
     const std::optional<TimePoint> own = core_.next_deadline();
@@ -150,6 +152,9 @@ class CoordinatorShell {
   }
 
   void look_for_hangs(const CoordinatorActor& self);
+  void look_for_slow(const CoordinatorActor& self);
+  std::string why_slow(RankId place) const;
+  std::string slow_ranks(LaneId lane) const;
 
   void carry_out(std::vector<Deployment::Action> actions, const CoordinatorActor& self) {
     if (const Status written = write_down(); !written.ok())
@@ -222,6 +227,7 @@ class CoordinatorShell {
   void spawn(ProcessId process, const CoordinatorActor& self) {
     at(process) = {.run = at(process).run + 1, .port = nullptr, .report = {}};
     detector_.forget(process);
+    slow_watch_.forget(process);
     caf::anon_send(agent_, std::make_shared<SpawnRank>(SpawnRank{run_of(process)}), self);
   }
 
@@ -290,6 +296,7 @@ class CoordinatorShell {
 
   void kill(ProcessId process) {
     detector_.forget(process);
+    slow_watch_.forget(process);
     caf::anon_send(agent_, std::make_shared<KillRank>(KillRank{process}));
   }
 
@@ -300,6 +307,7 @@ class CoordinatorShell {
   Deployment core_;
   graph::FailureDetector detector_;
   graph::LinkWatch link_watch_;
+  graph::SlowWatch slow_watch_;
   bool is_begun_ = false;
   bool is_announced_ = false;            // that it serves
   std::vector<CoordinatorEvent> early_;  // that came before it was begun

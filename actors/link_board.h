@@ -1,4 +1,5 @@
-// What a rank's thread has seen of its links, for the thread that answers beats while it computes.
+// What a rank's thread has seen of its links, and what its steps have taken, for the thread that
+// answers beats while it computes.
 // Any thread.
 #pragma once
 
@@ -20,9 +21,14 @@ class LinkBoard {
     rpc::LinkBeat beat;
     TimePoint looked;
   };
-  void write(std::vector<Seen> seen) {
+  void write(std::vector<Seen> seen, const rpc::StepTotals& steps) {
     const std::lock_guard lock(mutex_);
     seen_ = std::move(seen);
+    steps_ = steps;
+  }
+  rpc::StepTotals steps() const {
+    const std::lock_guard lock(mutex_);
+    return steps_;
   }
   std::vector<rpc::LinkBeat> read(TimePoint now) const {
     const std::lock_guard lock(mutex_);
@@ -37,6 +43,7 @@ class LinkBoard {
  private:
   mutable std::mutex mutex_;
   std::vector<Seen> seen_;
+  rpc::StepTotals steps_;
 };
 
 }  // namespace chainpump::actors

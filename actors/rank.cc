@@ -104,7 +104,9 @@ class Handler final : public rpc::RankHandler {
     stage_.tell(WatchCommand{of_links, std::move(reply)});
   }
   rpc::BeatReply on_beat() override {
-    return {.count = stage_.beat().count(), .links = stage_.links().read(steady_clock().now())};
+    return {.count = stage_.beat().count(),
+            .links = stage_.links().read(steady_clock().now()),
+            .steps = stage_.links().steps()};
   }
   void on_fence(uint8_t lane, uint32_t epoch, rpc::Reply<rpc::StageHoldings> reply) override {
     stage_.tell(FenceCommand{graph::LaneId(lane), PlanEpoch(epoch), std::move(reply)});

@@ -66,6 +66,7 @@ void RankLanes::make_loop(Lane& lane, models::StageExecutor& executor) {
                   .replay_log_bytes = plan_.replay_log_bytes / lanes_per_rank(plan_, stage_),
                   .fault = &fault_};
   options.trace = trace_;
+  options.account = &account_;
   if (is_first())
     options.sequencer = sequencer_options(plan_, lane.id, executor.limits().vocabulary_size);
   lane.loop = std::make_unique<StageLoop>(

@@ -87,6 +87,9 @@ class RankLanes {
   /// What the ends of the links at work have seen.
   std::vector<LinkBoard::Seen> link_ends() const;
 
+  /// What the steps of all lanes have taken.
+  rpc::StepTotals step_totals() const;
+
   /// Fills in lanes, counters and times, the links, and the lanes' queues at the first stage.
   void report(rpc::RankStats& out) const;
 
@@ -135,6 +138,7 @@ class RankLanes {
   const Clock& clock_;
   RankLinks links_;
   StepClock step_clock_;
+  graph::StepAccount account_;
   bool begun_ = false;  // links were open once
   bool took_over_ = false;
   std::vector<Lane> lanes_;  // stay where they are

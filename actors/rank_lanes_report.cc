@@ -41,6 +41,15 @@ std::vector<LinkBoard::Seen> RankLanes::link_ends() const {
   return ends;
 }
 
+rpc::StepTotals RankLanes::step_totals() const {
+  const graph::StepTotals& totals = account_.totals();
+  return {.steps = totals.steps,
+          .behind = totals.behind,
+          .slow = totals.slow,
+          .measured_ns = totals.measured.count(),
+          .expected_ns = totals.expected.count()};
+}
+
 void RankLanes::report(rpc::RankStats& out) const {
   for (const Lane& lane : lanes_) out.stage.lanes.push_back(lane.id.value);
   const auto spent = [&](StepPart part) { return step_clock_.spent(part).count(); };

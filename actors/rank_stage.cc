@@ -279,7 +279,7 @@ void RankStage::tick() {
   const Result<bool> moved = lanes_->step();
   if (!moved.ok()) return break_down(moved.error());
   if (const TimePoint now = clock_.now(); now - posted_ >= kPostEvery) {
-    board_->write(lanes_->link_ends());
+    board_->write(lanes_->link_ends(), lanes_->step_totals());
     posted_ = now;
   }
   if (const std::optional<Error> broken = lanes_->take_broken()) answer_watchers(*broken, true);

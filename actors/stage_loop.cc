@@ -32,6 +32,13 @@ bool has_ended(const Link& link) {
          link.state() == transport::LinkState::failed;
 }
 
+graph::StepWork work_of(const graph::Microbatch& microbatch) {
+  graph::StepWork work;
+  for (const graph::SequenceSlice& slice : microbatch.slices)
+    work.add(std::ssize(slice.tokens), slice.first_position);
+  return work;
+}
+
 std::span<const float> as_floats(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
 }
@@ -291,6 +298,8 @@ Status StageLoop::run(const graph::Microbatch& microbatch, std::span<const float
   event.sent = clock_.last();
   if (microbatch.canary) return ok_status();
   if (options_.trace) options_.trace->record(event);
+  if (options_.account != nullptr && microbatch.stages.contains(options_.work.stage))
+    options_.account->add(work_of(microbatch), spent);
   ++steps_;
   tokens_ += static_cast<uint64_t>(microbatch.num_tokens());
   return ok_status();

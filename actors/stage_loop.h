@@ -35,6 +35,7 @@
 #include "base/result.h"
 #include "base/step_trace.h"
 #include "graph/sequencer.h"
+#include "graph/step_account.h"
 #include "models/stage_executor.h"
 #include "transport/link.h"
 #include "transport/waiter.h"
@@ -44,6 +45,7 @@ namespace chainpump::actors {
 struct StageLoopOptions {
   StageWorkOptions work;
   std::shared_ptr<StepTrace> trace;                  // where each step is recorded; may be null
+  graph::StepAccount* account = nullptr;             // the rank's; outlives this; may be null
   std::optional<graph::SequencerOptions> sequencer;  // set iff it is the first stage
 };
 

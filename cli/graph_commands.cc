@@ -86,6 +86,7 @@ Json plan_tree(const std::string& name, const graph::PlanReport& report) {
                {"failover",
                 {{"restarts", plan.failover_restarts},
                  {"window_s", std::chrono::duration<double>(plan.failover_window).count()},
+                 {"slow", plan.failover_evicts_slow ? "evict" : "flag"},
                  {"replay_log_bytes", plan.replay_log_bytes}}},
                {"lanes", Json::array()},
                {"stages", Json::array()},

@@ -84,7 +84,8 @@ Json health_json(const gateway::Readiness& readiness) {
                      {"ready", lane.ready},
                      {"why", lane.why},
                      {"away_s", seconds(lane.away_for)},
-                     {"crossed_ago_s", seconds(lane.crossed_ago)}});
+                     {"crossed_ago_s", seconds(lane.crossed_ago)},
+                     {"slow", lane.slow}});
   return lanes;
 }
 
@@ -151,6 +152,7 @@ std::string health_lines(const gateway::Readiness& readiness) {
     if (lane.crossed_ago)
       lines += fmt::format(", a token crossed it {:.1f} s ago", to_seconds(*lane.crossed_ago));
     lines += lane.why.empty() ? "\n" : fmt::format("; {}\n", lane.why);
+    if (!lane.slow.empty()) lines += fmt::format("lane {}: slow: {}\n", lane.lane, lane.slow);
   }
   if (!readiness.coordinator_away.empty())
     lines += fmt::format("no coordinator: {}\n", readiness.coordinator_away);

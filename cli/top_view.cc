@@ -69,6 +69,13 @@ std::string lane_lines(const actors::RuntimeReport& report) {
   return text;
 }
 
+std::string slow_lines(const gateway::Readiness& readiness) {
+  std::string text;
+  for (const graph::LaneHealth& lane : readiness.lanes)
+    if (!lane.slow.empty()) text += fmt::format("slow      lane {}: {}\n", lane.lane, lane.slow);
+  return text;
+}
+
 }  // namespace
 
 actors::LaneReport sum_of(const std::vector<actors::LaneReport>& lanes) {
@@ -131,7 +138,7 @@ std::string top_view(const gateway::DeploymentInfo& deployment, const gateway::S
              rate(before.num_refused, now.num_refused, between), now.num_completed, now.num_failed,
              now.num_cancelled, now.num_refused, rate(before.num_tokens, now.num_tokens, between),
              kv_text(all)) +
-         lane_lines(now.stages) + stage_lines(before, now, between);
+         slow_lines(now.readiness) + lane_lines(now.stages) + stage_lines(before, now, between);
 }
 
 }  // namespace chainpump::cli

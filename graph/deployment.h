@@ -227,6 +227,8 @@ class Deployment {
   const std::string& numerics_id() const { return numerics_id_; }
   /// Whether `serve` was said, by this coordinator or one before.
   bool has_served() const { return has_served_; }
+  /// Whether one more end now would be repaired, and none is awaited.
+  bool may_lose_one(TimePoint now) const;
   LaneRepair::State state(LaneId lane) const { return lanes_[lane.value].state(); }
   const std::optional<RankMove>& move() const { return move_; }
 

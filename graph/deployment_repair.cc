@@ -234,6 +234,15 @@ void Deployment::take_place_of_delayed(Process& standby) {
   place.process = id_of(standby);
 }
 
+bool Deployment::may_lose_one(TimePoint now) const {
+  const auto is_recent = [&](TimePoint end) { return now - end <= ends_.window(); };
+  const auto num_recent = std::count_if(ends_.times().begin(), ends_.times().end(), is_recent);
+  const bool awaits = std::any_of(processes_.begin(), processes_.end(), [](const Process& process) {
+    return process.state == State::ending;
+  });
+  return phase_ == Phase::serving && !awaits && static_cast<size_t>(num_recent) < max_restarts_;
+}
+
 bool Deployment::may_repair(const Error& why, const char* what, TimePoint now, Actions& actions) {
   if (max_restarts_ == 0) {
     fail(why, now, actions);

@@ -42,6 +42,7 @@ Graph graph_from(const Values& values) {
   graph.memory_bytes = values.number("limits.memory", 0);
   graph.failover_restarts = int32("failover.restarts", graph.failover_restarts);
   graph.failover_window_ms = int32("failover.window", graph.failover_window_ms);
+  graph.failover_evicts_slow = values.number("failover.slow", 0) == 1;
   // 0 has a meaning of its own here.
   if (const auto* log = values.find("replay_log"); log != nullptr && log->text != "auto")
     graph.replay_log_bytes = log->number;

@@ -86,6 +86,7 @@ struct Graph {
   int64_t memory_bytes = 0;
   int32_t failover_restarts = 5;
   int32_t failover_window_ms = 60000;
+  bool failover_evicts_slow = false;        // `failover.slow: evict`
   std::optional<int64_t> replay_log_bytes;  // none: auto
 };
 

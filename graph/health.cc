@@ -39,6 +39,7 @@ void Health::on_news(LaneId id, const LaneNews& news, TimePoint now) {
   lane.state = news.serves ? LaneHealth::State::serving : LaneHealth::State::away;
   lane.epoch = news.epoch;
   lane.why = news.why;
+  lane.slow = news.slow;
   lane.away_since = now - news.away_for;
 }
 
@@ -51,6 +52,7 @@ void Health::on_crossing(LaneId id, PlanEpoch epoch, TimePoint when) {
 
 LaneHealth Health::report(LaneId id, const Lane& lane, TimePoint now) const {
   LaneHealth health{.lane = id, .state = lane.state};
+  health.slow = lane.slow;
   if (has_crossed(lane) && lane.state == LaneHealth::State::serving)
     health.crossed_ago = std::max(Duration(0), now - lane.crossed_at);
   switch (lane.state) {

@@ -61,8 +61,9 @@ class Canary {
 struct LaneNews {
   PlanEpoch epoch;
   bool serves = false;
-  std::string why = {};  // it does not: a sentence, without the lane
-  Duration away_for{0};  // if it does not
+  std::string why = {};   // it does not: a sentence, without the lane
+  Duration away_for{0};   // if it does not
+  std::string slow = {};  // which of its ranks have become slow, in a sentence; none: empty
   bool operator==(const LaneNews&) const = default;
 };
 
@@ -75,6 +76,7 @@ struct LaneHealth {
   std::optional<Duration> away_for = {};  // if it is away
   /// Since a token crossed all its stages, if one has since the lane's last repair.
   std::optional<Duration> crossed_ago = {};
+  std::string slow = {};  // as LaneNews; it may be ready all the same
 };
 
 struct HealthReport {
@@ -111,6 +113,7 @@ class Health {
     PlanEpoch epoch{0};
     bool is_joined = false;
     std::string why = {};
+    std::string slow = {};
     TimePoint away_since = {};
     PlanEpoch crossed_in{0};
     TimePoint crossed_at = {};

@@ -148,6 +148,11 @@ constexpr KeySpec kKeys[] = {
      0, 1000},
     {"failover.window", KeyType::duration, "60s", "The time in which they are counted.", 1,
      86400000},
+    {"failover.slow", KeyType::choice, "flag",
+     "What is done with a rank whose steps take ten times as long as they did, while others of its "
+     "lane are as fast as ever. flag: `status`, `top` and standard error name it. evict: it is "
+     "ended, too, and replaced like one that hangs, as long as that is within `failover.restarts`.",
+     0, 0, false, "flag|evict"},
     {"replay_log", KeyType::bytes, "auto",
      "Memory in which each rank but the last of a lane keeps what it has sent on, so that a stage "
      "after it that has lost its KV blocks is filled again without the ones before. 0: none. auto: "

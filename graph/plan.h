@@ -89,7 +89,8 @@ struct Plan {
   // Ends of ranks that are repaired within the window; one more ends the deployment. 0: any does.
   int32_t failover_restarts = 5;
   Duration failover_window = std::chrono::seconds(60);
-  bool exact_activations = false;  // `activations: f32`
+  bool failover_evicts_slow = false;  // ranks that have become slow (graph/slow_watch.h)
+  bool exact_activations = false;     // `activations: f32`
   KvPlan kv;
   std::vector<StagePlan> stages;  // in chain order
   std::vector<EdgePlan> edges;    // edges[i] from stage i to i + 1; the last is the return edge

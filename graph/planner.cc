@@ -26,9 +26,7 @@ constexpr int64_t kSliceMetadata = 256;            // of one that is known, and 
 constexpr int64_t kResultMetadata = 512;           // a token with 20 log-probabilities
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-int32_t blocks_for(int64_t tokens) {
-  return static_cast<int32_t>((tokens + kKvBlockTokens - 1) / kKvBlockTokens);
-}
+int64_t blocks_for(int64_t tokens) { return round_up(tokens, kKvBlockTokens) / kKvBlockTokens; }
 
 class Planner {
  public:
@@ -50,6 +48,7 @@ class Planner {
     plan.prefix_cache = graph_.prefix_cache;
     plan.failover_restarts = graph_.failover_restarts;
     plan.failover_window = std::chrono::milliseconds(graph_.failover_window_ms);
+    plan.failover_evicts_slow = graph_.failover_evicts_slow;
     plan.max_microbatch_tokens = chunk_max() + graph_.max_sequences;
     plan.max_microbatches =
         graph_.max_microbatches > 0 ? graph_.max_microbatches : static_cast<int32_t>(num_stages());

@@ -295,6 +295,7 @@ struct LaneReadiness {
   why @3 :Text;               # it is not ready: what has died, and how, or what is waited for
   awayForNs @4 :Int64 = -1;   # if it is away
   crossedAgoNs @5 :Int64 = -1;  # since a token crossed all its stages; -1: none since its last repair
+  slow @6 :Text;              # which of its stages take many times as long as they did; empty: none
 }
 
 struct LaneStatus {

@@ -45,7 +45,7 @@ using StepEvents = import "stats.capnp".StepEvents;
 using TokenResult = import "requests.capnp".TokenResult;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 15;
+const protocolVersion :UInt32 = 16;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -110,10 +110,11 @@ interface Rank {
   # output. What finds no way on is void. Returns what the stage holds then. Again: the same.
   # invalid_argument: `epoch` is not newer than any the lane has seen before, or unknown lane.
 
-  beat @10 () -> (count :UInt64, links :List(LinkBeat));
+  beat @10 () -> (count :UInt64, links :List(LinkBeat), steps :StepTotals);
   # How far the thread that computes has come: grows with every barrier between two parts of a layer,
   # and several times a second when it has nothing to do. Answered by another thread, at once. `links`:
-  # of the links that are open, as they were when that thread looked at them last.
+  # of the links that are open, as they were when that thread looked at them last. `steps`: what the rank's
+  # steps have taken by then.
 
   resume @9 (laneId :UInt8, epoch :UInt32, stages :List(StageHoldings)) -> ();
   # Only on the rank of the lane's first stage, when the links of all its ranks are open again:
@@ -149,6 +150,16 @@ struct LinkBeat {
   spoken @3 :UInt64;         # the sender: frames sent; the receiver: credits given back
   heard @4 :UInt64;          # the same of the other end, as far as it has arrived
   lookedAgoNs @5 :Int64;     # since it last looked whether anything has
+}
+
+struct StepTotals {
+  # By which a rank is found that has become slow (graph/step_account.h, graph/slow_watch.h). Since it was
+  # loaded, of the steps whose usual time it knows:
+  steps @0 :UInt64;
+  behind @1 :UInt64;         # that took over three times that
+  slow @2 :UInt64;           # over eight times
+  measuredNs @3 :Int64;      # of all of them
+  expectedNs @4 :Int64;
 }
 
 interface ProgressSink {
@@ -285,6 +296,7 @@ struct LaneNews {
   serves @1 :Bool;
   why @2 :Text;          # it does not: what has died, and how
   awayForNs @3 :Int64;   # if it does not
+  slow @4 :Text;         # which of its ranks have become slow; empty: none
 }
 
 struct ServiceSpec {

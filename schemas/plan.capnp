@@ -23,6 +23,7 @@ struct Plan {
   replayLogBytes @14 :Int64;   # of each rank
   failoverRestarts @15 :Int32;
   failoverWindowNs @16 :Int64;
+  failoverEvictsSlow @17 :Bool;
 }
 
 struct KvPlan {

@@ -232,6 +232,7 @@ void write(api::Readiness::Builder out, const Readiness& in) {
     lanes[i].setWhy(text(lane.why));
     if (lane.away_for) lanes[i].setAwayForNs(lane.away_for->count());
     if (lane.crossed_ago) lanes[i].setCrossedAgoNs(lane.crossed_ago->count());
+    lanes[i].setSlow(text(lane.slow));
   }
 }
 
@@ -246,7 +247,8 @@ Readiness read(api::Readiness::Reader in) {
                          .ready = lane.getReady(),
                          .why = text(lane.getWhy()),
                          .away_for = span(lane.getAwayForNs()),
-                         .crossed_ago = span(lane.getCrossedAgoNs())});
+                         .crossed_ago = span(lane.getCrossedAgoNs()),
+                         .slow = text(lane.getSlow())});
   return out;
 }
 

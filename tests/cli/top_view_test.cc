@@ -67,11 +67,12 @@ BOOST_AUTO_TEST_CASE(the_whole_picture) {
   now.stages.stages[0].tokens = 40;
   now.stages.lanes = {
       {.num_running = 4, .num_waiting = 2, .num_kv_blocks = 10, .num_free_kv_blocks = 5}};
+  now.readiness.lanes = {{.lane = graph::LaneId(0), .slow = "stage 'x': its steps"}};
   const std::string view = top_view(deployment, before, now, 2s);
   for (const char* words :
        {"demo: ready (every stage is ready)", "6 live: 4 sequences run, 2 wait (4 run at once)",
         "2.5 completed/s", "tokens    100.0/s", "50.0% of 10 blocks", "0-3", "77", "50.0%", "10.0%",
-        "15.0%", "20.0"})
+        "15.0%", "20.0", "slow      lane 0: stage 'x': its steps"})
     BOOST_TEST(view.find(words) != std::string::npos, words << "\n" << view);
   BOOST_TEST(view.find("\nlane 0") == std::string::npos);  // there is but one
   now.stages.lanes.push_back(

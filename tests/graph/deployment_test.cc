@@ -98,6 +98,23 @@ BOOST_AUTO_TEST_CASE(a_late_look_leaves_the_news_a_moment_to_come) {
   BOOST_TEST(failure(wait()).find("back") != std::string::npos);
 }
 
+// For what may be ended, but need not.
+BOOST_AUTO_TEST_CASE(one_more_end_may_be_within_the_bound) {
+  plan.failover_restarts = 2;
+  begin();
+  BOOST_TEST(!deployment->may_lose_one(now));
+  bring_up();
+  BOOST_TEST(deployment->may_lose_one(now));
+  step(D::Failed{b, {ErrorCode::deadline_exceeded, "it is too slow"}});
+  BOOST_TEST(!deployment->may_lose_one(now));  // one is on its way
+  repair(step(D::Exited{b, "killed"}));
+  BOOST_TEST(deployment->may_lose_one(now));
+  repair(step(D::Exited{b, "killed"}));
+  BOOST_TEST(!deployment->may_lose_one(now));
+  now = now + seconds(61);
+  BOOST_TEST(deployment->may_lose_one(now));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace chainpump::graph

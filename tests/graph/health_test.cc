@@ -74,6 +74,17 @@ BOOST_AUTO_TEST_CASE(nothing_is_ready_before_a_token_has_crossed) {
   BOOST_TEST((health.report(at(6)).lanes[0].crossed_ago == milliseconds(1)));
 }
 
+BOOST_AUTO_TEST_CASE(a_lane_with_a_slow_stage_is_ready_and_says_so) {
+  Ready f;
+  LaneNews news = serves(1);
+  news.slow = "stage 'b': its steps";
+  f.health.on_news(kLane, news, at(100));
+  BOOST_TEST(f.report(101).ready);
+  BOOST_TEST(f.report(101).lanes[0].slow == "stage 'b': its steps");
+  f.health.on_news(kLane, serves(1), at(200));
+  BOOST_TEST(f.report(201).lanes[0].slow == "");
+}
+
 BOOST_AUTO_TEST_CASE(a_death_clears_it_at_once_and_names_what_has_died) {
   Ready f;
   f.health.on_news(kLane, away(2), at(100));

@@ -297,8 +297,9 @@ BOOST_AUTO_TEST_CASE(CountsWhatRepairsTake) {
   // auto: 256 MiB at most.
   const PlanReport large = report("kv: {blocks: 8192}\nstages: 2\nfailover: {restarts: 1}");
   BOOST_TEST(large.plan.replay_log_bytes == int64_t{256} << 20);
-  const PlanReport other = report("failover: {restarts: 2, window: 1500ms}");
+  const PlanReport other = report("failover: {restarts: 2, window: 1500ms, slow: evict}");
   BOOST_TEST(other.plan.failover_restarts == 2);
+  BOOST_TEST((other.plan.failover_evicts_slow && !large.plan.failover_evicts_slow));
   BOOST_TEST((other.plan.failover_window == std::chrono::milliseconds(1500)));
 }
 

@@ -14,7 +14,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 15;
+inline constexpr uint32_t kProtocolVersion = 16;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -31,9 +31,18 @@ struct LinkBeat {
   int64_t looked_ago_ns = 0;
 };
 
+struct StepTotals {
+  uint64_t steps = 0;
+  uint64_t behind = 0;
+  uint64_t slow = 0;
+  int64_t measured_ns = 0;
+  int64_t expected_ns = 0;
+};
+
 struct BeatReply {
   uint64_t count = 0;
   std::vector<LinkBeat> links = {};
+  StepTotals steps = {};
 };
 
 enum class TransportKind : uint8_t { automatic, tcp, shared_memory, loopback };
@@ -97,6 +106,7 @@ struct Plan {
   int64_t replay_log_bytes = 0;
   int32_t failover_restarts = 0;
   int64_t failover_window_ns = 0;
+  bool failover_evicts_slow = false;
   bool exact_activations = false;
   KvPlan kv;
   std::vector<StagePlan> stages;
@@ -163,6 +173,7 @@ struct LaneNews {
   bool serves = false;
   std::string why;
   int64_t away_for_ns = 0;
+  std::string slow = {};
 };
 
 struct StoreSpec {

@@ -206,6 +206,7 @@ void write(schema::LaneNews::Builder out, const LaneNews& in) {
   out.setServes(in.serves);
   out.setWhy(text(in.why));
   out.setAwayForNs(in.away_for_ns);
+  out.setSlow(text(in.slow));
 }
 
 void read(schema::LaneNews::Reader in, LaneNews& out) {
@@ -213,6 +214,7 @@ void read(schema::LaneNews::Reader in, LaneNews& out) {
   out.serves = in.getServes();
   out.why = text(in.getWhy());
   out.away_for_ns = in.getAwayForNs();
+  out.slow = text(in.getSlow());
 }
 
 namespace {

@@ -67,6 +67,8 @@ void write(schema::RequestEnd::Builder out, const RequestEnd& in);
 void read(schema::RequestEnd::Reader in, RequestEnd& out);
 void write(schema::LinkBeat::Builder out, const LinkBeat& in);
 void read(schema::LinkBeat::Reader in, LinkBeat& out);
+void write(schema::StepTotals::Builder out, const StepTotals& in);
+void read(schema::StepTotals::Reader in, StepTotals& out);
 void write(schema::Fault::Builder out, const FaultOrder& in);
 void read(schema::Fault::Reader in, FaultOrder& out);
 void write(schema::LaneStats::Builder out, const LaneStats& in);

@@ -16,6 +16,7 @@ void write(schema::Plan::Builder out, const Plan& in) {
   out.setReplayLogBytes(in.replay_log_bytes);
   out.setFailoverRestarts(in.failover_restarts);
   out.setFailoverWindowNs(in.failover_window_ns);
+  out.setFailoverEvictsSlow(in.failover_evicts_slow);
   out.setMaxMicrobatches(in.max_microbatches);
   out.setExactActivations(in.exact_activations);
   write(out.initKv(), in.kv);
@@ -36,6 +37,7 @@ void read(schema::Plan::Reader in, Plan& out) {
   out.replay_log_bytes = in.getReplayLogBytes();
   out.failover_restarts = in.getFailoverRestarts();
   out.failover_window_ns = in.getFailoverWindowNs();
+  out.failover_evicts_slow = in.getFailoverEvictsSlow();
   out.max_microbatches = in.getMaxMicrobatches();
   out.exact_activations = in.getExactActivations();
   read(in.getKv(), out.kv);

@@ -43,6 +43,22 @@ void read(schema::LinkBeat::Reader in, LinkBeat& out) {
   out.looked_ago_ns = in.getLookedAgoNs();
 }
 
+void write(schema::StepTotals::Builder out, const StepTotals& in) {
+  out.setSteps(in.steps);
+  out.setBehind(in.behind);
+  out.setSlow(in.slow);
+  out.setMeasuredNs(in.measured_ns);
+  out.setExpectedNs(in.expected_ns);
+}
+
+void read(schema::StepTotals::Reader in, StepTotals& out) {
+  out.steps = in.getSteps();
+  out.behind = in.getBehind();
+  out.slow = in.getSlow();
+  out.measured_ns = in.getMeasuredNs();
+  out.expected_ns = in.getExpectedNs();
+}
+
 void write(schema::StageReport::Builder out, const StageReport& in) {
   write_bytes(out.initLanes(num(in.lanes)), in.lanes);
   out.setStage(in.stage);

@@ -168,6 +168,7 @@ void RankClient::beat(Duration deadline, Callback<BeatReply> callback) {
                              return rank.beatRequest().send().then([](auto&& response) {
                                BeatReply beat{.count = response.getCount()};
                                read_list(response.getLinks(), beat.links);
+                               read(response.getSteps(), beat.steps);
                                return beat;
                              });
                            });

@@ -196,6 +196,7 @@ class RankServer final : public schema::Rank::Server {
     auto results = context.getResults();
     results.setCount(beat.count);
     write_list(results.initLinks(num(beat.links)), beat.links);
+    write(results.initSteps(), beat.steps);
     return kj::READY_NOW;
   }
 

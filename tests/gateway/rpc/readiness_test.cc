@@ -22,7 +22,8 @@ BOOST_AUTO_TEST_CASE(readiness_arrives_with_the_reason) {
                                        .state = graph::LaneHealth::State::serving,
                                        .ready = false,
                                        .why = "no token has crossed its stages for 11.0 s",
-                                       .crossed_ago = 11s},
+                                       .crossed_ago = 11s,
+                                       .slow = "stage 'y' is"},
                                       {.lane = graph::LaneId(1),
                                        .state = graph::LaneHealth::State::away,
                                        .ready = false,
@@ -39,6 +40,7 @@ BOOST_AUTO_TEST_CASE(readiness_arrives_with_the_reason) {
     BOOST_TEST_REQUIRE(told.lanes.size() == 2u);
     BOOST_TEST((told.lanes[0].state == graph::LaneHealth::State::serving));
     BOOST_TEST((told.lanes[0].crossed_ago == 11s));
+    BOOST_TEST(told.lanes[0].slow == "stage 'y' is");
     BOOST_TEST(!told.lanes[0].away_for.has_value());
     BOOST_TEST((told.lanes[1].lane == graph::LaneId(1)));
     BOOST_TEST((told.lanes[1].state == graph::LaneHealth::State::away));
