@@ -100,7 +100,11 @@ bool RankCopies::step() {
     moved = source_->step();
     if (source_->over()) source_.reset();
   }
-  if (!sink_) return moved;
+  return step_sink() || moved;
+}
+
+bool RankCopies::step_sink() {
+  if (!sink_) return false;
   const bool was_done = sink_->done();
   const Result<bool> took = sink_->step();
   if (!took.ok()) {
@@ -108,7 +112,11 @@ bool RankCopies::step() {
     return true;
   }
   if (!was_done && sink_->done()) lanes_.note_taken_over();
-  return moved || *took;
+  return *took;
+}
+
+void RankCopies::take_arrived() {
+  for (int32_t i = 0; i <= kCopyCredits && sink_ && !sink_->done(); ++i) step_sink();
 }
 
 bool RankCopies::connecting() const {

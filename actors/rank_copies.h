@@ -27,12 +27,15 @@ class RankCopies {
 
   /// A frame or a few; true if anything happened.
   bool step();
+  /// What has arrived: a sender knows of that, and not when it is taken in.
+  void take_arrived();
   /// Whether a link is being opened, which nothing may announce.
   bool connecting() const;
 
  private:
   graph::EdgePlan edge() const;
   Status check(const rpc::KvCopy& copy) const;
+  bool step_sink();
 
   const graph::Plan& plan_;
   const StageIndex stage_;

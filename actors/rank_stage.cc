@@ -135,6 +135,7 @@ void RankStage::connect(ConnectCommand command) {
 
 void RankStage::fence(FenceCommand command) {
   if (std::optional<Error> why = why_not_ready("fence")) return command.reply(std::move(*why));
+  copies_->take_arrived();
   lanes_->fence(std::move(command));
 }
 
