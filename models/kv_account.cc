@@ -18,7 +18,9 @@ void KvAccount::begin_round(const SequenceTable& table, bool all) {
 std::optional<KvAccount::Version> KvAccount::next(const SequenceTable& table) {
   for (; sequence_ < ids_.size(); ++sequence_, index_ = 0) {
     const SequenceId id = ids_[sequence_];
-    const int32_t num_tokens = table.num_tokens(id);  // 0 if it has gone meanwhile
+    if (!table.contains(id)) continue;  // it has gone meanwhile
+    const auto covered = static_cast<int32_t>(table.block_table(id).size()) * kKvBlockTokens;
+    const int32_t num_tokens = std::min(table.num_tokens(id), covered);
     while (index_ * kKvBlockTokens < num_tokens) {
       const int32_t index = index_++;
       const int32_t num_written =

@@ -254,9 +254,12 @@ std::vector<SequenceId> SequenceTable::ids() const {
 
 graph::StageHoldings::Held SequenceTable::held(SequenceId id) const {
   const Sequence& sequence = sequences_.at(id);
-  const auto num_blocks = static_cast<ptrdiff_t>(blocks_for(sequence.num_tokens));
+  // Of one that was described anew the table is told with its slices, and may not be whole yet.
+  const int64_t covered = std::ssize(sequence.blocks) * int64_t{kKvBlockTokens};
+  const auto num_positions = static_cast<int32_t>(std::min<int64_t>(sequence.num_tokens, covered));
+  const auto num_blocks = static_cast<ptrdiff_t>(blocks_for(num_positions));
   return {.id = id,
-          .num_positions = sequence.num_tokens,
+          .num_positions = num_positions,
           .identity = sequence.identity,
           .index = sequence.index,
           .table = {sequence.blocks.begin(), sequence.blocks.begin() + num_blocks}};

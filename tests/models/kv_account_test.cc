@@ -92,6 +92,21 @@ BOOST_AUTO_TEST_CASE(a_block_that_changes_while_it_is_copied_is_found_again) {
   BOOST_TEST((round() == Blocks{1}));
 }
 
+BOOST_AUTO_TEST_CASE(what_lies_beyond_a_table_that_is_not_told_yet_is_not_said) {
+  run(1, 0, 90, 0, {1, 2, 3});
+  graph::Microbatch again;
+  again.descriptors.emplace_back().id = SequenceId(1);
+  graph::SequenceSlice& slice = again.slices.emplace_back();
+  slice.id = SequenceId(1);
+  slice.tokens.assign(40, 1);
+  slice.new_blocks = {KvBlockId(1), KvBlockId(2)};
+  BOOST_TEST_REQUIRE(table.check(again).ok());
+  table.apply(again);
+  BOOST_TEST(table.held(SequenceId(1)).num_positions == 64);
+  BOOST_TEST(table.held(SequenceId(1)).table.size() == 2u);
+  BOOST_TEST((round(true) == Blocks{1, 2}));
+}
+
 BOOST_AUTO_TEST_CASE(a_table_is_taken_over) {
   run(1, 0, 40, 0, {4, 2});
   run(2, 0, 5, 0, {6});
