@@ -15,7 +15,7 @@ import unittest
 
 import etcd_members
 import program
-from cluster_test import ASK, MODEL, PATIENCE_S, PROMPTS, Reader, calm
+from cluster_world import ASK, MODEL, PATIENCE_S, PROMPTS, Reader, calm
 from etcd_members import Members, free_ports
 from processes import ranks_of, wait_until
 from services import children

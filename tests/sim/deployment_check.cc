@@ -97,7 +97,9 @@ void DeploymentCheck::count_repair() {
 void DeploymentCheck::hung(const SimProcess& process, TimePoint now) const {
   if (!process.is_alive()) return;
   const Duration least = 600ms;  // hang_max less a period
-  if (now - process.last_beat() < least) world_.fail("{} is said to hang", process.name());
+  const Duration ago = now - process.last_beat();
+  if (ago < least)
+    world_.fail("{} is said to hang {:.3f} s after its last beat", process.name(), to_seconds(ago));
 }
 
 /// One that has not been told what it is may be anybody's.

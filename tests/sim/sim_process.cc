@@ -80,9 +80,9 @@ void SimProcess::load(RankId place, Reply<Deployment::Loaded> reply) {
           host_, lane, graph::place_of(scenario_.plan, place).stage.value));
   const Duration takes = loaded_ ? Duration(0) : world_.random.up_to(scenario_.load_delay);
   world_.after(takes, [this, reply = std::move(reply)] {
+    if (!loaded_) last_beat_ = world_.now();
     when_awake([this, reply] {
       loaded_ = true;
-      last_beat_ = world_.now();
       Deployment::Loaded loaded{.process = id_, .numerics_id = "same", .lanes = {}};
       for (const auto& stage : stages_) loaded.lanes.emplace_back(stage->lane(), stage->seen());
       reply(std::move(loaded));
