@@ -15,7 +15,9 @@ namespace rpc = transport::rpc;
 
 constexpr std::chrono::milliseconds kLookEvery{100};
 constexpr Duration kCallMax = std::chrono::seconds(1);
-constexpr Duration kElectedMax = std::chrono::milliseconds(2700);  // of one that retires
+constexpr Duration kAskMax =
+    std::chrono::seconds(3);  // who else there is; who cannot know leaves the ranks
+constexpr Duration kElectedMax = std::chrono::seconds(10);  // of one that retires
 
 }  // namespace
 
@@ -115,7 +117,7 @@ struct Succession::Impl {
 
   /// Not counted by others any more, it counts them.
   void ask_others() {
-    const TimePoint deadline = steady_clock().now() + kCallMax;
+    const TimePoint deadline = steady_clock().now() + kAskMax;
     const std::string own = candidate_key(keys, self);
     const auto gone = client->transact({{}, {{own, {}}}, {}}, deadline);
     const auto left = gone.ok() ? client->list(keys.candidates(), deadline)
