@@ -48,23 +48,29 @@ class Health(Case):
             self.until(service, lambda found: len(found["stages"]) == 3, "word of every stage", 20)
         self.assertEqual(service.end()[0], 0)
 
-    def test_one_of_two_lanes_is_enough(self):
-        service = self.begin("{replicas: 2}, {replicas: 2}")
-        ranks = ranks_of(service.agent)
-        self.until(service, lambda found: all(lane["ready"] for lane in found["health"]), "two lanes")
-        os.kill(ranks[3][0], signal.SIGKILL)
-        # Side by side: one that asks a rank in the moment of its death waits for it longer than the repair takes.
+    @staticmethod
+    def look_while_it_dies(service, rank):
+        """Side by side: one that asks a rank in the moment of its death waits for it longer than the repair takes."""
+        os.kill(rank[0], signal.SIGKILL)
         asked = []
         for _ in range(8):
             asked.append(service.start("status", "demo", "-o", "json"))
             time.sleep(0.03)
-        answers = [json.loads(each.communicate(timeout=10)[0])["services"][0] for each in asked]
-        found = next((found for found in answers if found["health"][1]["state"] == "away"), None)
-        self.assertIsNotNone(found, answers)
+        return [json.loads(each.communicate(timeout=10)[0])["services"][0] for each in asked]
+
+    def test_one_of_two_lanes_is_enough(self):
+        service = self.begin("{replicas: 2}, {replicas: 2}")
+        for _ in range(4):  # a repair may be over before anybody has looked
+            self.until(service, lambda found: all(lane["ready"] for lane in found["health"]), "two lanes", 20)
+            answers = self.look_while_it_dies(service, ranks_of(service.agent)[3])
+            found = next((found for found in answers if found["stages_missing"] == "lane 1 is away"), None)
+            if found:
+                break
+        self.assertIsNotNone(found)
         self.assertTrue(found["ready"])
         for word in ("stage1", "killed by SIGKILL"):
             self.assertIn(word, found["health"][1]["why"])
-        self.assertEqual((found["health"][0]["ready"], found["stages_missing"]), (True, "lane 1 is away"))
+        self.assertEqual((found["health"][0]["ready"], found["health"][1]["state"]), (True, "away"))
         self.assertIn(b"ready: yes", service.call(["status", "demo"]).stdout)
         self.until(service, lambda found: all(lane["ready"] for lane in found["health"]), "both lanes", 20)
         self.assertEqual(service.end()[0], 0)
