@@ -117,7 +117,7 @@ bool KvSource::send_one() {
     if (state_ != State::finishing) return true;
     held_.emplace();
     const models::SequenceTable& table = executor_.sequences();
-    for (const SequenceId id : table.ids()) held_->push_back(in_lane(table.held(id)));
+    for (const SequenceId id : table.ids()) held_->push_back(in_lane(table.held_as_told(id)));
   }
   std::unique_ptr<transport::SendSlot> slot = link_->try_acquire();
   if (!slot) return false;

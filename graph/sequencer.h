@@ -227,6 +227,7 @@ class Sequencer {
   bool lacks_still(const Sequence& sequence, int32_t begin, int32_t end) const;
   bool is_whole(const Sequence& sequence) const;
   void go_on(Sequence& sequence);
+  void own_from(const Sequence& sequence, int32_t position);
   std::optional<LaneFill::Stretch> next_stretch(Sequence& sequence, const Draft& draft);
   void note_filled(const Sequence& sequence, int32_t begin, int32_t end, const Draft& draft);
 

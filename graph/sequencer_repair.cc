@@ -106,6 +106,7 @@ void Sequencer::fill_repair(Draft& draft) {
     if (stretch->stages == StageSpan{.first = 0, .last = repair_->fill.num_stages() - 1}) {
       repairing_.erase(repairing_.begin() + static_cast<ptrdiff_t>(i));
       insert_by_rank(prefill_, sequence);
+      own_from(sequence, stretch->begin);
       continue;
     }
     const int32_t num_tokens = std::min(stretch->end - stretch->begin, draft.tokens_left);
@@ -174,6 +175,13 @@ std::optional<LaneFill::Stretch> Sequencer::next_stretch(Sequence& sequence, con
     break;
   }
   return stretch;
+}
+
+/// It goes on through all of its blocks: who shares some of them waits until they are written.
+void Sequencer::own_from(const Sequence& sequence, int32_t position) {
+  for (auto i = static_cast<size_t>(position / options_.block_tokens); i < sequence.table.size();
+       ++i)
+    repair_->owners[block_index(sequence.table[i])] = sequence.id;
 }
 
 void Sequencer::note_filled(const Sequence& sequence, int32_t begin, int32_t end,

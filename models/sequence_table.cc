@@ -233,6 +233,7 @@ void SequenceTable::apply(const graph::Microbatch& microbatch) {
     Sequence& sequence = sequences_.at(slice.id);
     const int32_t end = slice.first_position + static_cast<int32_t>(slice.tokens.size());
     write_from_.push_back(std::clamp(sequence.num_tokens, slice.first_position, end));
+    keep_untold(sequence, slice);
     sequence.blocks.resize(static_cast<size_t>(slice.table_offset));
     sequence.blocks.insert(sequence.blocks.end(), slice.new_blocks.begin(), slice.new_blocks.end());
     sequence.num_tokens = std::max(sequence.num_tokens, end);
@@ -254,15 +255,39 @@ std::vector<SequenceId> SequenceTable::ids() const {
 
 graph::StageHoldings::Held SequenceTable::held(SequenceId id) const {
   const Sequence& sequence = sequences_.at(id);
-  // Of one that was described anew the table is told with its slices, and may not be whole yet.
-  const int64_t covered = std::ssize(sequence.blocks) * int64_t{kKvBlockTokens};
+  std::vector<KvBlockId> table = sequence.blocks;
+  table.insert(table.end(), sequence.untold.begin(), sequence.untold.end());
+  return held_in(id, std::move(table));
+}
+
+graph::StageHoldings::Held SequenceTable::held_as_told(SequenceId id) const {
+  return held_in(id, sequences_.at(id).blocks);
+}
+
+graph::StageHoldings::Held SequenceTable::held_in(SequenceId id,
+                                                  std::vector<KvBlockId> table) const {
+  const Sequence& sequence = sequences_.at(id);
+  const int64_t covered = std::ssize(table) * int64_t{kKvBlockTokens};
   const auto num_positions = static_cast<int32_t>(std::min<int64_t>(sequence.num_tokens, covered));
-  const auto num_blocks = static_cast<ptrdiff_t>(blocks_for(num_positions));
+  table.resize(static_cast<size_t>(blocks_for(num_positions)));
   return {.id = id,
           .num_positions = num_positions,
           .identity = sequence.identity,
           .index = sequence.index,
-          .table = {sequence.blocks.begin(), sequence.blocks.begin() + num_blocks}};
+          .table = std::move(table)};
+}
+
+/// Of one that was described anew the table is told with its slices: where the positions lie that
+/// it holds beyond them is known from before.
+void SequenceTable::keep_untold(Sequence& sequence, const graph::SequenceSlice& slice) {
+  const auto told = static_cast<size_t>(slice.table_offset) + slice.new_blocks.size();
+  const auto held = static_cast<size_t>(blocks_for(sequence.num_tokens));
+  if (held <= told) return sequence.untold.clear();
+  std::vector<KvBlockId> table = sequence.blocks;
+  table.insert(table.end(), sequence.untold.begin(), sequence.untold.end());
+  table.resize(std::min(table.size(), held));
+  sequence.untold.assign(table.begin() + static_cast<ptrdiff_t>(std::min(told, table.size())),
+                         table.end());
 }
 
 Status SequenceTable::check_held(const graph::StageHoldings::Held& held) {

@@ -52,6 +52,8 @@ class SequenceTable {
   int32_t num_tokens(SequenceId id) const;  // positions held; 0 if unknown
   /// All of it, for a sequencer that may not know of the sequence; of one that is known.
   graph::StageHoldings::Held held(SequenceId id) const;
+  /// Without what lies in blocks that it has not been told since it was described anew.
+  graph::StageHoldings::Held held_as_told(SequenceId id) const;
   std::vector<SequenceId> ids() const;  // in no order
   /// How often a block was begun anew: while that is the same, a position of it that is written
   /// stays as it is.
@@ -71,6 +73,7 @@ class SequenceTable {
     uint64_t identity = 0;  // as last described
     uint32_t index = 0;
     std::vector<KvBlockId> blocks;
+    std::vector<KvBlockId> untold;  // after them, from before it was described anew
     int32_t num_tokens = 0;
     int32_t next_position = 0;  // of the slice that goes on where the last one ended
   };
@@ -80,6 +83,8 @@ class SequenceTable {
     uint32_t times_begun = 0;
   };
 
+  graph::StageHoldings::Held held_in(SequenceId id, std::vector<KvBlockId> table) const;
+  static void keep_untold(Sequence& sequence, const graph::SequenceSlice& slice);
   Status check_counts(const graph::Microbatch& microbatch);
   Status check_copies(const graph::Microbatch& microbatch);
   Status check_slice(const graph::SequenceSlice& slice);

@@ -228,8 +228,9 @@ void SimFront::count_served(const graph::Microbatch& microbatch) {
 
 void SimFront::check_books() const {
   const graph::SequencerStats stats = sequencer_.stats();
-  const int bound = options_.max_queued + options_.max_sequences;
-  if (stats.num_running > options_.max_sequences || stats.num_waiting > bound ||
+  // Those that run, and as many more that are given again, are beyond the queue's own bound.
+  const int bound = options_.max_queued + 2 * options_.max_sequences;
+  if (stats.num_running > options_.max_sequences || stats.num_running + stats.num_waiting > bound ||
       stats.num_preempted_now > stats.num_waiting || stats.num_preempted_now < 0 ||
       stats.waiting_tokens < 0 || stats.num_in_flight > options_.max_microbatches ||
       stats.num_free_blocks > stats.num_blocks)

@@ -139,7 +139,8 @@ Status SimProcess::take_over(const SimProcess& from) {
   if (!std::exchange(takes_in_, false) || place_ != from.place_)
     return make_error(ErrorCode::disconnected, "it is not awaited");
   std::vector<graph::StageHoldings::Held> held;
-  for (const SequenceId id : from.host_.table.ids()) held.push_back(from.host_.table.held(id));
+  for (const SequenceId id : from.host_.table.ids())
+    held.push_back(from.host_.table.held_as_told(id));
   RETURN_IF_ERROR(host_.table.take_over(held));
   for (size_t i = 0; i < stages_.size(); ++i) stages_[i]->take_over(*from.stages_[i]);
   world_.say("{} has all that {} held", host_.name, from.host_.name);
