@@ -181,7 +181,7 @@ void CoordinatorShell::note_lanes_away(const std::string& why) {
     const bool serves = core_.state(id) == graph::LaneRepair::State::serving;
     if (serves || lane.away_in == core_.epoch(id)) continue;
     lane.away_in = core_.epoch(id);
-    lane.why_away = why + "; it is being repaired";
+    lane.why_away = why;
     if (!lane.away_since) lane.away_since = clock_.now();
   }
   tell_lanes();
@@ -257,7 +257,7 @@ void CoordinatorShell::serve() {
     if (state == graph::LaneRepair::State::serving || state == graph::LaneRepair::State::adopting)
       continue;
     lanes_[i].away_since = clock_.now();
-    lanes_[i].why_away = "another coordinator goes on with its repair";
+    lanes_[i].why_away = "another coordinator has taken over during its repair";
   }
   is_announced_ = true;
   observer_.on_serving(ports_, core_.numerics_id(), std::move(firsts));

@@ -6,6 +6,7 @@ namespace chainpump::graph {
 namespace {
 
 constexpr size_t kLanesNamed = 4;
+constexpr const char* kNothingCrossed = "no token has crossed its stages yet";
 
 }  // namespace
 
@@ -38,7 +39,7 @@ void Health::on_news(LaneId id, const LaneNews& news, TimePoint now) {
   Lane& lane = at(id);
   lane.state = news.serves ? LaneHealth::State::serving : LaneHealth::State::away;
   lane.epoch = news.epoch;
-  lane.why = news.why;
+  if (!news.serves) lane.why = news.why;
   lane.slow = news.slow;
   lane.away_since = now - news.away_for;
 }
@@ -61,7 +62,7 @@ LaneHealth Health::report(LaneId id, const Lane& lane, TimePoint now) const {
       return health;
     case LaneHealth::State::away:
       health.away_for = now - lane.away_since;
-      health.why = lane.why;
+      health.why = lane.why + "; it is being repaired";
       return health;
     case LaneHealth::State::serving:
       break;
@@ -69,7 +70,9 @@ LaneHealth Health::report(LaneId id, const Lane& lane, TimePoint now) const {
   if (!lane.is_joined)
     health.why = "its first rank cannot be reached";
   else if (!health.crossed_ago)
-    health.why = "no token has crossed its stages yet";
+    health.why = lane.why.empty()
+                     ? kNothingCrossed
+                     : fmt::format("{}; it is repaired, but {}", lane.why, kNothingCrossed);
   else if (*health.crossed_ago > limits_.crossing_max)
     health.why = fmt::format("no token has crossed its stages for {:.1f} s",
                              to_seconds(*health.crossed_ago));

@@ -61,7 +61,7 @@ class Canary {
 struct LaneNews {
   PlanEpoch epoch;
   bool serves = false;
-  std::string why = {};   // it does not: a sentence, without the lane
+  std::string why = {};   // it does not: what happened, in a sentence, without the lane
   Duration away_for{0};   // if it does not
   std::string slow = {};  // which of its ranks have become slow, in a sentence; none: empty
   bool operator==(const LaneNews&) const = default;
@@ -112,7 +112,7 @@ class Health {
     LaneHealth::State state = LaneHealth::State::starting;
     PlanEpoch epoch{0};
     bool is_joined = false;
-    std::string why = {};
+    std::string why = {};  // it is away, or was last; never yet: empty
     std::string slow = {};
     TimePoint away_since = {};
     PlanEpoch crossed_in{0};

@@ -12,6 +12,17 @@
 #include <vector>
 
 namespace chainpump::transport {
+namespace {
+
+template <typename Address>
+SocketAddress socket_address(const Address& address) {
+  SocketAddress made;
+  made.length = sizeof address;
+  std::memcpy(&made.storage, &address, sizeof address);
+  return made;
+}
+
+}  // namespace
 
 Result<SocketAddress> parse_socket_address(std::string_view text) {
   const auto wrong = [&] {
@@ -26,24 +37,19 @@ Result<SocketAddress> parse_socket_address(std::string_view text) {
   if (status != std::errc() || end != digits.data() + digits.size()) return wrong();
   std::string host(text.substr(0, colon));
 
-  SocketAddress address;
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
     sockaddr_in6 v6{};
     v6.sin6_family = AF_INET6;
     v6.sin6_port = htons(port);
     if (inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr) != 1) return wrong();
-    address.length = sizeof v6;
-    std::memcpy(&address.storage, &v6, sizeof v6);
-    return address;
+    return socket_address(v6);
   }
   sockaddr_in v4{};
   v4.sin_family = AF_INET;
   v4.sin_port = htons(port);
   if (inet_pton(AF_INET, host.c_str(), &v4.sin_addr) != 1) return wrong();
-  address.length = sizeof v4;
-  std::memcpy(&address.storage, &v4, sizeof v4);
-  return address;
+  return socket_address(v4);
 }
 
 std::string to_string(const sockaddr_storage& storage) {

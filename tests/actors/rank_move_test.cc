@@ -94,14 +94,6 @@ struct Move : Repair {
   std::map<uint8_t, std::map<size_t, Answer<rpc::StageHoldings>>> held;  // by lane and rank
 };
 
-std::vector<TokenId> calm(int32_t max_new) {
-  Ranks chain(3);
-  chain.open();
-  const Answer<Ok> end = chain.submit(0, 7, max_new);
-  chain.tick_until([&] { return end.come(); });
-  return chain.tokens;
-}
-
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(a_rank_moves_and_nothing_is_computed_again) {

@@ -5,18 +5,6 @@
 #include "tests/actors/rank_repairs.h"
 
 namespace chainpump::actors {
-namespace {
-
-std::vector<TokenId> calm(int32_t max_new) {
-  Ranks chain(3);
-  chain.open();
-  const Answer<Ok> end = chain.submit(0, 7, max_new);
-  chain.tick_until([&] { return end.come(); });
-  return chain.tokens;
-}
-
-}  // namespace
-
 BOOST_AUTO_TEST_CASE(a_lost_rank_is_replaced_and_nobody_notices) {
   const std::vector<TokenId> expected = calm(40);
   for (const size_t dead : {1u, 2u})

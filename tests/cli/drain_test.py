@@ -10,7 +10,7 @@ import unittest
 
 import program
 from processes import identity, wait_until
-from services import MODEL, PATIENCE_S, Case
+from services import MODEL, PATIENCE_S, Case, collect
 
 ASK = [*MODEL, "--raw", "--ignore-eos", "-n", "250", "-o", "json", "--prompt"]
 PROMPTS = [("The three primary colours are", []), ("Once upon a time", ["--temperature", "0.9", "--seed", "7"]),
@@ -62,14 +62,7 @@ class Drain(Case):
         service = self.serve(graph=graph)
         service.wait_ready()
         running = [service.start("run", graph, *ASK, prompt, *more) for prompt, more in PROMPTS]
-        outputs = [None] * len(running)
-
-        def collect(i):
-            outputs[i] = running[i].communicate(timeout=PATIENCE_S)
-
-        threads = [threading.Thread(target=collect, args=(i,)) for i in range(len(running))]
-        for thread in threads:
-            thread.start()
+        all_said = collect(running)
         shown = service.start("run", graph, *MODEL, "--raw", "--ignore-eos", "-n", "400", "--prompt", "Once")
         self.addCleanup(shown.stderr.close)
         self.addCleanup(shown.stdout.close)
@@ -88,13 +81,12 @@ class Drain(Case):
             wait_until(lambda: identity(before[name][0]) is None, "the end of the process that it was", 5)
             before = after
         self.assertTrue(any(each.poll() is None for each in running), "there was no load any more")
-        for thread in threads:
-            thread.join()
+        said = all_said()
         self.assertEqual(shown.wait(PATIENCE_S), 0)
         gaps.thread.join()
         print(f"largest gap in the calm {gaps.largest(calm_from, told[0][1]):.0f} ms;",
               ", ".join(f"while {name} moved {gaps.largest(begin, end):.0f} ms of {1000 * (end - begin):.0f}" for name, begin, end in told))
-        for each, (out, errors), tokens in zip(running, outputs, calm):
+        for each, (out, errors), tokens in zip(running, said, calm):
             self.assertEqual(each.returncode, 0, errors)
             self.assertEqual(json.loads(out)["token_ids"], tokens)
         last = self.stages(service)

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 import unittest
 
 import program
 from processes import ranks_of, stat_of, wait_until
-from services import MODEL, PATIENCE_S, Case, children
+from services import MODEL, PATIENCE_S, Case, children, collect
 
 ASK = [*MODEL, "--raw", "--ignore-eos", "-n", "300", "-o", "json", "--prompt"]
 PROMPTS = [("The three primary colours are", []), ("Once upon a time", ["--temperature", "0.9", "--seed", "7"]),
@@ -40,19 +39,10 @@ class Failover(Case):
         service.wait_ready()
         expected = calm()
         running = [service.start("run", graph, *ASK, prompt, *more) for prompt, more in PROMPTS]
-        outputs = [None] * len(running)
-
-        def collect(i):
-            outputs[i] = running[i].communicate(timeout=PATIENCE_S)
-
-        threads = [threading.Thread(target=collect, args=(i,)) for i in range(len(running))]
-        for thread in threads:
-            thread.start()
+        all_said = collect(running)
 
         def check():
-            for thread in threads:
-                thread.join()
-            for each, (out, errors), tokens in zip(running, outputs, expected):
+            for each, (out, errors), tokens in zip(running, all_said(), expected):
                 self.assertEqual(each.returncode, 0, errors)
                 self.assertEqual(json.loads(out)["token_ids"], tokens)
             status, errors = service.end()

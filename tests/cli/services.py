@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -83,6 +84,25 @@ class Service:
             wait_until(lambda: identity(rank[0]) != rank, f"the end of rank process {rank[0]}", 5)
         left = [str(path) for path in self.folder.rglob("*")]
         assert not left, f"files left: {left}"
+
+
+def collect(processes):
+    """Reads what all of them say while they run; what it returns waits for their ends and gives (output, errors) of each."""
+    outputs = [None] * len(processes)
+
+    def read(i):
+        outputs[i] = processes[i].communicate(timeout=PATIENCE_S)
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(len(processes))]
+    for thread in threads:
+        thread.start()
+
+    def all_said():
+        for thread in threads:
+            thread.join()
+        return outputs
+
+    return all_said
 
 
 def read_some(process, num_bytes=20):

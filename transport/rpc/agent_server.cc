@@ -1,7 +1,5 @@
 #include "transport/rpc/agent_server.h"
 
-#include <unistd.h>
-
 #include <set>
 
 #include "transport/rpc/convert.h"
@@ -52,11 +50,7 @@ class AgentApi final : public schema::NodeAgent::Server {
       : peer_(serving), handler_(handler), watches_(watches) {}
 
   kj::Promise<void> hello(HelloContext context) override {
-    peer_.greet(context.getParams().getProtocolVersion(), context.getParams().getBuild());
-    auto results = context.getResults();
-    results.setProtocolVersion(kProtocolVersion);
-    results.setBuild(peer_.serving().build.c_str());
-    results.setPid(getpid());
+    peer_.greet(context);
     return kj::READY_NOW;
   }
   kj::Promise<void> spawn(SpawnContext context) override {

@@ -1,7 +1,5 @@
 #include "transport/rpc/cluster_server.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -65,11 +63,7 @@ class ClusterApi final : public schema::Cluster::Server {
   KJ_DISALLOW_COPY(ClusterApi);
 
   kj::Promise<void> hello(HelloContext context) override {
-    peer_.greet(context.getParams().getProtocolVersion(), context.getParams().getBuild());
-    auto results = context.getResults();
-    results.setProtocolVersion(kProtocolVersion);
-    results.setBuild(peer_.serving().build.c_str());
-    results.setPid(getpid());
+    peer_.greet(context);
     return kj::READY_NOW;
   }
   kj::Promise<void> join(JoinContext context) override {

@@ -1,7 +1,5 @@
 #include "transport/rpc/coordinator_server.h"
 
-#include <unistd.h>
-
 #include <map>
 #include <optional>
 #include <set>
@@ -133,11 +131,7 @@ class CoordinatorApi final : public schema::Coordinator::Server {
   explicit CoordinatorApi(State& state) : state_(state), peer_(state.serving) {}
 
   kj::Promise<void> hello(HelloContext context) override {
-    peer_.greet(context.getParams().getProtocolVersion(), context.getParams().getBuild());
-    auto results = context.getResults();
-    results.setProtocolVersion(kProtocolVersion);
-    results.setBuild(state_.serving.build.c_str());
-    results.setPid(getpid());
+    peer_.greet(context);
     return kj::READY_NOW;
   }
   kj::Promise<void> watch(WatchContext context) override {

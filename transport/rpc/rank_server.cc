@@ -1,7 +1,6 @@
 #include "transport/rpc/rank_server.h"
 
 #include <kj/async-io.h>
-#include <unistd.h>
 
 #include <mutex>
 #include <set>
@@ -94,12 +93,7 @@ class RankServer final : public schema::Rank::Server {
       : serving_(serving), peer_(std::make_shared<Peer>(serving)) {}
 
   kj::Promise<void> hello(HelloContext context) override {
-    const auto params = context.getParams();
-    peer_->greet(params.getProtocolVersion(), params.getBuild());
-    auto results = context.getResults();
-    results.setProtocolVersion(kProtocolVersion);
-    results.setBuild(serving_.build.c_str());
-    results.setPid(getpid());
+    peer_->greet(context);
     return kj::READY_NOW;
   }
 

@@ -233,7 +233,7 @@ Status serve_control(Serving& serving, UniqueFd control, UniqueFd listener,
   return status;
 }
 
-void Peer::greet(uint32_t protocol_version, const std::string& build) {
+void Peer::check_greeting(uint32_t protocol_version, const std::string& build) {
   if (protocol_version != kProtocolVersion || build != serving_.build)
     kj::throwFatalException(to_exception(
         make_error(ErrorCode::invalid_argument,

@@ -5,6 +5,7 @@
 
 #include <capnp/capability.h>
 #include <kj/async-io.h>
+#include <unistd.h>
 
 #include <functional>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <string>
 
 #include "base/unique_fd.h"
+#include "transport/rpc/control_types.h"
 #include "transport/rpc/credentials.h"
 #include "transport/rpc/loop.h"
 #include "transport/rpc/reply.h"
@@ -48,8 +50,17 @@ class Peer {
  public:
   explicit Peer(Serving& serving) : serving_(serving) {}
 
-  /// Throws invalid_argument naming both sides unless they are one protocol and build.
-  void greet(uint32_t protocol_version, const std::string& build);
+  /// Answers hello. Throws invalid_argument naming both sides unless they are one protocol and
+  /// build.
+  template <typename HelloContext>
+  void greet(HelloContext& context) {
+    const auto params = context.getParams();
+    check_greeting(params.getProtocolVersion(), params.getBuild());
+    auto results = context.getResults();
+    results.setProtocolVersion(kProtocolVersion);
+    results.setBuild(serving_.build.c_str());
+    results.setPid(getpid());
+  }
 
   /// First of all in every other call. Throws invalid_argument before hello, overloaded.
   template <typename Context>
@@ -90,6 +101,7 @@ class Peer {
   void check_term() const;
 
  private:
+  void check_greeting(uint32_t protocol_version, const std::string& build);
   void check_greeted_and_room() const;
 
   Serving& serving_;
