@@ -255,8 +255,11 @@ void ChaosRun::look_at_processes(TimePoint now) {
     if (name_of(process.name.pid) == process.name) continue;
     if (!open_.empty()) open_.back().record.changed_pids.push_back(process.name.pid);
     if (victims_.contains(process.name)) continue;
-    const std::string what = fmt::format("{}, process {}, has ended though nothing was done to it",
-                                         victim_name(plan_, process), process.name.pid);
+    const std::string name = victim_name(plan_, process);
+    const std::string said = service_.last_said(name);
+    const std::string what = fmt::format(
+        "{}, process {}, has ended though nothing was done to it; {}", name, process.name.pid,
+        said.empty() ? "nobody said why" : "last said of it: " + said);
     part_.find(open_.empty() ? what
                              : fmt::format("fault {}: {}", open_.back().record.number, what));
     if (!open_.empty()) open_.back().record.foreign_pids.push_back(process.name.pid);

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "gateway/service_folder.h"
 
@@ -119,6 +120,14 @@ std::vector<ServiceProcess> ChaosService::processes() const {
 std::string ChaosService::complaints() const {
   std::ifstream file(log_path(folder_), std::ios::binary);
   return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+std::string ChaosService::last_said(const std::string& text) const {
+  std::istringstream lines(complaints());
+  std::string found;
+  for (std::string line; std::getline(lines, line);)
+    if (line.find(text) != std::string::npos) found = line;
+  return found;
 }
 
 std::string ChaosService::process_folder(const std::string& graph_name) const {

@@ -61,6 +61,8 @@ class ChaosService {
   bool has_said(const std::string& text) const {
     return complaints().find(text) != std::string::npos;
   }
+  /// The last line of them with this text; empty if there is none.
+  std::string last_said(const std::string& text) const;
 
  private:
   ChaosService(std::string folder, os::Process process, UniqueFd output)

@@ -1,4 +1,4 @@
-"""Writes the committed corpora of the harnesses of both RPC schemas: small messages, one idea each, named by it.
+"""Writes the committed corpora of the harnesses of both RPC schemas and of frames of KV: small messages, one idea each, named by it.
 
 Usage: make_wire_corpus.py [FOLDER]; the folder defaults to corpus beside this file, and needs the `capnp` program
 (Debian package capnproto). The same bytes every time: run it again after a change here and commit what differs.
@@ -123,7 +123,32 @@ def corpora():
     control["thirty_million_links"] = (6, claims_structs(0, 0, 2, 1, 30 << 20))
     control["thirty_million_sequences"] = (10, claims_structs(1, 0, 4, 0, 30 << 20))
     control["thirty_million_likely_tokens"] = (4, claims_structs(5, 0, 1, 0, 30 << 20))
-    return {"public_wire": public, "control_wire": control}
+    return {"public_wire": public, "control_wire": control, "kv_frame": kv_frames()}
+
+
+def kv_frames():
+    """As graph/kv_frame.h has them, for the limits of kv_frame_fuzz.cc: lanes 1 and 3, 10 blocks, layers 4 to 6 of 16 bytes."""
+    def piece(block, layer, layers, offset, size, lane=3):
+        head = struct.pack("<BBHiiiq", 1, lane, 0, block, layer, layers, offset)
+        return len(head), head + bytes(range(size))
+
+    def sequences(*held, count=None):
+        head = struct.pack("<BBHI", 2, 0, 0, len(held) if count is None else count)
+        return len(head), head + b"".join(struct.pack(f"<QQIi{len(blocks)}i", lane << 56 | 5, 6, 0, positions, *blocks)
+                                          for lane, positions, blocks in held)
+
+    end = struct.pack("<BBHIQ", 3, 0, 0, 5, 1 << 40)
+    return {
+        "piece_of_a_layer": piece(9, 6, 1, 4, 12), "piece_of_all_layers": piece(0, 4, 3, 0, 48),
+        "piece_past_the_block": piece(0, 4, 1, 8, 9), "piece_of_too_many_layers": piece(0, 5, 3, 0, 48),
+        "piece_of_most_layers": piece(0, 4, 0x7FFFFFFF, 0, 48), "piece_of_no_block": piece(-1, 4, 1, 0, 16),
+        "piece_offset_overflows": piece(0, 4, 1, 0x7FFFFFFFFFFFFFFF, 16), "piece_of_another_lane": piece(0, 4, 1, 0, 16, lane=2),
+        "sequences": sequences((1, 33, (0, 1, 2)), (3, 0, ())), "sequences_none": sequences(),
+        "sequences_too_few": sequences((1, 1, (0,)), count=0xFFFFFFFF), "sequences_too_many": sequences((1, 1, (0,)), count=0),
+        "sequence_of_too_many_positions": sequences((1, 97, (0, 1, 2, 3, 4, 5, 6))),
+        "sequence_of_fewer_blocks": sequences((1, 96, (0,))), "sequence_of_no_block": sequences((1, 1, (10,))),
+        "end": (len(end), end), "end_with_payload": (len(end), end + b"x"), "cut": (len(end) - 1, end[:-1]), "kind": (8, bytes(8)),
+    }
 
 
 def encode(schema, kind, text):

@@ -150,11 +150,11 @@ int32_t StageMemory::num_held(std::span<const SequenceId> sequences, KvBlockId b
   int32_t most = 0;
   for (const SequenceId id : sequences) {
     if (!held_.contains(id)) continue;
-    const auto table = table_.block_table(id);
-    const auto at = std::find(table.begin(), table.end(), block);
-    if (at == table.end()) continue;
-    const auto begin = static_cast<int32_t>(at - table.begin()) * kBlockTokens;
-    most = std::max(most, std::clamp(table_.num_tokens(id) - begin, 0, kBlockTokens));
+    const graph::StageHoldings::Held held = table_.held(id);  // and as it is reported
+    const auto at = std::find(held.table.begin(), held.table.end(), block);
+    if (at == held.table.end()) continue;
+    const auto begin = static_cast<int32_t>(at - held.table.begin()) * kBlockTokens;
+    most = std::max(most, std::clamp(held.num_positions - begin, 0, kBlockTokens));
   }
   return most;
 }
