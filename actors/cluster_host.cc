@@ -11,10 +11,14 @@ namespace {
 
 namespace rpc = transport::rpc;
 
-/// One node as the coordinator has it; null or lost: it is connected to when it is needed.
+constexpr Duration kLookEvery = std::chrono::milliseconds(500);
+constexpr Duration kTryAgainAfter = std::chrono::seconds(10);  // one that nobody has asked for
+
+/// One node as the coordinator has it; null or lost: it is connected to when it is there again.
 struct NodeLine {
   std::unique_ptr<RankHost> host;
   std::shared_ptr<std::atomic<bool>> is_lost;
+  TimePoint not_before = {};  // by look(): trying takes seconds where there is no way there
   bool is_there() const { return host != nullptr && !*is_lost; }
 };
 
@@ -52,6 +56,20 @@ class ClusterHost final : public RankHost {
       why += fmt::format("{}node '{}': {}", why.empty() ? "" : "; ", node, port.error().message);
     }
     return make_error(ErrorCode::overloaded, "{}", why);
+  }
+
+  /// Whatever still runs on a node that has joined anew was taken for gone: it is ended.
+  std::optional<Duration> look() override {
+    const auto joined = rpc::read_nodes_file(nodes_file(options_.folder));
+    if (!joined.ok()) return kLookEvery;
+    for (const rpc::NodeInfo& node : *joined) {
+      NodeLine& line = lines_[node.name];
+      const TimePoint now = steady_clock().now();
+      if (node.name == options_.own_node || line.is_there() || now < line.not_before) continue;
+      if (connect(node.name, false).ok()) continue;
+      line.not_before = steady_clock().now() + kTryAgainAfter;
+    }
+    return kLookEvery;
   }
 
   void kill(RankId rank) override {

@@ -40,6 +40,8 @@ struct KillRank {
 };
 /// Of the agent to itself: a process and its run, whose node was away.
 using RetryAtom = caf::atom_constant<caf::atom("retry")>;
+/// Of the agent to itself: RankHost::look().
+using LookAtom = caf::atom_constant<caf::atom("look")>;
 using FindAtom = caf::atom_constant<caf::atom("find")>;
 /// From the agent: who runs already, for an earlier coordinator.
 struct RanksFound {
@@ -98,6 +100,7 @@ using CoordinatorActor = caf::typed_actor<
 using AgentActor = caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
                                     caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
                                     caf::reacts_to<RetryAtom, uint32_t, uint32_t>,
+                                    caf::reacts_to<LookAtom>,
                                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
 /// A lane's first rank, as its clients know it.

@@ -47,6 +47,7 @@ AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make
           const ProcessId process(number.value);
           tell(coordinator, Deployment::Exited{process, std::move(how)}, runs->of(process));
         }));
+    self->send(self, LookAtom::value);  // after what it was made for
     return ok_status();
   };
   const auto find = [=](const CoordinatorActor& coordinator) -> RanksFound {
@@ -79,6 +80,10 @@ AgentActor::behavior_type agent_behavior(AgentActor::pointer self, MakeHost make
         if (found == state->delayed.end() || found->second.first != run) return;
         self->send(self, std::make_shared<SpawnRank>(SpawnRank{{ProcessId(process), run}}),
                    found->second.second);
+      },
+      [=](LookAtom) {
+        if (const std::optional<Duration> again = state->host->look())
+          self->delayed_send(self, *again, LookAtom::value);
       },
       [=](std::shared_ptr<KillRank>& command) {
         const auto found = state->delayed.find(command->process);

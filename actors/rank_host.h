@@ -6,11 +6,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "actors/rank_port.h"
 #include "actors/stage_actor.h"
+#include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
 
@@ -34,6 +36,9 @@ class RankHost {
   virtual Result<std::shared_ptr<RankPort>> spawn(RankId rank) = 0;
   /// Makes sure that the rank ends, whatever it is doing.
   virtual void kill(RankId rank) = 0;
+  /// Does what nobody has asked for, and says after how long it is to be called again; nothing:
+  /// never.
+  virtual std::optional<Duration> look() { return std::nullopt; }
 };
 
 /// Ranks are processes of `program rank`, connected by a socketpair and watched by pidfd. The
