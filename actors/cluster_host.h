@@ -3,10 +3,10 @@
 // or on the first other node of its stage that is there and has room (graph/placement.h); where
 // none is, spawn() says `overloaded`, which means later.
 //
-// Nodes come and go (actors/membership.h); the agent of each that has joined is connected to, within
-// half a second or when it is first needed. One that was lost is taken for gone with all its ranks:
-// when it is there again, whatever still runs on it is ended first, so that no number is ever two
-// processes, and nothing that was replaced goes on.
+// Nodes come and go (actors/membership.h); the agent of each that has joined is connected to,
+// within half a second or when it is first needed. One that was lost is taken for gone with all its
+// ranks: when it is there again, whatever still runs on it is ended first, so that no number is
+// ever two processes, and nothing that was replaced goes on.
 #pragma once
 
 #include <map>

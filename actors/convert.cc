@@ -177,6 +177,7 @@ rpc::Plan to_wire(const graph::Plan& plan) {
                 .edges = {}};
   for (const graph::StagePlan& stage : plan.stages) out.stages.push_back(to_wire(stage));
   for (const graph::EdgePlan& edge : plan.edges) out.edges.push_back(to_wire(edge));
+  for (const graph::NodePlan& node : plan.nodes) out.nodes.push_back({node.name, node.num_cores});
   return out;
 }
 
@@ -212,6 +213,11 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
   for (const rpc::StagePlan& stage : plan.stages) out.stages.push_back(from_wire(stage));
   for (const rpc::EdgePlan& edge : plan.edges) out.edges.push_back(from_wire(edge));
   RETURN_IF_ERROR(check_chain(out));
+  for (const rpc::NodePlan& node : plan.nodes) {
+    if (node.num_cores < 1)
+      return make_error(ErrorCode::invalid_argument, "plan: node '{}' has no cores", node.name);
+    out.nodes.push_back({node.name, node.num_cores});
+  }
   return out;
 }
 

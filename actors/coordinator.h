@@ -97,11 +97,11 @@ using CoordinatorActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<WatchEnded>>, caf::reacts_to<std::shared_ptr<BeatHeard>>,
     caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<std::shared_ptr<MoveRank>>,
     caf::reacts_to<TickAtom>>;
-using AgentActor = caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
-                                    caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
-                                    caf::reacts_to<RetryAtom, uint32_t, uint32_t>,
-                                    caf::reacts_to<LookAtom>,
-                                    caf::reacts_to<std::shared_ptr<KillRank>>>;
+using AgentActor =
+    caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
+                     caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
+                     caf::reacts_to<RetryAtom, uint32_t, uint32_t>, caf::reacts_to<LookAtom>,
+                     caf::reacts_to<std::shared_ptr<KillRank>>>;
 
 /// A lane's first rank, as its clients know it.
 struct LaneFirst {

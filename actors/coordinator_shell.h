@@ -28,8 +28,9 @@ class CoordinatorShell {
         observer_(std::move(observer)),
         clock_(clock),
         core_(options_.plan, graph::DeploymentLimits{}),
-        detector_(hang_limits(options_.plan)),
-        link_watch_(hang_limits(options_.plan).hang_max - 2 * hang_limits(options_.plan).period),
+        detector_(graph::failure_limits(options_.plan)),
+        link_watch_(graph::failure_limits(options_.plan).hang_max -
+                    2 * graph::failure_limits(options_.plan).period),
         processes_(static_cast<size_t>(num_numbers(options_.plan))),
         ports_(static_cast<size_t>(num_ranks(options_.plan))) {
     for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
@@ -108,10 +109,6 @@ class CoordinatorShell {
   void on_move(MoveRank& move, const CoordinatorActor& self);
 
  private:
-  static graph::FailureDetectorLimits hang_limits(const graph::Plan& plan) {
-    return graph::failure_limits(num_compute_threads(plan),
-                                 static_cast<int32_t>(os::usable_cores().size()));
-  }
   using Deployment = graph::Deployment;
   using LaneId = graph::LaneId;
   // The core decides how long a rank may take; a call's own deadline only bounds a lost answer.

@@ -4,10 +4,12 @@
 
 namespace chainpump::graph {
 
-FailureDetectorLimits failure_limits(int32_t num_threads, int32_t num_cores) {
+FailureDetectorLimits failure_limits(const Plan& plan) {
+  double turns = 1;
+  for (const NodePlan& node : plan.nodes)
+    turns = std::max(turns, num_compute_threads(plan, node.name) / (2.0 * node.num_cores));
   FailureDetectorLimits limits;
-  const double turns = num_threads / (2.0 * num_cores);
-  if (turns > 1) limits.hang_max = std::chrono::duration_cast<Duration>(limits.hang_max * turns);
+  limits.hang_max = std::chrono::duration_cast<Duration>(limits.hang_max * turns);
   return limits;
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "graph/plan.h"
 
 namespace chainpump::graph {
 
@@ -24,9 +25,9 @@ struct FailureDetectorLimits {
   Duration late_max = std::chrono::milliseconds(100);
 };
 
-/// For so many threads that compute on so many cores: where more than two share one, each waits for
-/// its turn, and hang_max grows in proportion. Both at least 1.
-FailureDetectorLimits failure_limits(int32_t num_threads, int32_t num_cores);
+/// Where more than two of a node's threads that compute share one of its cores, each waits for its
+/// turn, and hang_max grows in proportion: as on the node where they have the least.
+FailureDetectorLimits failure_limits(const Plan& plan);
 
 class FailureDetector {
  public:

@@ -67,4 +67,11 @@ Result<std::vector<std::vector<size_t>>> candidates(const Graph& graph,
   return all;
 }
 
+std::vector<NodePlan> node_plans(const std::vector<Node>& nodes) {
+  std::vector<NodePlan> plans;
+  for (const Node& node : nodes)
+    plans.push_back({node.name, std::max(1, static_cast<int32_t>(node.machine.cores.size()))});
+  return plans;
+}
+
 }  // namespace chainpump::graph

@@ -16,6 +16,7 @@
 
 #include "graph/cost_model.h"
 #include "graph/graph.h"
+#include "graph/plan.h"
 
 namespace chainpump::graph {
 
@@ -35,5 +36,8 @@ std::vector<std::string> missing_nodes(const Graph& graph, const std::vector<Nod
 /// not_found: a stage has none.
 Result<std::vector<std::vector<size_t>>> candidates(const Graph& graph,
                                                     const std::vector<Node>& nodes);
+
+/// As a plan names them.
+std::vector<NodePlan> node_plans(const std::vector<Node>& nodes);
 
 }  // namespace chainpump::graph

@@ -80,10 +80,11 @@ bool spans_nodes(const Plan& plan) {
   return false;
 }
 
-int32_t num_compute_threads(const Plan& plan) {
+int32_t num_compute_threads(const Plan& plan, const std::string& node) {
   int32_t sum = 0;
   for (const StagePlan& stage : plan.stages)
-    sum += static_cast<int32_t>(replicas_of(stage)) * stage.num_threads;
+    for (const DevicePlan& device : stage.devices)
+      if (device.node == node) sum += stage.num_threads;
   return sum;
 }
 

@@ -73,6 +73,13 @@ struct KvPlan {
   int32_t num_blocks = 0;  // of each lane, the same on every stage
 };
 
+/// A machine that may run ranks of the plan.
+struct NodePlan {
+  std::string name;  // empty: the only one there is
+  int32_t num_cores = 1;
+  bool operator==(const NodePlan&) const = default;
+};
+
 struct Plan {
   PlanEpoch epoch{1};
   std::string model_path;
@@ -92,8 +99,9 @@ struct Plan {
   bool failover_evicts_slow = false;  // ranks that have become slow (graph/slow_watch.h)
   bool exact_activations = false;     // `activations: f32`
   KvPlan kv;
-  std::vector<StagePlan> stages;  // in chain order
-  std::vector<EdgePlan> edges;    // edges[i] from stage i to i + 1; the last is the return edge
+  std::vector<StagePlan> stages;     // in chain order
+  std::vector<EdgePlan> edges;       // edges[i] from stage i to i + 1; the last is the return edge
+  std::vector<NodePlan> nodes = {};  // that were planned over
 };
 
 int32_t num_lanes(const Plan& plan);
@@ -106,8 +114,8 @@ std::vector<std::string> nodes_of(const Plan& plan, ProcessId process);
 int64_t bytes_of(const Plan& plan, ProcessId process);
 /// Whether its ranks are on more than one node.
 bool spans_nodes(const Plan& plan);
-/// Of all ranks; standbys wait.
-int32_t num_compute_threads(const Plan& plan);
+/// Of all ranks whose home is that node; standbys wait.
+int32_t num_compute_threads(const Plan& plan, const std::string& node);
 /// Of the stage of this index.
 int32_t num_replicas(const Plan& plan, StageIndex stage);
 /// How many lanes each rank of the stage serves.

@@ -40,6 +40,7 @@ class Planner {
     RETURN_IF_ERROR(check_model());
     Plan& plan = report_.plan;
     plan.model_path = graph_.model_path;
+    plan.nodes = node_plans(nodes_);
     plan.exact_activations = graph_.exact_activations;
     plan.prefill_chunk_tokens = graph_.prefill_chunk;
     plan.max_sequences = graph_.max_sequences;

@@ -45,7 +45,7 @@ using StepEvents = import "stats.capnp".StepEvents;
 using TokenResult = import "requests.capnp".TokenResult;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 16;
+const protocolVersion :UInt32 = 17;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 

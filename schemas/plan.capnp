@@ -24,7 +24,10 @@ struct Plan {
   failoverRestarts @15 :Int32;
   failoverWindowNs @16 :Int64;
   failoverEvictsSlow @17 :Bool;
+  nodes @18 :List(NodePlan);   # that were planned over
 }
+
+struct NodePlan { name @0 :Text; numCores @1 :Int32; }
 
 struct KvPlan {
   type @0 :Text;             # element type by name: "f32", "bf16", "f16"

@@ -125,10 +125,31 @@ BOOST_AUTO_TEST_CASE(a_detector_that_was_stopped_itself_blames_nobody) {
 
 BOOST_AUTO_TEST_CASE(threads_that_share_a_core_have_longer) {
   const Duration usual = FailureDetectorLimits{}.hang_max;
-  BOOST_TEST((failure_limits(1, 64).hang_max == usual));
-  BOOST_TEST((failure_limits(3, 2).hang_max == usual));
-  BOOST_TEST((failure_limits(4, 2).hang_max == usual));
-  BOOST_TEST((failure_limits(60, 2).hang_max == 15 * usual));
+  struct Case {
+    std::vector<NodePlan> nodes;
+    std::vector<std::pair<const char*, int32_t>> stages;  // home and threads
+    int times;
+  };
+  const Case kTable[] = {
+      {{{"", 64}}, {{"", 1}}, 1},
+      {{{"", 2}}, {{"", 3}}, 1},
+      {{{"", 2}}, {{"", 2}, {"", 2}}, 1},
+      {{{"", 2}}, {{"", 30}, {"", 30}}, 15},
+      {{{"a", 2}, {"b", 64}}, {{"a", 2}, {"b", 64}}, 1},  // each has its own
+      {{{"a", 2}, {"b", 1}}, {{"a", 2}, {"b", 4}, {"b", 4}}, 4},
+      {{{"a", 1}, {"b", 64}}, {{"b", 64}}, 1},
+      {{}, {{"", 60}}, 1},  // nothing is known
+  };
+  for (const Case& c : kTable) {
+    Plan plan;
+    plan.nodes = c.nodes;
+    for (const auto& [home, num_threads] : c.stages) {
+      StagePlan& stage = plan.stages.emplace_back();
+      stage.devices.front().node = home;
+      stage.num_threads = num_threads;
+    }
+    BOOST_TEST((failure_limits(plan).hang_max == c.times * usual));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(who_is_forgotten_is_not_asked) {

@@ -14,7 +14,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 16;
+inline constexpr uint32_t kProtocolVersion = 17;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -92,6 +92,11 @@ struct EdgePlan {
   int64_t slot_metadata_bytes = 0;
 };
 
+struct NodePlan {
+  std::string name;
+  int32_t num_cores = 1;
+};
+
 struct Plan {
   uint32_t epoch = 1;
   std::string model_path;
@@ -111,6 +116,7 @@ struct Plan {
   KvPlan kv;
   std::vector<StagePlan> stages;
   std::vector<EdgePlan> edges;
+  std::vector<NodePlan> nodes = {};
 };
 
 struct LoadParams {

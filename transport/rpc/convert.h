@@ -29,6 +29,8 @@ void write(schema::StagePlan::Builder out, const StagePlan& in);
 void read(schema::StagePlan::Reader in, StagePlan& out);
 void write(schema::EdgePlan::Builder out, const EdgePlan& in);
 void read(schema::EdgePlan::Reader in, EdgePlan& out);
+void write(schema::NodePlan::Builder out, const NodePlan& in);
+void read(schema::NodePlan::Reader in, NodePlan& out);
 void write(schema::Plan::Builder out, const Plan& in);
 void read(schema::Plan::Reader in, Plan& out);
 void write(schema::LoadParams::Builder out, const LoadParams& in);

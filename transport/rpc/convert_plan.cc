@@ -3,6 +3,16 @@
 
 namespace chainpump::transport::rpc {
 
+void write(schema::NodePlan::Builder out, const NodePlan& in) {
+  out.setName(text(in.name));
+  out.setNumCores(in.num_cores);
+}
+
+void read(schema::NodePlan::Reader in, NodePlan& out) {
+  out.name = text(in.getName());
+  out.num_cores = in.getNumCores();
+}
+
 void write(schema::Plan::Builder out, const Plan& in) {
   out.setEpoch(in.epoch);
   out.setModelPath(in.model_path.c_str());
@@ -22,6 +32,7 @@ void write(schema::Plan::Builder out, const Plan& in) {
   write(out.initKv(), in.kv);
   write_list(out.initStages(static_cast<uint32_t>(in.stages.size())), in.stages);
   write_list(out.initEdges(static_cast<uint32_t>(in.edges.size())), in.edges);
+  write_list(out.initNodes(static_cast<uint32_t>(in.nodes.size())), in.nodes);
 }
 
 void read(schema::Plan::Reader in, Plan& out) {
@@ -43,6 +54,7 @@ void read(schema::Plan::Reader in, Plan& out) {
   read(in.getKv(), out.kv);
   read_list(in.getStages(), out.stages);
   read_list(in.getEdges(), out.edges);
+  read_list(in.getNodes(), out.nodes);
 }
 
 }  // namespace chainpump::transport::rpc
