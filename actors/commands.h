@@ -61,7 +61,7 @@ struct FenceCommand {
 };
 struct TakeInCommand {
   rpc::KvCopy copy;
-  rpc::Reply<Ok> reply;
+  rpc::Reply<rpc::KvAddress> reply;
 };
 struct CopyCommand {
   rpc::KvCopy copy;

@@ -53,6 +53,10 @@ CoordinatorActor::behavior_type coordinator_behavior(CoordinatorActor::pointer s
         coordinator->on_move(*move, self);
         settle();
       },
+      [=](std::shared_ptr<ChangePlan>& change) {
+        coordinator->on_change(*change, self);
+        settle();
+      },
       [=](TickAtom) {
         armed->reset();
         coordinator->on_time(self);

@@ -86,6 +86,13 @@ struct MoveRank {
   rpc::OnMoveProgress progress;  // any thread
   rpc::Reply<Ok> reply;
 };
+/// To the coordinator: go on by another plan. The plan, as `spec` says it.
+struct ChangePlan {
+  rpc::ServiceSpec spec;
+  graph::Plan plan;
+  rpc::OnMoveProgress progress;  // any thread
+  rpc::Reply<Ok> reply;
+};
 using StartAtom = caf::atom_constant<caf::atom("start")>;
 /// To the coordinator: somebody asks whether it is at work.
 using BeatAtom = caf::atom_constant<caf::atom("beat")>;
@@ -96,7 +103,7 @@ using CoordinatorActor = caf::typed_actor<
     caf::reacts_to<std::shared_ptr<RankLoaded>>, caf::reacts_to<std::shared_ptr<RankFenced>>,
     caf::reacts_to<std::shared_ptr<WatchEnded>>, caf::reacts_to<std::shared_ptr<BeatHeard>>,
     caf::reacts_to<std::shared_ptr<CoordinatorEvent>>, caf::reacts_to<std::shared_ptr<MoveRank>>,
-    caf::reacts_to<TickAtom>>;
+    caf::reacts_to<std::shared_ptr<ChangePlan>>, caf::reacts_to<TickAtom>>;
 using AgentActor =
     caf::typed_actor<caf::reacts_to<FindAtom, CoordinatorActor>,
                      caf::reacts_to<std::shared_ptr<SpawnRank>, CoordinatorActor>,
@@ -122,6 +129,9 @@ struct DeploymentObserver {
   /// A lane serves again.
   std::function<void(std::vector<std::shared_ptr<RankPort>>, graph::LaneId lane, LaneFirst first)>
       on_repaired;
+  /// It goes on by another plan, whose lanes all serve; its ranks are these, if they are others.
+  std::function<void(std::vector<std::shared_ptr<RankPort>>, std::vector<LaneFirst> by_lane)>
+      on_changed = {};
   /// What has become of each lane, in order, once it serves and whenever one is away or serves
   /// again; may be empty.
   std::function<void(std::vector<graph::LaneNews>)> on_lanes = {};
@@ -129,6 +139,17 @@ struct DeploymentObserver {
   std::function<void(const std::string&)> on_notice = {};
   std::function<void(Error)> on_failed;
   std::function<void()> on_stopped;
+};
+
+/// Where the plan of a service stands, for who comes after this coordinator, and its other
+/// processes. One thread, the coordinator's.
+class PlanFiles {
+ public:
+  virtual ~PlanFiles() = default;
+  /// To be found by its number, should that be the one in force. no_room.
+  virtual Status prepare(const rpc::ServiceSpec& spec) = 0;
+  /// That of this number is in force now, and prepared.
+  virtual Status take(uint32_t number) = 0;
 };
 
 struct CoordinatorOptions {
@@ -143,6 +164,7 @@ struct CoordinatorOptions {
   /// What an earlier coordinator of this plan wrote there; checked.
   std::optional<graph::DeploymentRecord> before = {};
   std::shared_ptr<CoordinatorBeats> beats = {};  // null: nobody asks
+  std::shared_ptr<PlanFiles> plan_files = {};    // null: its plan cannot be changed
 };
 
 CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions options,
@@ -165,3 +187,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::WatchEnded>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::BeatHeard>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::CoordinatorEvent>)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::MoveRank>)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(std::shared_ptr<chainpump::actors::ChangePlan>)

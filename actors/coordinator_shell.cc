@@ -15,14 +15,15 @@ void CoordinatorShell::on_found(RanksFound& found, CoordinatorActor self) {
   if (found.ranks.ok()) {
     for (const RankHost::Found& rank : *found.ranks) {
       const ProcessId process(rank.rank.value);
-      if (process.value >= processes_.size()) {
-        kill(process);  // of no plan of ours
+      if (!core_.is_in_force(process)) {
+        kill(process);  // of no plan of ours, or not any more, or not yet
         continue;
       }
       living.push_back(process);
       at(process).port = rank.port;
       // One that may still load says nothing for long.
-      const bool has_loaded = options_.before->processes[process.value].is_loaded;
+      const uint32_t index = process.value - options_.before->first_number;
+      const bool has_loaded = options_.before->processes[index].is_loaded;
       if (rank.port && has_loaded) watch_for_hangs(process);
     }
   }
@@ -147,12 +148,17 @@ std::string CoordinatorShell::slow_ranks(LaneId lane) const {
   return all;
 }
 
+bool CoordinatorShell::spins(ProcessId process) const {
+  const bool is_next = change_ && !core_.is_in_force(process);
+  return is_next ? change_->spec.spin_between_ops : options_.spin_between_ops;
+}
+
 void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorActor& self) {
-  rpc::LoadParams params{.plan = to_wire(options_.plan),
+  rpc::LoadParams params{.plan = to_wire(core_.plan_of(action.process)),
                          .rank = action.place.value,
                          .isa = options_.isa,
                          .listen_address = options_.listen_address,
-                         .spin_between_ops = options_.spin_between_ops,
+                         .spin_between_ops = spins(action.process),
                          .cache_folder = options_.cache_folder,
                          .term = options_.term};
   // What comes later, or stands by, is nothing that anybody waits for.
@@ -245,29 +251,25 @@ void CoordinatorShell::resume(const Deployment::Action& action, const Coordinato
 
 void CoordinatorShell::serve() {
   note_ports();
-  for (uint32_t i = 0; i < processes_.size(); ++i)
-    if (processes_[i].is_loaded) watch_for_hangs(ProcessId(i));
-  std::vector<LaneFirst> firsts;
+  for (const auto& [process, is] : processes_)
+    if (is.is_loaded) watch_for_hangs(process);
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    const LaneId lane(static_cast<uint8_t>(i));
-    const ProcessId first = core_.process_in(rank_at(options_.plan, lane, StageIndex(0)));
-    firsts.push_back({RankId(first.value), core_.first_since(lane)});
     // Of a coordinator before.
-    const graph::LaneRepair::State state = core_.state(lane);
+    const graph::LaneRepair::State state = core_.state(LaneId(static_cast<uint8_t>(i)));
     if (state == graph::LaneRepair::State::serving || state == graph::LaneRepair::State::adopting)
       continue;
     lanes_[i].away_since = clock_.now();
     lanes_[i].why_away = "another coordinator has taken over during its repair";
   }
   is_announced_ = true;
-  observer_.on_serving(ports_, core_.numerics_id(), std::move(firsts));
+  observer_.on_serving(ports_, core_.numerics_id(), firsts());
   tell_lanes();
 }
 
 void CoordinatorShell::lane_serving(const Deployment::Action& action,
                                     const CoordinatorActor& self) {
   note_ports();
-  if (is_announced_)
+  if (is_announced_ && !has_switched_)  // else all are told at once
     observer_.on_repaired(ports_, action.lane, {RankId(action.process.value), action.first_since});
   if (const auto since = std::exchange(at(action.lane).away_since, std::nullopt))
     notice(fmt::format("lane {} serves again after {:.2f} s", action.lane,

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,11 +14,31 @@
 #include "actors/coordinator.h"
 #include "actors/lane_links.h"
 #include "actors/os/affinity.h"
+#include "graph/changing_deployment.h"
 #include "graph/failure_detector.h"
 #include "graph/link_watch.h"
 #include "graph/slow_watch.h"
 
 namespace chainpump::actors {
+
+/// How far the copies of a move or change are, for who asked for it. Any thread.
+struct CopiesProgress {
+  explicit CopiesProgress(rpc::OnMoveProgress tell) : progress(std::move(tell)) {}
+  const rpc::OnMoveProgress progress;
+  std::mutex mutex;
+  std::map<uint32_t, std::pair<int64_t, int64_t>> parts;  // done, of all
+
+  void report(uint32_t part, int64_t done, int64_t total) {
+    const std::lock_guard lock(mutex);
+    parts[part] = {done, total};
+    rpc::MoveProgress all{rpc::MoveStep::copying};
+    for (const auto& [each, bytes] : parts) {
+      all.bytes_done += bytes.first;
+      all.bytes_total += bytes.second;
+    }
+    progress(all);
+  }
+};
 
 class CoordinatorShell {
  public:
@@ -27,14 +48,13 @@ class CoordinatorShell {
         agent_(std::move(agent)),
         observer_(std::move(observer)),
         clock_(clock),
-        core_(options_.plan, graph::DeploymentLimits{}),
+        core_(options_.plan, graph::DeploymentLimits{},
+              options_.before.value_or(graph::DeploymentRecord{})),
         detector_(graph::failure_limits(options_.plan)),
         link_watch_(graph::failure_limits(options_.plan).hang_max -
                     2 * graph::failure_limits(options_.plan).period),
-        processes_(static_cast<size_t>(num_numbers(options_.plan))),
         ports_(static_cast<size_t>(num_ranks(options_.plan))) {
-    for (int32_t lane = 0; lane < num_lanes(options_.plan); ++lane)
-      lanes_.push_back({LaneLinks(options_.plan, LaneId(static_cast<uint8_t>(lane)))});
+    make_lanes();
   }
 
   void start(CoordinatorActor self) {
@@ -44,7 +64,10 @@ class CoordinatorShell {
   }
   void on_event(const CoordinatorEvent& event, CoordinatorActor self) {
     if (!is_begun_) return early_.push_back(event);
-    if (!event.of || is_there(*event.of)) step(event.event, self);
+    if (event.of && !is_there(*event.of)) return;
+    if (const auto* taking = std::get_if<Deployment::TakingIn>(&event.event))
+      copies_to_[{taking->process, taking->part}] = {taking->address, taking->port};
+    step(event.event, self);
   }
 
   /// Takes over: whoever runs is asked what it is, as one that was spawned is.
@@ -65,7 +88,7 @@ class CoordinatorShell {
   void on_spawned(const RankSpawned& spawned, CoordinatorActor self) {
     if (!is_there(spawned.of)) return;
     at(spawned.of.process).port = spawned.port;
-    if (core_.phase() == Deployment::Phase::stopping) return kill(spawned.of.process);
+    if (!core_.is_wanted(spawned.of.process)) return kill(spawned.of.process);
     greet(spawned.of.process, self);
   }
 
@@ -107,6 +130,7 @@ class CoordinatorShell {
 
   void on_beat(const BeatHeard& heard, const CoordinatorActor& self);
   void on_move(MoveRank& move, const CoordinatorActor& self);
+  void on_change(ChangePlan& change, const CoordinatorActor& self);
 
  private:
   using Deployment = graph::Deployment;
@@ -133,10 +157,12 @@ class CoordinatorShell {
         {};  // of those that were fenced in that epoch
   };
 
-  Process& at(ProcessId process) { return processes_[process.value]; }
+  Process& at(ProcessId process) { return processes_[process]; }
   Lane& at(LaneId lane) { return lanes_[lane.value]; }
   ProcessRun run_of(ProcessId process) { return {process, at(process).run}; }
   bool is_there(const ProcessRun& of) { return run_of(of.process) == of; }
+  /// One for each lane of the plan; what was gathered of a lane that there was is kept.
+  void make_lanes();
   void step(const Deployment::Event& event, const CoordinatorActor& self) {
     carry_out(core_.step(event, clock_.now()), self);
   }
@@ -214,6 +240,13 @@ class CoordinatorShell {
       case Kind::moved:
       case Kind::not_moved:
         return end_move(action);
+      case Kind::ready:
+        return;  // never said
+      case Kind::switched:
+        return switch_over();
+      case Kind::changed:
+      case Kind::not_changed:
+        return end_change(action);
     }
   }
 
@@ -228,6 +261,7 @@ class CoordinatorShell {
     caf::anon_send(agent_, std::make_shared<SpawnRank>(SpawnRank{run_of(process)}), self);
   }
 
+  bool spins(ProcessId process) const;
   void load(const Deployment::Action& action, const CoordinatorActor& self);
 
   void watch(ProcessId process, const CoordinatorActor& self) {
@@ -260,6 +294,7 @@ class CoordinatorShell {
   void connect(const Deployment::Action& action, const CoordinatorActor& self);
 
   // Of a move (coordinator_moves.cc).
+  void begin_copies(rpc::OnMoveProgress progress);
   rpc::KvCopy copy_of(const Deployment::Action& action) const;
   rpc::Callback<Ok> moved_on(const Deployment::Action& action, const CoordinatorActor& self,
                              Deployment::Event well);
@@ -267,6 +302,11 @@ class CoordinatorShell {
   void copy(const Deployment::Action& action, const CoordinatorActor& self);
   void finish_copy(const Deployment::Action& action, const CoordinatorActor& self);
   void end_move(const Deployment::Action& action);
+  // Of a change of plan (coordinator_changes.cc).
+  Status may_change(const ChangePlan& change) const;
+  void switch_over();
+  void end_change(const Deployment::Action& action);
+  std::vector<LaneFirst> firsts() const;
 
   void resume(const Deployment::Action& action, const CoordinatorActor& self);
 
@@ -301,7 +341,7 @@ class CoordinatorShell {
   AgentActor agent_;
   DeploymentObserver observer_;
   const Clock& clock_;
-  Deployment core_;
+  graph::ChangingDeployment core_;
   graph::FailureDetector detector_;
   graph::LinkWatch link_watch_;
   graph::SlowWatch slow_watch_;
@@ -309,11 +349,15 @@ class CoordinatorShell {
   bool is_announced_ = false;            // that it serves
   std::vector<CoordinatorEvent> early_;  // that came before it was begun
   std::optional<graph::DeploymentRecord> written_;
-  std::vector<Process> processes_;                // by number
-  std::vector<Lane> lanes_;                       // by id
-  std::vector<std::shared_ptr<RankPort>> ports_;  // by place
-  std::optional<MoveRank> asked_;                 // the move under way
-  uint64_t copy_secret_ = 0;                      // of its link
+  std::map<ProcessId, Process> processes_;                              // by number
+  std::vector<Lane> lanes_;                                             // by id
+  std::vector<std::shared_ptr<RankPort>> ports_;                        // by place
+  std::optional<MoveRank> asked_;                                       // the move under way
+  std::optional<ChangePlan> change_;                                    // the change under way
+  bool has_switched_ = false;                                           // to its plan
+  std::shared_ptr<CopiesProgress> copied_;                              // of either
+  uint64_t copy_secret_ = 0;                                            // of its links
+  std::map<std::pair<ProcessId, uint32_t>, rpc::KvAddress> copies_to_;  // by part
 };
 
 }  // namespace chainpump::actors

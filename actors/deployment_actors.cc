@@ -48,6 +48,10 @@ void DeploymentActors::request_move(RankId place, rpc::OnMoveProgress progress,
                                    MoveRank{place, std::move(progress), std::move(reply)}));
 }
 
+void DeploymentActors::request_change(ChangePlan change) {
+  caf::anon_send(coordinator_, std::make_shared<ChangePlan>(std::move(change)));
+}
+
 void DeploymentActors::end() {
   caf::scoped_actor self{actors_.system()};
   self->monitor(agent_);

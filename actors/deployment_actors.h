@@ -33,6 +33,7 @@ class DeploymentActors {
   void request_stop();
   /// `progress` on any thread.
   void request_move(RankId place, rpc::OnMoveProgress progress, rpc::Reply<Ok> reply);
+  void request_change(ChangePlan change);
   /// Ends the actors and with the agent its ranks, if any is left, and the thread that calls back.
   /// Not on one of their threads.
   void end();

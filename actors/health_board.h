@@ -19,6 +19,7 @@ class HealthBoard {
   void on_news(const std::vector<graph::LaneNews>& news) {
     const std::lock_guard lock(mutex_);
     const TimePoint now = clock_.now();
+    health_.set_most_lanes(news.size());
     for (size_t i = 0; i < news.size() && i < kLanesMax; ++i)
       health_.on_news(graph::LaneId(static_cast<uint8_t>(i)), news[i], now);
   }

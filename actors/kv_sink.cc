@@ -75,7 +75,6 @@ Status KvSink::take(const graph::KvEnd& end) {
     return make_error(ErrorCode::invalid_argument,
                       "the copy ends with {} sequences in {} pieces, of which {} in {} came",
                       end.num_sequences, end.num_pieces, held_.size(), num_pieces_);
-  RETURN_IF_ERROR(executor_.take_over(held_));
   done_ = true;
   return ok_status();
 }

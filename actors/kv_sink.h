@@ -1,7 +1,7 @@
-// Takes in what a rank sends that this one is to take the place of (actors/kv_source.h): pieces go
-// into the blocks that they name, and when the end has come, what was said of the sequences is
-// held. Until then the rank holds nothing, so that a copy that breaks off leaves no trace but bytes
-// in blocks that stand in no table.
+// Takes in what another rank sends (actors/kv_source.h): pieces go into the blocks that they name,
+// and when the end has come it knows whose they are. The rank holds nothing before all copies to it
+// have come (actors/rank_copies.h), so that one that breaks off leaves no trace but bytes in blocks
+// that stand in no table.
 //
 // Thread rule: one thread, the rank's.
 #pragma once
@@ -34,8 +34,10 @@ class KvSink {
   /// A few frames at most; true if anything happened. An error: the copy is no good, or has broken
   /// off; nothing is held of it.
   Result<bool> step();
-  /// All has come, and is held.
+  /// All has come.
   bool done() const { return done_; }
+  /// Who holds it, then, in the executor's blocks.
+  const std::vector<graph::StageHoldings::Held>& held() const { return held_; }
   bool connecting() const { return link_->state() == transport::LinkState::connecting; }
 
  private:

@@ -85,11 +85,17 @@ bool KvSource::step() {
   return moved;
 }
 
+bool KvSource::is_copied(SequenceId id) const {
+  const uint8_t lane = graph::SequenceStore::lane_of(id);
+  return std::find(options_.lanes.begin(), options_.lanes.end(), lane) != options_.lanes.end();
+}
+
 /// Whether there is a block to be sent.
 bool KvSource::find_block() {
   if (block_) return true;
   while (const auto version = account_.next(executor_.sequences())) {
-    if (bytes_per_block_ == 0) {  // only who holds it is to be told
+    // Of another lane, or only who holds it is to be told.
+    if (bytes_per_block_ == 0 || !is_copied(version->sequence)) {
       account_.note_copied(*version);
       continue;
     }
@@ -117,7 +123,8 @@ bool KvSource::send_one() {
     if (state_ != State::finishing) return true;
     held_.emplace();
     const models::SequenceTable& table = executor_.sequences();
-    for (const SequenceId id : table.ids()) held_->push_back(in_lane(table.held_as_told(id)));
+    for (const SequenceId id : table.ids())
+      if (is_copied(id)) held_->push_back(in_lane(table.held_as_told(id)));
   }
   std::unique_ptr<transport::SendSlot> slot = link_->try_acquire();
   if (!slot) return false;

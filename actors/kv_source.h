@@ -37,6 +37,7 @@ namespace rpc = transport::rpc;
 struct KvSourceOptions {
   int32_t layer_begin = 0;
   int32_t layer_end = 0;
+  std::vector<uint8_t> lanes = {};
   std::function<KvBlockId(uint8_t lane)> first_block;  // of the lane among the executor's
   std::function<void(int64_t done, int64_t total)> progress;
 };
@@ -68,6 +69,7 @@ class KvSource {
 
   void fail(const Error& why);
   bool find_block();
+  bool is_copied(SequenceId id) const;
   bool at_round_end();
   bool send_one();
   void send_piece(std::unique_ptr<transport::SendSlot> slot);

@@ -15,7 +15,7 @@ namespace rpc = transport::rpc;
 class LaneLinks {
  public:
   /// The plan outlives this. There are no links before renew().
-  LaneLinks(const graph::Plan& plan, graph::LaneId lane) : plan_(plan), lane_(lane) {}
+  LaneLinks(const graph::Plan& plan, graph::LaneId lane) : plan_(&plan), lane_(lane) {}
 
   /// Links of this epoch in place of those before.
   void renew(PlanEpoch epoch);
@@ -27,9 +27,9 @@ class LaneLinks {
 
  private:
   size_t before(StageIndex stage) const;
-  EdgeId link(size_t stage) const { return link_of(plan_, lane_, plan_.edges[stage].id); }
+  EdgeId link(size_t stage) const { return link_of(*plan_, lane_, plan_->edges[stage].id); }
 
-  const graph::Plan& plan_;
+  const graph::Plan* plan_;
   graph::LaneId lane_;
   PlanEpoch epoch_;                // 0: none
   std::vector<uint64_t> secrets_;  // of the link from each stage

@@ -32,11 +32,13 @@ graph::LaneStats from_wire(const rpc::LaneStats& stats) {
 }  // namespace
 
 Result<std::shared_ptr<Lanes>> Lanes::create(const graph::Plan& plan,
-                                             std::shared_ptr<Outcome> outcome,
-                                             Duration move_after) {
+                                             std::shared_ptr<Outcome> outcome, Duration move_after,
+                                             size_t most_lanes) {
   ASSIGN_OR_RETURN(std::unique_ptr<Alarm> alarm, Alarm::create());
-  std::shared_ptr<Lanes> lanes(new Lanes(plan, std::move(outcome), move_after, std::move(alarm)));
-  for (int32_t i = 0; i < num_lanes(plan); ++i) {
+  most_lanes = std::max(most_lanes, static_cast<size_t>(num_lanes(plan)));
+  std::shared_ptr<Lanes> lanes(
+      new Lanes(plan, std::move(outcome), move_after, most_lanes, std::move(alarm)));
+  for (size_t i = 0; i < most_lanes; ++i) {
     const graph::LaneId id(static_cast<uint8_t>(i));
     lanes->lanes_.push_back(
         std::make_shared<Lane>(LaneOptions{.id = id, .max_waiting = plan.max_queued},
@@ -46,11 +48,12 @@ Result<std::shared_ptr<Lanes>> Lanes::create(const graph::Plan& plan,
 }
 
 Lanes::Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, Duration move_after,
-             std::unique_ptr<Alarm> alarm)
+             size_t most_lanes, std::unique_ptr<Alarm> alarm)
     : outcome_(std::move(outcome)),
       move_after_(move_after),
-      router_(router_options(plan, static_cast<size_t>(num_lanes(plan)))),
-      standings_(static_cast<size_t>(num_lanes(plan))),
+      num_lanes_(static_cast<size_t>(num_lanes(plan))),
+      router_(router_options(plan, most_lanes)),
+      standings_(most_lanes),
       alarm_(std::move(alarm)) {}
 
 LaneEvents Lanes::events_of(graph::LaneId lane) {
@@ -86,13 +89,26 @@ void Lanes::change(graph::LaneId lane, Change change) {
   Standing& standing = standings_[lane.value];
   const bool served = standing.serves();
   change(standing);
-  outcome_->health().set_joined(lane, standing.open);
+  if (!standing.gone) outcome_->health().set_joined(lane, standing.open);
   router_.set_state(lane, standing.serves() ? graph::LaneState::serving
                           : standing.open   ? graph::LaneState::draining
                                             : graph::LaneState::dead);
   if (standing.serves() == served) return;
   served ? --num_serving_ : ++num_serving_;
-  if (served && lanes_.size() > 1) move_later(lane, ++standing.num_pauses);
+  if (served && (num_lanes_ > 1 || standing.gone)) move_later(lane, ++standing.num_pauses);
+}
+
+void Lanes::set_size(size_t num_lanes) {
+  CHECK(num_lanes > 0 && num_lanes <= lanes_.size());
+  num_lanes_ = num_lanes;
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const graph::LaneId lane(static_cast<uint8_t>(i));
+    bool leaves = false;
+    change(lane, [&](Standing& standing) {
+      leaves = i >= num_lanes && !std::exchange(standing.gone, i >= num_lanes);
+    });
+    if (leaves) lanes_[i]->in_turn([self = shared_from_this(), lane] { self->move(lane); });
+  }
 }
 
 void Lanes::set_paused(graph::LaneId lane, bool paused) {
@@ -161,9 +177,9 @@ void Lanes::reopen(graph::LaneId lane, std::shared_ptr<RankPort> first, PlanEpoc
 }
 
 Result<graph::LaneId> Lanes::choose(RequestId id, const SequenceRequest& request) {
-  if (lanes_.size() == 1) return graph::LaneId(0);
+  if (num_lanes_ == 1) return graph::LaneId(0);
   const std::lock_guard lock(mutex_);
-  if (num_serving_ == 0) return graph::LaneId(static_cast<uint8_t>(id.value % lanes_.size()));
+  if (num_serving_ == 0) return graph::LaneId(static_cast<uint8_t>(id.value % num_lanes_));
   ASSIGN_OR_RETURN(const graph::Route route, router_.route({.id = id,
                                                             .cache_salt = request.cache_salt,
                                                             .prompt = request.prompt,
@@ -192,7 +208,7 @@ void Lanes::submit(RequestId id, SequenceRequest request, Duration timeout,
       sequence.on_end(outcome_->with_reason(lane.error()));
     return;
   }
-  if (lanes_.size() > 1) forget_at_end(id, callbacks);
+  forget_at_end(id, callbacks);
   lanes_[lane->value]->submit(id, std::move(request), timeout, std::move(callbacks));
 }
 

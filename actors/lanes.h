@@ -11,10 +11,14 @@
 //                                            other of its ranks is replaced
 // What a lane has that does not serve for a second goes on in others, if some serve.
 //
+// A deployment that goes on by another plan may have more lanes, or fewer: what the last ones have
+// then goes on in others at once.
+//
 // What a lane says of itself comes with its results. Thread rule: as Lane; what comes of time, and
 // of the deployment's end, comes on a thread of its own.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -33,9 +37,13 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
   /// system refuses a thread.
   static Result<std::shared_ptr<Lanes>> create(const graph::Plan& plan,
                                                std::shared_ptr<Outcome> outcome,
-                                               Duration move_after = std::chrono::seconds(1));
+                                               Duration move_after = std::chrono::seconds(1),
+                                               size_t most_lanes = 0);
 
-  size_t size() const { return lanes_.size(); }
+  /// How many there are now: of the plan at first.
+  size_t size() const { return num_lanes_; }
+  /// At most as many as it was made for.
+  void set_size(size_t num_lanes);
   /// As Lane::reopen(), first of all and whenever the lane has another first rank.
   void reopen(graph::LaneId lane, std::shared_ptr<RankPort> first, PlanEpoch since);
   /// Whether all its ranks are at work, as the coordinator says.
@@ -51,14 +59,15 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
 
  private:
   Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, Duration move_after,
-        std::unique_ptr<Alarm> alarm);
+        size_t most_lanes, std::unique_ptr<Alarm> alarm);
   Result<graph::LaneId> choose(RequestId id, const SequenceRequest& request);
   LaneEvents events_of(graph::LaneId lane);
   struct Standing {
     bool open = false;
     bool paused = false;
+    bool gone = false;  // there are fewer lanes now
     uint64_t num_pauses = 0;
-    bool serves() const { return open && !paused; }
+    bool serves() const { return open && !paused && !gone; }
   };
   template <typename Change>
   void change(graph::LaneId lane, Change change);
@@ -72,7 +81,8 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
 
   const std::shared_ptr<Outcome> outcome_;
   const Duration move_after_;
-  std::vector<std::shared_ptr<Lane>> lanes_;  // since create()
+  std::vector<std::shared_ptr<Lane>> lanes_;  // since create(), of which the first are there
+  std::atomic<size_t> num_lanes_;
   std::mutex moving_;  // what is next; and while a request is in no lane. Before all other locks
   bool closed_ = false;
   std::mutex mutex_;  // what is below

@@ -129,6 +129,15 @@ std::string Outcome::numerics_id() {
   return numerics_id_;
 }
 
+void Outcome::set_planned(std::shared_ptr<const Planned> planned) {
+  update([&] { planned_ = std::move(planned); });
+}
+
+std::shared_ptr<const Planned> Outcome::planned() {
+  const std::lock_guard lock(mutex_);
+  return planned_;
+}
+
 std::vector<std::shared_ptr<RankPort>> Outcome::ports() {
   const std::lock_guard lock(mutex_);
   return reason() ? std::vector<std::shared_ptr<RankPort>>{} : ports_;

@@ -17,6 +17,7 @@ namespace chainpump::actors {
 
 class Lanes;
 class RankPort;
+struct Planned;
 
 class Outcome {
  public:
@@ -44,6 +45,10 @@ class Outcome {
   /// Some of them are others now.
   void set_ports(std::vector<std::shared_ptr<RankPort>> ports);
   std::string numerics_id();
+  /// The deployment goes on by another plan than the runtime began with.
+  void set_planned(std::shared_ptr<const Planned> planned);
+  /// That; null: it is the one it began with.
+  std::shared_ptr<const Planned> planned();
   HealthBoard& health() { return health_; }
   /// How each lane stands, in order, as a coordinator says.
   void on_lanes(const std::vector<graph::LaneNews>& news);
@@ -68,6 +73,7 @@ class Outcome {
   std::shared_ptr<Lanes> lanes_;
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::string numerics_id_;
+  std::shared_ptr<const Planned> planned_;
   std::optional<Error> failure_;
   std::vector<bool> paused_;  // by lane
   bool served_ = false;

@@ -119,7 +119,7 @@ class Handler final : public rpc::RankHandler {
   void on_arm(const transport::FaultOrder& fault, rpc::Reply<Ok> reply) override {
     stage_.tell(ArmCommand{fault, std::move(reply)});
   }
-  void on_take_in(rpc::KvCopy copy, rpc::Reply<Ok> reply) override {
+  void on_take_in(rpc::KvCopy copy, rpc::Reply<rpc::KvAddress> reply) override {
     stage_.tell(TakeInCommand{std::move(copy), std::move(reply)});
   }
   void on_copy(rpc::KvCopy copy, rpc::ProgressReport progress, rpc::Reply<Ok> reply) override {
@@ -200,7 +200,7 @@ int run_rank(UniqueFd control, const RankTerms& terms) {
   Result<ActorSystem> actors = ActorSystem::create();
   if (!actors.ok()) leave_without_room(actors.error());
   Result<StageHandle> stage =
-      spawn_stage(actors->system(), std::make_shared<LoopbackHub>(), steady_clock());
+      spawn_stage(actors->system(), std::make_shared<LoopbackHub>(true), steady_clock());
   if (!stage.ok()) leave_without_room(stage.error());
   rpc::RankServerOptions options;
   if (!terms.certificates.empty()) {

@@ -1,10 +1,14 @@
-// What a rank copies to another that is to take its place, or takes in as that one: over a link of
-// its own beside those of its lanes, with the plan's transport and checksums. One of each at most;
-// what is asked for anew takes the place of what was before. A copy that fails is nobody's end: who
-// asked for it is told, and the rank goes on. Thread rule: one thread, the rank's.
+// What a rank copies to others that are to take its place, or takes in as one of those: over links
+// of their own beside those of its lanes. A rank that gives its place to one other has one copy; of
+// a deployment that changes to another plan each rank may copy to several, some layers and lanes to
+// each, and take in from several. Copies are of one move at a time: what is asked for of another
+// ends what was before. What is taken in is held when the last part has come. A copy that fails is
+// nobody's end: who asked for it is told, and the rank goes on. Thread rule: one thread, the
+// rank's.
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "actors/commands.h"
 #include "actors/kv_sink.h"
@@ -22,7 +26,7 @@ class RankCopies {
   /// Answers when whatever comes is awaited. invalid_argument: the rank holds something, or serves.
   void take_in(TakeInCommand command);
   void copy(CopyCommand command);
-  /// invalid_argument: the rank's lanes are at work.
+  /// Of all that it copies. invalid_argument: the rank's lanes are at work.
   void finish(FinishCopyCommand command);
 
   /// A frame or a few; true if anything happened.
@@ -33,9 +37,18 @@ class RankCopies {
   bool connecting() const;
 
  private:
-  graph::EdgePlan edge() const;
+  struct Sink {
+    uint32_t part = 0;
+    std::vector<uint8_t> lanes;
+    std::unique_ptr<KvSink> sink;
+  };
+  graph::EdgePlan edge(const rpc::KvCopy& copy) const;
   Status check(const rpc::KvCopy& copy) const;
-  bool step_sink();
+  std::vector<uint8_t> lanes_of(const rpc::KvCopy& copy) const;
+  bool step_source();
+  bool step_sinks();
+  void give_up_taking();
+  void hold_what_came();
 
   const graph::Plan& plan_;
   const StageIndex stage_;
@@ -43,8 +56,14 @@ class RankCopies {
   models::StageExecutor& executor_;
   transport::Waiter& waiter_;
   std::vector<uint8_t> served_;  // lanes
-  std::unique_ptr<KvSource> source_;
-  std::unique_ptr<KvSink> sink_;
+  uint32_t copying_ = 0;         // of which move
+  std::vector<std::unique_ptr<KvSource>> sources_;
+  size_t num_begun_ = 0;  // of them, that have broken off included
+  size_t turn_ = 0;       // of whom the next frame is
+  uint32_t taking_ = 0;
+  uint32_t num_parts_ = 0;   // that are to come
+  bool holds_them_ = false;  // they have
+  std::vector<Sink> sinks_;
 };
 
 }  // namespace chainpump::actors

@@ -88,7 +88,9 @@ Result<std::pair<std::string, uint16_t>> RankLinks::listen(const graph::EdgePlan
                       input.id, output.id);
   for (const graph::EdgePlan* edge : {&input, &output})
     RETURN_IF_ERROR(transport::check_link_options(link_options(*edge, PlanEpoch(1), 0, 1)));
+  address_ = address;
   if (is_loopback(input)) return std::pair(std::string(), uint16_t{0});
+  is_tcp_ = ucx_kind(input) == transport::TransportKind::tcp;
   const Result<std::string> interface = transport::interface_of(address);
   if (!interface.ok()) return interface.error();
   is_on_network_ = *interface != "lo";
@@ -129,6 +131,56 @@ Result<std::unique_ptr<transport::SendLink>> RankLinks::connect(
   if (!is_loopback(edge))
     return ucx_connect(context_, fmt::format("{}:{}", to.address, to.port), options);
   return hub_->take_sender(options);
+}
+
+Status RankLinks::make_copies_context() {
+  if (copies_context_) return ok_status();
+  if (is_tcp_) {
+    copies_context_ = context_;
+    return ok_status();
+  }
+  const Result<std::string> interface = transport::interface_of(address_);
+  if (!interface.ok()) return interface.error();
+  ASSIGN_OR_RETURN(copies_context_,
+                   transport::UcxContext::create(
+                       {.kind = transport::TransportKind::tcp, .net_devices = *interface}));
+  return ok_status();
+}
+
+Result<std::pair<std::string, uint16_t>> RankLinks::listen_for_copies() {
+  if (!hub_->of_one_rank()) return std::pair(std::string(), uint16_t{0});
+  RETURN_IF_ERROR(make_copies_context());
+  if (is_tcp_) {
+    RETURN_IF_ERROR(listener_->keep_open(true));
+    return split_port(listener_->address());
+  }
+  if (!copies_listener_) {
+    ASSIGN_OR_RETURN(copies_listener_,
+                     transport::UcxListener::create(copies_context_, {.bind = address_ + ":0"}));
+    RETURN_IF_ERROR(copies_listener_->keep_open(true));
+  }
+  return split_port(copies_listener_->address());
+}
+
+Result<std::unique_ptr<transport::ReceiveLink>> RankLinks::accept_copy(
+    graph::EdgePlan edge, PlanEpoch epoch, const transport::rpc::LinkAccept& from) {
+  const bool is_here = !hub_->of_one_rank();
+  edge.transport = is_here ? graph::TransportKind::loopback : graph::TransportKind::tcp;
+  transport::LinkOptions options = link_options(edge, epoch, from.secret, from.incarnation);
+  options.fault = fault_;
+  if (is_here) return hub_->take_receiver(options);
+  return (is_tcp_ ? listener_ : copies_listener_)->accept(options);
+}
+
+Result<std::unique_ptr<transport::SendLink>> RankLinks::connect_copy(
+    graph::EdgePlan edge, PlanEpoch epoch, const transport::rpc::LinkTarget& to) {
+  const bool is_here = !hub_->of_one_rank();
+  edge.transport = is_here ? graph::TransportKind::loopback : graph::TransportKind::tcp;
+  transport::LinkOptions options = link_options(edge, epoch, to.secret, to.incarnation);
+  options.fault = fault_;
+  if (is_here) return hub_->take_sender(options);
+  RETURN_IF_ERROR(make_copies_context());
+  return ucx_connect(copies_context_, fmt::format("{}:{}", to.address, to.port), options);
 }
 
 }  // namespace chainpump::actors

@@ -22,6 +22,9 @@ namespace chainpump::actors {
 /// pair, and what is left of older ones goes. Any thread.
 class LoopbackHub {
  public:
+  /// `of_one_rank`: no other rank has this hub, so only a rank's links to itself are loopbacks.
+  explicit LoopbackHub(bool of_one_rank = false) : of_one_rank_(of_one_rank) {}
+  bool of_one_rank() const { return of_one_rank_; }
   std::unique_ptr<transport::SendLink> take_sender(const transport::LinkOptions& options);
   std::unique_ptr<transport::ReceiveLink> take_receiver(const transport::LinkOptions& options);
 
@@ -29,6 +32,7 @@ class LoopbackHub {
   transport::LinkPair& pair_for(const transport::LinkOptions& options);
   void forget_if_taken(const transport::LinkOptions& options);
 
+  const bool of_one_rank_;
   std::mutex mutex_;
   std::map<std::pair<EdgeId, LinkIncarnation>, transport::LinkPair> waiting_;
 };
@@ -61,12 +65,26 @@ class RankLinks {
   Result<std::unique_ptr<transport::SendLink>> connect(const graph::EdgePlan& edge, PlanEpoch epoch,
                                                        const transport::rpc::LinkTarget& to);
 
+  // Of links for copies (actors/rank_copies.h), which go over TCP, whatever the lanes' do, since
+  // the other rank's plan may be another; within one process they are loopbacks. After listen().
+  /// Opens a listener for them, if there is none. Returns as listen().
+  Result<std::pair<std::string, uint16_t>> listen_for_copies();
+  Result<std::unique_ptr<transport::ReceiveLink>> accept_copy(
+      graph::EdgePlan edge, PlanEpoch epoch, const transport::rpc::LinkAccept& from);
+  Result<std::unique_ptr<transport::SendLink>> connect_copy(graph::EdgePlan edge, PlanEpoch epoch,
+                                                            const transport::rpc::LinkTarget& to);
+
  private:
+  Status make_copies_context();
   std::shared_ptr<LoopbackHub> hub_;
   transport::ArmedFault* const fault_;
   std::shared_ptr<transport::UcxContext> context_;
   std::unique_ptr<transport::UcxListener> listener_;
   bool is_on_network_ = false;
+  std::string address_;  // that it listens at
+  bool is_tcp_ = false;
+  std::shared_ptr<transport::UcxContext> copies_context_;  // the lanes', where that is TCP
+  std::unique_ptr<transport::UcxListener> copies_listener_;
 };
 
 }  // namespace chainpump::actors

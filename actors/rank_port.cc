@@ -58,7 +58,8 @@ class RpcPort final : public RankPort {
               Duration deadline, rpc::Callback<Ok> callback) override {
     client_.resume(lane.value, epoch.value, std::move(stages), deadline, std::move(callback));
   }
-  void take_in(rpc::KvCopy copy, Duration deadline, rpc::Callback<Ok> callback) override {
+  void take_in(rpc::KvCopy copy, Duration deadline,
+               rpc::Callback<rpc::KvAddress> callback) override {
     client_.take_in(std::move(copy), deadline, std::move(callback));
   }
   void copy(rpc::KvCopy copy, Duration deadline, rpc::ProgressCallback progress,
@@ -142,9 +143,9 @@ class LocalPort final : public RankPort {
                               .stages = std::move(stages),
                               .reply = rpc::Reply<Ok>(std::move(callback))});
   }
-  void take_in(rpc::KvCopy copy, Duration, rpc::Callback<Ok> callback) override {
-    stage_.tell(
-        TakeInCommand{.copy = std::move(copy), .reply = rpc::Reply<Ok>(std::move(callback))});
+  void take_in(rpc::KvCopy copy, Duration, rpc::Callback<rpc::KvAddress> callback) override {
+    stage_.tell(TakeInCommand{.copy = std::move(copy),
+                              .reply = rpc::Reply<rpc::KvAddress>(std::move(callback))});
   }
   void copy(rpc::KvCopy copy, Duration, rpc::ProgressCallback progress,
             rpc::Callback<Ok> callback) override {

@@ -42,7 +42,8 @@ class RankPort {
   virtual void resume(graph::LaneId lane, PlanEpoch epoch, std::vector<rpc::StageHoldings> stages,
                       Duration deadline, rpc::Callback<Ok> callback) = 0;
   // Of a move (schemas/move.capnp).
-  virtual void take_in(rpc::KvCopy copy, Duration deadline, rpc::Callback<Ok> callback) = 0;
+  virtual void take_in(rpc::KvCopy copy, Duration deadline,
+                       rpc::Callback<rpc::KvAddress> callback) = 0;
   virtual void copy(rpc::KvCopy copy, Duration deadline, rpc::ProgressCallback progress,
                     rpc::Callback<Ok> callback) = 0;
   virtual void finish_copy(Duration deadline, rpc::Callback<Ok> callback) = 0;

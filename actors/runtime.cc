@@ -165,6 +165,8 @@ graph::HealthReport Runtime::health() const {
   return health;
 }
 
+std::shared_ptr<const Planned> Runtime::planned() const { return impl_->outcome->planned(); }
+
 Result<StepEvents> Runtime::trace(RankId rank, uint64_t since, Duration timeout) {
   Answer<StepEvents> answer;
   impl_->backend->trace(rank, since, timeout, answer.reply());

@@ -109,6 +109,12 @@ struct RuntimeReport {
   std::vector<LaneReport> lanes;  // in order
 };
 
+/// What a deployment runs by, since that has been changed (Service, `chainpump apply`).
+struct Planned {
+  graph::Plan plan;
+  std::string graph_text;
+};
+
 class Runtime {
  public:
   /// Starts bringing the plan up and returns at once; wait_ready() says how it went.
@@ -139,6 +145,8 @@ class Runtime {
   Result<RuntimeReport> report(Duration timeout);
   /// Whether tokens get through, as far as is known now, and if not, why.
   graph::HealthReport health() const;
+  /// What the deployment goes on by, if that is not what the runtime began with; else null.
+  std::shared_ptr<const Planned> planned() const;
   /// What one rank did step by step, from its event number `since` (0: the oldest that is there)
   /// on, a part at a time. invalid_argument: there is no such rank.
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout);

@@ -43,7 +43,8 @@ void sweep(const std::string& folder) {
   for (const auto& entry : entries) {
     const std::string name = entry.path().filename().string();
     const bool is_ours = name == "agent.sock" || name == "coordinator.sock" || name == "plan" ||
-                         name == "plan.new" || name.starts_with("state.db") ||
+                         name.starts_with("plan.") || name.starts_with("plan-") ||
+                         name.starts_with("state.db") ||
                          (name.starts_with("rank-") && name.ends_with(".sock"));
     if (is_ours) std::filesystem::remove(entry.path(), ignored);
   }
@@ -230,6 +231,7 @@ struct Service::Impl {
   /// ended, and the coordinator that knew it: the next one reads what there was, and has it built
   /// again.
   Status restart(const std::string& name, const Error& death) {
+    take_limits();
     const size_t num_restarts = restarts->add(steady_clock().now());
     if (num_restarts > restarts_max) {
       if (restarts_max == 0) return death;
@@ -244,6 +246,14 @@ struct Service::Impl {
       RETURN_IF_ERROR(start_agent());
     }
     return start_coordinator();
+  }
+
+  /// They may have been changed meanwhile.
+  void take_limits() {
+    const Result<rpc::ServiceSpec> spec = rpc::read_service_file(plan_file(folder));
+    if (!spec.ok()) return;
+    restarts_max = static_cast<size_t>(std::max(0, spec->plan.failover_restarts));
+    restarts.emplace(Duration(spec->plan.failover_window_ns), restarts->times());
   }
 
   void end_coordinator() {
@@ -296,18 +306,20 @@ Result<std::unique_ptr<Service>> Service::start(const std::string& folder, const
                                .cache_folder = options.cache_folder,
                                .certificates = options.certificates,
                                .node = options.node,
-                               .store = options.store}));
+                               .store = options.store,
+                               .graph = options.graph,
+                               .graph_text = options.graph_text,
+                               .number = 0}));
   return std::unique_ptr<Service>(new Service(std::move(impl)));
 }
 
-Result<graph::Plan> Service::plan_of(const std::string& folder) {
-  ASSIGN_OR_RETURN(const rpc::ServiceSpec spec, rpc::read_service_file(plan_file(folder)));
-  return from_wire(spec.plan);
+Result<rpc::ServiceSpec> Service::spec_of(const std::string& folder) {
+  return rpc::read_service_file(plan_file(folder));
 }
 
-Result<std::string> Service::certificates_of(const std::string& folder) {
-  ASSIGN_OR_RETURN(const rpc::ServiceSpec spec, rpc::read_service_file(plan_file(folder)));
-  return spec.certificates;
+Result<graph::Plan> Service::plan_of(const std::string& folder) {
+  ASSIGN_OR_RETURN(const rpc::ServiceSpec spec, spec_of(folder));
+  return from_wire(spec.plan);
 }
 
 int Service::failure_fd() const { return impl_->failure.fd(); }

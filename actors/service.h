@@ -29,6 +29,9 @@ struct ServiceOptions {
   std::string node = {};          // this machine's name; empty: there is none
   std::string certificates = {};  // folder, of the role coordinator
   std::string data_address = {};  // as RankTerms, of this machine's ranks
+  // Of the graph file, for who changes it (ServiceSpec): as it is in force, and as it was written.
+  std::string graph = {};
+  std::string graph_text = {};
   // That other services share, which serve the same plan: one coordinator leads, and ranks are on
   // nodes alone. An empty address: there is none.
   transport::rpc::StoreSpec store = {};
@@ -40,10 +43,11 @@ class Service {
   /// dies, so do they. What a dead service left in the folder is removed.
   static Result<std::unique_ptr<Service>> start(const std::string& folder, const graph::Plan& plan,
                                                 const ServiceOptions& options);
-  /// What the service in `folder` was started with. not_found, bad_file, invalid_argument.
+  /// What the service in `folder` was started with, or has been changed to since. not_found,
+  /// bad_file.
+  static Result<transport::rpc::ServiceSpec> spec_of(const std::string& folder);
+  /// Its plan; invalid_argument, too.
   static Result<graph::Plan> plan_of(const std::string& folder);
-  /// The same of its certificates' folder; empty: it is no cluster.
-  static Result<std::string> certificates_of(const std::string& folder);
   /// Ranks leave in order where they can; no process and nothing in the folder is left. Within
   /// seconds; on the thread that started it.
   ~Service();

@@ -20,15 +20,17 @@ namespace {
 using OnProgress = std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)>;
 
 constexpr Duration kHelloDeadline = std::chrono::seconds(10);
+constexpr size_t kMostLanes = 64;  // that a graph can ask for
 
 class ServiceBackend final : public Backend {
  public:
-  ServiceBackend(std::string folder, graph::Plan plan,
+  ServiceBackend(std::string folder, graph::Plan plan, uint32_t plan_number,
                  std::shared_ptr<const rpc::Credentials> credentials, OnProgress on_progress,
                  rpc::RpcThread lanes, rpc::RpcThread control, UniqueFd coordinator,
                  std::shared_ptr<Outcome> outcome)
       : folder_(std::move(folder)),
         plan_(std::move(plan)),
+        plan_number_(plan_number),
         credentials_(std::move(credentials)),
         outcome_(std::move(outcome)),
         on_progress_(std::move(on_progress)),
@@ -149,6 +151,7 @@ class ServiceBackend final : public Backend {
 
   /// Once it serves, and whenever a lane's first rank is another.
   void serve(const std::string& numerics_id, const std::vector<rpc::LaneAddress>& addresses) {
+    look_at_plan();
     if (addresses.size() != static_cast<size_t>(num_lanes(plan_)))
       return outcome_->set_failed(make_error(ErrorCode::internal,
                                              "a service of {} lanes, with a plan of {}",
@@ -156,11 +159,13 @@ class ServiceBackend final : public Backend {
     const bool is_first = epochs_.empty();
     std::shared_ptr<Lanes> lanes = outcome_->lanes();
     if (is_first) {
-      Result<std::shared_ptr<Lanes>> made = Lanes::create(plan_, outcome_);
+      Result<std::shared_ptr<Lanes>> made =
+          Lanes::create(plan_, outcome_, std::chrono::seconds(1), kMostLanes);
       if (!made.ok()) return outcome_->set_failed(made.error());
       lanes = *std::move(made);
     }
     if (!lanes) return;  // it has ended
+    if (lanes->size() != addresses.size()) lanes->set_size(addresses.size());
     for (size_t i = 0; i < addresses.size(); ++i)
       connect(*lanes, graph::LaneId(static_cast<uint8_t>(i)), addresses[i]);
     {
@@ -168,6 +173,20 @@ class ServiceBackend final : public Backend {
       addresses_ = addresses;
     }
     if (is_first) outcome_->set_serving(lanes, {}, numerics_id);
+  }
+
+  /// It may have been changed; then its file says so before this is told.
+  void look_at_plan() {
+    const Result<rpc::ServiceSpec> spec = Service::spec_of(folder_);
+    if (!spec.ok() || spec->number == plan_number_) return;
+    Result<graph::Plan> plan = from_wire(spec->plan);
+    if (!plan.ok() || num_lanes(*plan) > static_cast<int32_t>(kMostLanes)) return;
+    plan_number_ = spec->number;
+    outcome_->set_planned(std::make_shared<const Planned>(Planned{*plan, spec->graph_text}));
+    std::map<RankId, std::shared_ptr<RankPort>> tracers;  // of ranks that are others now
+    const std::lock_guard lock(mutex_);
+    plan_ = *std::move(plan);
+    tracers.swap(tracers_);
   }
 
   /// A rank that has died meanwhile is replaced, and this told again.
@@ -196,9 +215,9 @@ class ServiceBackend final : public Backend {
 
   /// A connection to a rank that is asked for nothing but its trace.
   Result<std::shared_ptr<RankPort>> tracer(RankId rank, Duration timeout) {
+    const std::lock_guard lock(mutex_);
     if (rank.value >= static_cast<uint32_t>(num_ranks(plan_)))
       return make_error(ErrorCode::invalid_argument, "there is no rank {}", rank);
-    const std::lock_guard lock(mutex_);
     std::shared_ptr<RankPort>& port = tracers_[rank];
     if (!port) {
       ASSIGN_OR_RETURN(rpc::Channel socket, open_rank(rank));
@@ -231,7 +250,8 @@ class ServiceBackend final : public Backend {
   }
 
   const std::string folder_;
-  const graph::Plan plan_;
+  graph::Plan plan_;      // written on the control thread, under the lock
+  uint32_t plan_number_;  // on the control thread
   const std::shared_ptr<const rpc::Credentials> credentials_;  // of a cluster
   const std::shared_ptr<Outcome> outcome_;
   const OnProgress on_progress_;
@@ -253,18 +273,18 @@ Result<std::unique_ptr<Backend>> make_service_backend(const std::string& folder,
                                                       OnProgress on_progress,
                                                       std::shared_ptr<Outcome> outcome) {
   ASSIGN_OR_RETURN(UniqueFd socket, rpc::connect_unix(coordinator_socket(folder)));
-  ASSIGN_OR_RETURN(const graph::Plan plan, Service::plan_of(folder));
-  ASSIGN_OR_RETURN(const std::string certificates, Service::certificates_of(folder));
+  ASSIGN_OR_RETURN(const rpc::ServiceSpec spec, Service::spec_of(folder));
+  ASSIGN_OR_RETURN(const graph::Plan plan, from_wire(spec.plan));
   std::shared_ptr<const rpc::Credentials> credentials;
-  if (!certificates.empty()) {
-    ASSIGN_OR_RETURN(credentials, rpc::Credentials::load(certificates));
+  if (!spec.certificates.empty()) {
+    ASSIGN_OR_RETURN(credentials, rpc::Credentials::load(spec.certificates));
   }
   // A token comes when the first stage begins the next step: taking it must not delay that.
   const std::vector<int> busy = first_cores(plan);
   ASSIGN_OR_RETURN(rpc::RpcThread lanes, rpc::RpcThread::create([&] { os::keep_off(busy); }));
   ASSIGN_OR_RETURN(rpc::RpcThread control, rpc::RpcThread::create());
   return Result<std::unique_ptr<Backend>>(std::make_unique<ServiceBackend>(
-      folder, plan, std::move(credentials), std::move(on_progress), std::move(lanes),
+      folder, plan, spec.number, std::move(credentials), std::move(on_progress), std::move(lanes),
       std::move(control), std::move(socket), std::move(outcome)));
 }
 

@@ -18,6 +18,11 @@ inline std::string rank_socket(const std::string& folder, RankId rank) {
 /// The plan to bring up (transport/rpc/service_file.h).
 inline std::string plan_file(const std::string& folder) { return folder + "/plan"; }
 
+/// Another that is about to be in force: the plan after so many changes.
+inline std::string plan_file(const std::string& folder, uint32_t number) {
+  return fmt::format("{}/plan-{}", folder, number);
+}
+
 /// The nodes that have joined (transport/rpc/service_file.h).
 inline std::string nodes_file(const std::string& folder) { return folder + "/nodes"; }
 

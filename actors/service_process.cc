@@ -11,6 +11,7 @@
 #include "actors/cluster_host.h"
 #include "actors/convert.h"
 #include "actors/deployment_actors.h"
+#include "actors/plan_folder.h"
 #include "actors/remote_host.h"
 #include "actors/service_folder.h"
 #include "actors/store/etcd_store.h"
@@ -96,13 +97,28 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     if (!actors_) return reply(make_error(ErrorCode::overloaded, "{}", who_leads_));
     actors_->request_move(RankId(rank), std::move(progress), std::move(reply));
   }
+  void on_change(rpc::ServiceSpec spec, rpc::OnMoveProgress progress,
+                 rpc::Reply<Ok> reply) override {
+    const std::lock_guard lock(mutex_);
+    if (!actors_) return reply(make_error(ErrorCode::overloaded, "{}", who_leads_));
+    Result<graph::Plan> plan = from_wire(spec.plan);
+    if (!plan.ok()) return reply(plan.error());
+    actors_->request_change(
+        {std::move(spec), *std::move(plan), std::move(progress), std::move(reply)});
+  }
 
  private:
   /// Brings the deployment up, or goes on with what the store has of it.
   Status begin(std::shared_ptr<StateStore> store, uint64_t term) {
-    ASSIGN_OR_RETURN(graph::Plan plan, from_wire(spec_.plan));
-    const std::vector<int> busy = first_cores(plan);
     ASSIGN_OR_RETURN(std::optional<graph::DeploymentRecord> before, store->read());
+    std::shared_ptr<PlanFolder> files;
+    if (spec_.certificates.empty()) files = std::make_shared<PlanFolder>(folder_, spec_);
+    rpc::ServiceSpec spec = spec_;
+    if (before && files) {
+      ASSIGN_OR_RETURN(spec, files->find(before->plan_number));
+    }
+    ASSIGN_OR_RETURN(graph::Plan plan, from_wire(spec.plan));
+    const std::vector<int> busy = first_cores(plan);
     if (before) RETURN_IF_ERROR(graph::check(*before, plan));
     const AgentLoss on_loss =
         plan.failover_restarts > 0 ? AgentLoss::is_seen_to : AgentLoss::ends_ranks;
@@ -113,13 +129,14 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     takes_over_ = before && before->has_served;
     ASSIGN_OR_RETURN(actors_, DeploymentActors::create({.plan = std::move(plan),
                                                         .isa = spec_.isa,
-                                                        .spin_between_ops = spec_.spin_between_ops,
+                                                        .spin_between_ops = spec.spin_between_ops,
                                                         .listen_address = spans ? "" : "127.0.0.1",
                                                         .cache_folder = spec_.cache_folder,
                                                         .term = term,
                                                         .store = std::move(store),
                                                         .before = std::move(before),
-                                                        .beats = beats_},
+                                                        .beats = beats_,
+                                                        .plan_files = std::move(files)},
                                                        make_host, observer()));
     return ok_status();
   }
@@ -262,6 +279,14 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
                 [this](auto ports, graph::LaneId lane, LaneFirst first) {
                   set_ports(std::move(ports));
                   notes_.lanes[lane.value] = address_of(first);
+                  server_.set_serving(notes_.numerics_id, notes_.lanes);
+                  publish();
+                },
+            .on_changed =
+                [this](auto ports, const auto& firsts) {
+                  set_ports(std::move(ports));
+                  notes_.lanes.clear();
+                  for (const LaneFirst& first : firsts) notes_.lanes.push_back(address_of(first));
                   server_.set_serving(notes_.numerics_id, notes_.lanes);
                   publish();
                 },

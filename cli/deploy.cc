@@ -19,6 +19,7 @@
 #include "cli/machine.h"
 #include "cli/progress.h"
 #include "graph/demo_graph.h"
+#include "graph/graph_text.h"
 #include "models/llama/profile.h"
 
 namespace chainpump::cli {
@@ -48,17 +49,6 @@ Result<std::string> find_demo_model() {
                     "GGUF file with --model");
 }
 
-/// Compute threads may spin only if each has a core of its own, on every node.
-bool cores_suffice(const graph::Plan& plan, const std::vector<graph::Node>& nodes) {
-  return std::all_of(nodes.begin(), nodes.end(), [&](const graph::Node& node) {
-    int num_threads = 0;
-    for (const graph::StagePlan& stage : plan.stages)
-      for (const graph::DevicePlan& device : stage.devices)
-        if (device.node == node.name) num_threads += stage.num_threads;
-    return num_threads <= static_cast<int>(node.machine.cores.size());
-  });
-}
-
 /// Sockets, events and pidfds: the command's grow with the ranks, and each rank has its limit.
 Status check_open_files(int32_t num_ranks) {
   const auto needed = static_cast<rlim_t>(64 + 8 * num_ranks);
@@ -74,6 +64,16 @@ Status check_open_files(int32_t num_ranks) {
 }
 
 }  // namespace
+
+bool cores_suffice(const graph::Plan& plan, const std::vector<graph::Node>& nodes) {
+  return std::all_of(nodes.begin(), nodes.end(), [&](const graph::Node& node) {
+    int num_threads = 0;
+    for (const graph::StagePlan& stage : plan.stages)
+      for (const graph::DevicePlan& device : stage.devices)
+        if (device.node == node.name) num_threads += stage.num_threads;
+    return num_threads <= static_cast<int>(node.machine.cores.size());
+  });
+}
 
 Result<std::string> graph_text(const std::string& graph_name) {
   if (graph_name == "demo") return std::string(graph::kDemoGraph);
@@ -131,6 +131,8 @@ Result<Prepared> prepare(const DeployOptions& options, const std::vector<graph::
   overrides.model_path = std::filesystem::absolute(path, ignored).string();
   if (options.in_process) overrides.transport = graph::TransportKind::loopback;
   ASSIGN_OR_RETURN(const graph::ModelProfile profile, models::read_profile(prepared.model));
+  ASSIGN_OR_RETURN(const graph::Graph in_force, with_overrides(prepared.graph, overrides));
+  prepared.in_force = to_yaml(in_force);
   ASSIGN_OR_RETURN(prepared.plan, make_plan(prepared.graph, profile, nodes, overrides));
   RETURN_IF_ERROR(check_open_files(num_ranks(prepared.plan)));
   prepared.runtime.spin_between_ops = cores_suffice(prepared.plan, nodes);
@@ -179,12 +181,17 @@ Result<Deployment> deploy(const DeployOptions& options) {
 
 Result<Deployment> attach(const DeployOptions& options, const std::string& folder) {
   ASSIGN_OR_RETURN(Prepared prepared, open(options));
-  ASSIGN_OR_RETURN(prepared.plan, actors::Service::plan_of(folder));
+  ASSIGN_OR_RETURN(const transport::rpc::ServiceSpec planned, actors::Service::spec_of(folder));
+  ASSIGN_OR_RETURN(prepared.plan, actors::from_wire(planned.plan));
   RETURN_IF_ERROR(check_open_files(num_ranks(prepared.plan)));
   prepared.runtime.on_progress = load_progress(prepared.plan);
   ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
                    actors::Runtime::attach(folder, prepared.runtime.on_progress));
-  return deployment(options, std::move(prepared), std::move(runtime));
+  ASSIGN_OR_RETURN(Deployment attached,
+                   deployment(options, std::move(prepared), std::move(runtime)));
+  // Its file may have changed since, and its plan by another one.
+  if (!planned.graph_text.empty()) attached.info.graph_text = planned.graph_text;
+  return attached;
 }
 
 Result<std::unique_ptr<gateway::Service>> deploy_service(const DeployOptions& options) {

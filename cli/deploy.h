@@ -26,6 +26,7 @@ struct DeployOptions {
 /// What a graph asks for on this machine, before anything of it runs.
 struct Prepared {
   graph::Graph graph;
+  std::string in_force = {};  // the graph as text, with what overrides it (graph/graph_text.h)
   models::GgufFile model;
   graph::Plan plan;
   actors::RuntimeOptions runtime;
@@ -45,6 +46,9 @@ struct Deployment {
   gateway::PromptEncoder encoder;
   std::unique_ptr<actors::Runtime> runtime;
 };
+
+/// Compute threads may spin only if each has a core of its own, on every node.
+bool cores_suffice(const graph::Plan& plan, const std::vector<graph::Node>& nodes);
 
 /// The graph file's text; of "demo" the built-in one.
 Result<std::string> graph_text(const std::string& graph_name);

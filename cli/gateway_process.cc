@@ -132,7 +132,7 @@ Status serve(const GatewayOptions& options, const std::atomic<int>& signal) {
   gateway::rpc::Server server(
       std::move(listener), core,
       {.uid = ::geteuid(),
-       .connections_max = connections_max(core.deployment().plan.stages.size()),
+       .connections_max = connections_max(core.deployment()->plan.stages.size()),
        .on_tick = [&caretaker] { return caretaker.tick(); }});
   const Status served = server.run();
   deployment.runtime->stop();  // before what its callbacks belong to

@@ -35,9 +35,4 @@ MachineOptions machine_options_of_environment();
 graph::MachineProfile machine_profile(const MachineOptions& options);
 graph::MachineProfile machine_profile();
 
-/// Memory that may be used now: what the system has available or what the control groups of this
-/// process allow (v1 and v2, every ancestor), whichever is less. `root` is where /proc and /sys
-/// are looked for.
-int64_t usable_memory_bytes(const std::filesystem::path& root = "/");
-
 }  // namespace chainpump::cli

@@ -18,6 +18,7 @@
 #include "cli/bench_link.h"
 #include "cli/bench_pipeline.h"
 #include "cli/bench_serve.h"
+#include "cli/change.h"
 #include "cli/chaos.h"
 #include "cli/chaos_flags.h"
 #include "cli/cluster_flags.h"
@@ -55,6 +56,7 @@ struct Flags {
   StatusOptions status;
   TopOptions top;
   DrainOptions drain;
+  ChangeOptions change;
   TraceOptions trace;
   GraphCommandOptions plan;
   GraphCommandOptions validate;
@@ -136,6 +138,7 @@ void add_services(CLI::App& app, Flags& flags) {
   status.add_option("-o", flags.output, "table, json or yaml")
       ->check(CLI::IsMember({"table", "json", "yaml"}));
   add_drain(app, flags.drain);
+  add_change_verbs(app, flags.change, flags.output);
   CLI::App& trace = *app.add_subcommand("trace", "what the stages of a service do, for Perfetto");
   trace.add_option("name", flags.trace.name, "a service's name; the only one if not given");
   trace.add_option("-d", flags.trace.duration, "for how long: 5s, 500ms")->capture_default_str();
@@ -313,6 +316,10 @@ int run_verb(const CLI::App& app, Flags& flags) {
   if (app.got_subcommand("trace")) return run_trace(flags.trace);
   if (app.got_subcommand("top")) return run_top(flags.top);
   if (app.got_subcommand("drain")) return run_drain(flags.drain);
+  flags.change.output = flags.output;
+  if (app.got_subcommand("diff")) return run_diff(flags.change);
+  if (app.got_subcommand("apply")) return run_apply(flags.change);
+  if (app.got_subcommand("scale")) return run_scale(flags.change);
   if (app.got_subcommand("run")) {
     flags.run.deploy = deploy_options(flags.run_deploy);
     return run_run(std::move(flags.run));

@@ -36,23 +36,6 @@ double rate_of(const Json& json, const char* name) {
 
 }  // namespace
 
-std::optional<std::string> read_small_file(const std::filesystem::path& path, size_t bytes_max) {
-  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  struct stat status {};
-  if (!fd.valid() || fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
-  std::string text(bytes_max + 1, '\0');
-  size_t size = 0;
-  while (size < text.size()) {
-    const ssize_t got = read(fd.get(), text.data() + size, text.size() - size);
-    if (got < 0) return std::nullopt;
-    if (got == 0) break;
-    size += static_cast<size_t>(got);
-  }
-  if (size > bytes_max) return std::nullopt;
-  text.resize(size);
-  return text;
-}
-
 bool read_rates(const std::filesystem::path& folder, const RatesKey& key,
                 graph::MachineProfile& machine) {
   if (folder.empty()) return false;

@@ -27,8 +27,4 @@ bool read_rates(const std::filesystem::path& folder, const RatesKey& key,
 void write_rates(const std::filesystem::path& folder, const RatesKey& key,
                  const graph::MachineProfile& machine);
 
-/// The text of a regular file of at most `bytes_max` bytes; nothing else is read, and nothing
-/// waits.
-std::optional<std::string> read_small_file(const std::filesystem::path& path, size_t bytes_max);
-
 }  // namespace chainpump::cli

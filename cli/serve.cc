@@ -11,6 +11,7 @@
 #include <cstring>
 #include <optional>
 
+#include "actors/convert.h"
 #include "actors/os/process.h"
 #include "actors/os/signals.h"
 #include "actors/service.h"
@@ -58,6 +59,7 @@ class Supervisor {
     }
     ASSIGN_OR_RETURN(Prepared prepared,
                      cluster_ ? cluster_->prepare(options_.deploy) : prepare(options_.deploy));
+    ASSIGN_OR_RETURN(graph_text_, graph_text(options_.deploy.graph));
     RETURN_IF_ERROR(start_stages(prepared));
     ASSIGN_OR_RETURN(GatewayChild child, GatewayChild::start(arguments_, folder_.listener()));
     while (true) {
@@ -92,15 +94,30 @@ class Supervisor {
  private:
   Status start_stages(Prepared& prepared) {
     saw_failure_ = false;
+    if (stages_) go_on_by_last_plan(prepared);
     stages_.reset();  // before the new ones take its place in the folder
     if (cluster_) RETURN_IF_ERROR(cluster_->share(prepared));
     actors::ServiceOptions options{.program = {},
                                    .isa = prepared.runtime.isa,
                                    .spin_between_ops = prepared.runtime.spin_between_ops,
-                                   .cache_folder = prepared.runtime.cache_folder};
+                                   .cache_folder = prepared.runtime.cache_folder,
+                                   .graph = prepared.in_force,
+                                   .graph_text = graph_text_};
     if (cluster_) cluster_->add_to(options);
     ASSIGN_OR_RETURN(stages_, actors::Service::start(path_, prepared.plan, options));
     return ok_status();
+  }
+
+  /// It may have been changed while it ran.
+  void go_on_by_last_plan(Prepared& prepared) {
+    Result<transport::rpc::ServiceSpec> last = actors::Service::spec_of(path_);
+    if (!last.ok() || last->number == 0) return;
+    Result<graph::Plan> plan = actors::from_wire(last->plan);
+    if (!plan.ok()) return;
+    prepared.plan = *std::move(plan);
+    prepared.runtime.spin_between_ops = last->spin_between_ops;
+    prepared.in_force = std::move(last->graph);
+    graph_text_ = std::move(last->graph_text);
   }
 
   /// Whether the gateway has ended because they did: a moment later we are told, too.
@@ -174,6 +191,7 @@ class Supervisor {
   const std::vector<std::string>& arguments_;
   const gateway::ServiceFolder folder_;
   const std::string path_;
+  std::string graph_text_;                   // of the file that is in force
   std::unique_ptr<Cluster> cluster_;         // null: this machine alone
   std::unique_ptr<actors::Service> stages_;  // ends before its folder
   bool was_ready_ = false;

@@ -35,6 +35,11 @@ int32_t Admission::num_live() const {
   return num_live_;
 }
 
+void Admission::set_max_live(int32_t max_live) {
+  const std::lock_guard lock(mutex_);
+  max_live_ = max_live;
+}
+
 void Admission::give_back(Duration held) {
   const std::lock_guard lock(mutex_);
   --num_live_;

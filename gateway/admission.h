@@ -31,21 +31,23 @@ class Permit {
 
 class Admission : public std::enable_shared_from_this<Admission> {
  public:
-  Admission(int32_t max_live, const Clock& clock) : max_live_(max_live), clock_(clock) {}
+  Admission(int32_t max_live, const Clock& clock) : clock_(clock), max_live_(max_live) {}
 
   /// Places for all `count` sequences of a request, or none of them: overloaded, with the time
   /// after which there should be room, from how long sequences have lately taken.
   Result<std::vector<Permit>> admit(int32_t count);
   int32_t num_live() const;
+  /// Of sequences; those that are admitted stay.
+  void set_max_live(int32_t max_live);
 
  private:
   friend class Permit;
   void give_back(Duration held);
   Duration expected_wait(int32_t count) const;  // under mutex_
 
-  const int32_t max_live_;  // sequences
   const Clock& clock_;
   mutable std::mutex mutex_;
+  int32_t max_live_;  // sequences
   int32_t num_live_ = 0;
   Duration usual_{std::chrono::seconds(1)};  // of one sequence, a moving average
 };

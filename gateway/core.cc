@@ -19,6 +19,11 @@ int64_t unix_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
 }
 
+/// Sequences that run or wait.
+int32_t max_live(const graph::Plan& plan) {
+  return num_lanes(plan) * (plan.max_sequences + plan.max_queued);
+}
+
 DeploymentInfo completed(DeploymentInfo info, const PromptEncoder& encoder) {
   info.build = fmt::format("{}+{}", release(), commit());
   info.vocabulary_size = encoder.tokenizer().vocabulary_size();
@@ -102,16 +107,28 @@ Core::Core(Engine& engine, PromptEncoder encoder, DeploymentInfo info, const Cor
            const Clock& clock)
     : engine_(engine),
       encoder_(std::move(encoder)),
-      info_(completed(std::move(info), encoder_)),
       options_(options),
       clock_(clock),
       started_(clock.now()),
-      admission_(std::make_shared<Admission>(
-          num_lanes(info_.plan) * (info_.plan.max_sequences + info_.plan.max_queued), clock)),
+      admission_(std::make_shared<Admission>(max_live(info.plan), clock)),
       tally_(std::make_shared<Tally>()),
+      info_(std::make_shared<const DeploymentInfo>(completed(std::move(info), encoder_))),
       // So that ids of two lives of a gateway are not mistaken for each other.
       last_request_(random_bits() << 32) {
   set_phase(Phase::loading, "the stages load");
+}
+
+std::shared_ptr<const DeploymentInfo> Core::deployment() const {
+  const std::lock_guard lock(info_mutex_);
+  std::shared_ptr<const actors::Planned> planned = engine_.planned();
+  if (!planned || planned == planned_) return info_;
+  DeploymentInfo info = *info_;
+  info.plan = planned->plan;
+  info.graph_text = planned->graph_text;
+  info_ = std::make_shared<const DeploymentInfo>(std::move(info));
+  planned_ = std::move(planned);
+  admission_->set_max_live(max_live(info_->plan));
+  return info_;
 }
 
 Phase Core::phase() const {
@@ -136,7 +153,7 @@ Status Core::check_open() const {
 }
 
 Status Core::check(const GenerateRequest& request) const {
-  RETURN_IF_ERROR(graph::validate(request.sampling, info_.vocabulary_size));
+  RETURN_IF_ERROR(graph::validate(request.sampling, deployment()->vocabulary_size));
   RETURN_IF_ERROR(check_deadline(request.deadline));
   if (request.num_choices < 1 || request.num_choices > kMaxChoices)
     return make_error(ErrorCode::invalid_argument, "n must be from 1 to {}, not {}", kMaxChoices,
@@ -148,12 +165,13 @@ Status Core::check(const GenerateRequest& request) const {
 }
 
 Status Core::check_length(size_t num_tokens, bool scoring) const {
-  const auto room = static_cast<size_t>(info_.plan.context_tokens) + (scoring ? 1 : 0);
+  const int32_t context_tokens = deployment()->plan.context_tokens;
+  const auto room = static_cast<size_t>(context_tokens) + (scoring ? 1 : 0);
   if (num_tokens < room) return ok_status();
   return make_error(ErrorCode::invalid_argument,
                     "the prompt has {} tokens, but this deployment serves {} in all (raise "
                     "kv.context or --context, or shorten the prompt)",
-                    num_tokens, info_.plan.context_tokens);
+                    num_tokens, context_tokens);
 }
 
 template <typename T>

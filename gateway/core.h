@@ -34,7 +34,8 @@ class Core {
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
-  const DeploymentInfo& deployment() const { return info_; }
+  /// As it is now: it may go on by another plan (Runtime::planned()).
+  std::shared_ptr<const DeploymentInfo> deployment() const;
 
   /// Errors as PromptEncoder::encode.
   Result<TokenIds> tokenize(const Prompt& prompt) const { return encoder_.encode(prompt); }
@@ -89,13 +90,16 @@ class Core {
 
   Engine& engine_;
   const PromptEncoder encoder_;
-  const DeploymentInfo info_;
   const CoreOptions options_;
   const Clock& clock_;
   const TimePoint started_;
   const std::shared_ptr<Admission> admission_;
   const std::shared_ptr<Tally> tally_;
   Tenants tenants_;
+
+  mutable std::mutex info_mutex_;
+  mutable std::shared_ptr<const DeploymentInfo> info_;
+  mutable std::shared_ptr<const actors::Planned> planned_;  // that it says
 
   mutable std::mutex mutex_;
   uint64_t last_request_;

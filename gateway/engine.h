@@ -2,6 +2,7 @@
 // Thread rule, and what callbacks may do: as actors/runtime.h.
 #pragma once
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,8 @@ class Engine {
   virtual Result<actors::RuntimeReport> report(Duration timeout) = 0;
   virtual graph::HealthReport health() = 0;
   virtual Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout) = 0;
+  /// As Runtime::planned().
+  virtual std::shared_ptr<const actors::Planned> planned() { return nullptr; }
 };
 
 class RuntimeEngine final : public Engine {
@@ -35,6 +38,7 @@ class RuntimeEngine final : public Engine {
   Result<StepEvents> trace(RankId rank, uint64_t since, Duration timeout) override {
     return runtime_.trace(rank, since, timeout);
   }
+  std::shared_ptr<const actors::Planned> planned() override { return runtime_.planned(); }
 
  private:
   actors::Runtime& runtime_;

@@ -21,7 +21,7 @@ class LocalService final : public Service {
   /// Ends what runs, then the runtime.
   ~LocalService() override;
 
-  const DeploymentInfo& deployment() const override { return core_.deployment(); }
+  const DeploymentInfo& deployment() const override { return *deployment_; }
   Status wait_ready(Duration patience) override;
   Result<TokenIds> tokenize(const Prompt& prompt) override { return core_.tokenize(prompt); }
   Result<std::unique_ptr<Generating>> generate(const GenerateRequest& request) override;
@@ -38,6 +38,8 @@ class LocalService final : public Service {
   std::unique_ptr<actors::Runtime> runtime_;
   RuntimeEngine engine_;
   Core core_;
+  const std::shared_ptr<const DeploymentInfo> deployment_ =
+      core_.deployment();  // its own runtime's
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;

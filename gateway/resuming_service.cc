@@ -217,7 +217,10 @@ Result<std::shared_ptr<Service>> Line::after(const std::shared_ptr<Service>& los
   if (std::shared_ptr<Service> present = now(); present != lost) return present;
   ASSIGN_OR_RETURN(std::shared_ptr<Service> next, connect_(patience));
   const DeploymentInfo& theirs = next->deployment();
-  if (theirs.build != deployment.build || theirs.graph_text != deployment.graph_text ||
+  // Its graph file may have been changed to another while it ran (`chainpump apply`).
+  if (theirs.build != deployment.build || theirs.graph_name != deployment.graph_name ||
+      theirs.plan.kv.type != deployment.plan.kv.type ||
+      theirs.plan.exact_activations != deployment.plan.exact_activations ||
       theirs.plan.model_path != deployment.plan.model_path || theirs.isa != deployment.isa)
     return make_error(ErrorCode::invalid_argument,
                       "the service that came back is another: its build, graph, model or "

@@ -6,8 +6,9 @@
 #include "base/check.h"
 
 namespace chainpump::graph {
-Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits)
+Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits, uint32_t first_number)
     : limits_(limits),
+      first_number_(first_number),
       max_restarts_(static_cast<size_t>(std::max(0, plan.failover_restarts))),
       has_nodes_(!nodes_of(plan, ProcessId(0)).empty()),
       epoch_(plan.epoch),
@@ -19,7 +20,7 @@ Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits)
     places_.push_back({.name = rank_name(plan, rank),
                        .stage = graph::place_of(plan, rank).stage,
                        .lanes = lanes_of(plan, rank),
-                       .process = ProcessId(i)});
+                       .process = ProcessId(first_number + i)});
     processes_.push_back({.place = rank});
   }
   for (const StagePlan& stage : plan.stages)
@@ -36,9 +37,13 @@ Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits)
 
 // -------------------------------------------------------------------------------- who is who
 
+const Deployment::Process& Deployment::at(ProcessId process) const {
+  CHECK(owns(process));
+  return processes_[process.value - first_number_];
+}
+
 Deployment::Process& Deployment::at(ProcessId process) {
-  CHECK_LT(static_cast<size_t>(process.value), processes_.size());
-  return processes_[process.value];
+  return const_cast<Process&>(std::as_const(*this).at(process));
 }
 
 Deployment::Process& Deployment::in(LaneId lane, StageIndex stage) {
@@ -47,7 +52,7 @@ Deployment::Process& Deployment::in(LaneId lane, StageIndex stage) {
 }
 
 ProcessId Deployment::id_of(const Process& process) const {
-  return ProcessId(static_cast<uint32_t>(&process - processes_.data()));
+  return ProcessId(first_number_ + static_cast<uint32_t>(&process - processes_.data()));
 }
 
 std::string Deployment::name_of(const Process& process) const {
@@ -69,7 +74,7 @@ bool Deployment::all_in(State state) const {
 }
 
 std::optional<StageIndex> Deployment::stage_in(LaneId lane, ProcessId process) const {
-  const Place& place = places_[processes_[process.value].place.value];
+  const Place& place = places_[at(process).place.value];
   const bool serves = std::find(place.lanes.begin(), place.lanes.end(), lane) != place.lanes.end();
   if (!serves || place.process != process) return std::nullopt;
   return place.stage;
@@ -147,7 +152,9 @@ void Deployment::on(const Loaded& event, TimePoint now, Actions& actions) {
   process.deadline.reset();
   process.numerics_id = event.numerics_id;
   if (phase_ == Phase::starting) {
-    if (all_in(State::loaded)) start_lanes(now, actions);
+    if (!all_in(State::loaded)) return;
+    if (!starts_beside_) return start_lanes(now, actions);
+    if (all_compute_alike(now, actions)) actions.push_back({.kind = ActionKind::ready});
     return;
   }
   // What all others compute as; they were all loaded when the deployment began to serve, but for
@@ -163,16 +170,21 @@ void Deployment::on(const Loaded& event, TimePoint now, Actions& actions) {
   if (is_in_place(process)) take_place_again(process, event.lanes, now, actions);
 }
 
-void Deployment::start_lanes(TimePoint now, Actions& actions) {
+bool Deployment::all_compute_alike(TimePoint now, Actions& actions) {
   numerics_id_ = processes_.front().numerics_id;
   for (const Process& process : processes_) {
     if (process.is_spare || process.numerics_id == numerics_id_) continue;
-    return fail(
-        make_error(ErrorCode::internal, "{} computes as {}, {} as {}: a deployment needs one way",
-                   name_of(processes_.front()), numerics_id_, name_of(process),
-                   process.numerics_id),
-        now, actions);
+    fail(make_error(ErrorCode::internal, "{} computes as {}, {} as {}: a deployment needs one way",
+                    name_of(processes_.front()), numerics_id_, name_of(process),
+                    process.numerics_id),
+         now, actions);
+    return false;
   }
+  return true;
+}
+
+void Deployment::start_lanes(TimePoint now, Actions& actions) {
+  if (!all_compute_alike(now, actions)) return;
   for (Process& process : processes_)
     if (is_in_place(process)) take_place(process);
   for (LaneRepair& lane : lanes_) lane.start(now + limits_.connect_max);
@@ -235,7 +247,7 @@ void Deployment::fail(Error error, TimePoint now, Actions& actions) {
   stop(now, actions);
 }
 
-void Deployment::stop(TimePoint now, Actions& actions) {
+void Deployment::stop(TimePoint now, Actions& actions, std::optional<ActionKind> how) {
   if (phase_ == Phase::stopping || phase_ == Phase::stopped) return;
   phase_ = Phase::stopping;
   if (move_)
@@ -249,7 +261,7 @@ void Deployment::stop(TimePoint now, Actions& actions) {
     process.suspicion.reset();
     process.deadline = now + limits_.leave_max;
     const bool killed = std::exchange(process.state, State::leaving) == State::ending;
-    if (!killed) actions.push_back({.kind = ActionKind::shutdown, .process = id_of(process)});
+    if (!killed && how) actions.push_back({.kind = *how, .process = id_of(process)});
   }
   check_stopped(actions);
 }

@@ -54,24 +54,14 @@
 #include "base/ids.h"
 #include "base/recent.h"
 #include "base/result.h"
+#include "graph/deployment_limits.h"
 #include "graph/deployment_record.h"
 #include "graph/lane_repair.h"
 #include "graph/plan.h"
+#include "graph/plan_change.h"
 #include "graph/rank_move.h"
 
 namespace chainpump::graph {
-
-struct DeploymentLimits {
-  Duration greet_max = std::chrono::seconds(10);
-  Duration load_silence_max = std::chrono::seconds(30);  // without progress
-  Duration connect_max = std::chrono::seconds(30);       // at the start
-  Duration leave_max = std::chrono::seconds(2);
-  Duration end_max = std::chrono::seconds(30);  // from the kill to the exit
-  Duration delay_max =
-      std::chrono::minutes(5);  // of a rank whose node is away; standbys wait longer
-  LaneRepairLimits repair;
-  MoveLimits move;
-};
 
 class Deployment {
  public:
@@ -142,6 +132,9 @@ class Deployment {
   struct TakingIn {
     ProcessId process;
     uint32_t move;
+    uint32_t part = 0;
+    std::string address = {};  // where; the shell's
+    uint16_t port = 0;
   };  // it waits for what is copied to it
   struct CopyProgressed {
     ProcessId process;
@@ -150,6 +143,7 @@ class Deployment {
   struct Copied {
     ProcessId process;
     uint32_t move;
+    uint32_t part = 0;
   };  // but for a little, and what is added meanwhile
   struct Finished {
     ProcessId process;
@@ -183,6 +177,11 @@ class Deployment {
     finish,     // the rank
     moved,      // the end of a move: its lanes serve with the newcomer
     not_moved,  // or the rank has kept its place
+    ready,      // of start_beside(): every process has loaded
+    // These three of graph/changing_deployment.h alone:
+    switched,     // what is asked from here on is by the new plan
+    changed,      // every lane serves by it
+    not_changed,  // or the deployment goes on by the old one
   };
   struct Action {
     ActionKind kind;
@@ -193,12 +192,16 @@ class Deployment {
     PlanEpoch first_since{};  // with lane_serving: since when this process is the lane's first
     ProcessId newcomer{};     // with copy
     uint32_t move = 0;        // with what is asked for a move: its number
-    Error error{};            // with fail, repairing, not_moved
+    std::optional<KvRoute> route = {};  // with take_in and copy of a change: what is copied,
+    uint32_t part = 0;                  // as which of its parts,
+    uint32_t parts = 1;                 // of how many that the newcomer takes in
+    Error error{};                      // with fail, repairing, not_moved, not_changed
   };
 
   enum class Phase : uint8_t { starting, serving, stopping, stopped };
 
-  Deployment(const Plan& plan, const DeploymentLimits& limits);
+  /// `first_number`: of its processes; the others follow.
+  Deployment(const Plan& plan, const DeploymentLimits& limits, uint32_t first_number = 0);
 
   /// Spawns every process. Called once, first.
   std::vector<Action> start(TimePoint now);
@@ -218,6 +221,33 @@ class Deployment {
   /// there.
   Status may_move(RankId place) const;
 
+  // Of one that takes the place of another (graph/changing_deployment.h).
+  /// In place of start(): every process is started and loads, and then `ready` is said, once.
+  std::vector<Action> start_beside(TimePoint now);
+  /// Of that one, when it is ready: its lanes connect in this epoch, and what they are told they go
+  /// on with. What the one before has to say of ends is counted on.
+  std::vector<Action> take_over_from(const Deployment& before, PlanEpoch epoch, TimePoint now);
+  /// Of the one before, while all its lanes serve: they are fenced, in an epoch of their own, and
+  /// wait.
+  std::vector<Action> begin_handover(TimePoint now);
+  /// They go on by themselves, after all.
+  std::vector<Action> keep_lanes(TimePoint now);
+  /// From here on nothing of it is repaired; who does not leave is killed after a while.
+  std::vector<Action> let_go(TimePoint now);
+  /// Every process is killed at once, for no fault of its own, and `stopped` said at last.
+  std::vector<Action> retire(TimePoint now);
+  /// Goes on by what a plan says that concerns no rank.
+  void take_limits_of(const Plan& plan);
+
+  bool owns(ProcessId process) const {
+    return process.value >= first_number_ && process.value - first_number_ < processes_.size();
+  }
+  uint32_t first_number() const { return first_number_; }
+  uint32_t end_of_numbers() const {
+    return first_number_ + static_cast<uint32_t>(processes_.size());
+  }
+  /// That every lane does.
+  bool all_serve() const;
   Phase phase() const { return phase_; }
   /// Who has the place, or is to have it once it has loaded.
   ProcessId process_in(RankId place) const { return places_[place.value].process; }
@@ -264,6 +294,7 @@ class Deployment {
   using Actions = std::vector<Action>;
 
   Process& at(ProcessId process);
+  const Process& at(ProcessId process) const;
   Place& place_of(const Process& process) { return places_[process.place.value]; }
   ProcessId id_of(const Process& process) const;
   bool is_up(const Process& process) const;  // nobody has told it to end
@@ -307,6 +338,7 @@ class Deployment {
 
   void spawn(Process& process, TimePoint now, Actions& actions);
   void start_lanes(TimePoint now, Actions& actions);
+  bool all_compute_alike(TimePoint now, Actions& actions);
   void take_place(Process& process);
   void take_place_of_delayed(Process& standby);
   void take_place_again(Process& process, const std::vector<std::pair<LaneId, LaneSeen>>& seen,
@@ -339,10 +371,13 @@ class Deployment {
   /// What the lanes have asked for meanwhile.
   void pass_on_asks(TimePoint now, Actions& actions);
   void fail(Error error, TimePoint now, Actions& actions);
-  void stop(TimePoint now, Actions& actions);
+  /// `how`: what each process is told, if anything.
+  void stop(TimePoint now, Actions& actions, std::optional<ActionKind> how = ActionKind::shutdown);
   void check_stopped(Actions& actions);
 
   DeploymentLimits limits_;
+  const uint32_t first_number_;
+  bool starts_beside_ = false;  // another one, which still serves
   size_t max_restarts_;
   bool has_nodes_;  // on more machines than one
   Phase phase_ = Phase::starting;

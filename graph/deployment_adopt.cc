@@ -77,7 +77,8 @@ bool LaneRepair::adopt(StageIndex stage, const LaneSeen& seen, TimePoint now) {
 // -------------------------------------------------------------------------------- all of them
 
 DeploymentRecord Deployment::record() const {
-  DeploymentRecord record{.has_served = has_served_,
+  DeploymentRecord record{.first_number = first_number_,
+                          .has_served = has_served_,
                           .epoch = epoch_,
                           .numerics_id = numerics_id_,
                           .lanes = {},

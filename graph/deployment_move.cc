@@ -40,7 +40,7 @@ Status Deployment::may_move(RankId place) const {
   for (const LaneId lane : at.lanes)
     if (state(lane) != LaneRepair::State::serving)
       return make_error(ErrorCode::overloaded, "{} is being repaired", at.name);
-  const Process& newcomer = processes_[newcomer_for(place).value];
+  const Process& newcomer = Deployment::at(newcomer_for(place));
   if (newcomer.is_spare && newcomer.state != State::gone)
     return make_error(ErrorCode::overloaded, "what was moved last has not ended yet");
   if (newcomer.is_spare && has_nodes_)

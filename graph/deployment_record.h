@@ -6,6 +6,7 @@
 //   the highest epoch, each lane's     fence, connect          begins above it
 //   who stands by, who has a place     connect                 asks each for its own place
 //   who has whose place after a move    connect                 ends who has none
+//   another plan is in force            connect                 ends whose number is none of its
 //   a lane serves, and since when its  its clients are told    takes it over as it is, if all its
 //   first rank is that                                         ranks say the same
 //   ends within the window             spawn                   goes on counting
@@ -40,6 +41,8 @@ struct DeploymentRecord {
     bool is_loaded = false;
     bool operator==(const Process&) const = default;
   };
+  uint32_t plan_number = 0;   // of changes that led to the plan (graph/changing_deployment.h)
+  uint32_t first_number = 0;  // of its processes
   bool has_served = false;
   PlanEpoch epoch;  // the highest that any lane had
   std::string numerics_id;

@@ -43,6 +43,7 @@ class FailureDetector {
 
   explicit FailureDetector(const FailureDetectorLimits& limits) : limits_(limits) {}
 
+  void set_limits(const FailureDetectorLimits& limits) { limits_ = limits; }
   /// From now on, anew if it was watched before.
   void watch(ProcessId process, TimePoint now);
   /// Whether it was watched.

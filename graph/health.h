@@ -97,6 +97,11 @@ class Health {
   explicit Health(const HealthLimits& limits = {}) : limits_(limits) {}
 
   void on_news(LaneId lane, const LaneNews& news, TimePoint now);
+  /// There are no more lanes than that.
+  void set_most_lanes(size_t count) {
+    if (lanes_.size() > count)
+      lanes_.erase(lanes_.begin() + static_cast<ptrdiff_t>(count), lanes_.end());
+  }
   /// A token has crossed the lane's stages, whose epoch was this.
   void on_crossing(LaneId lane, PlanEpoch epoch, TimePoint when);
   /// The connection to the lane's first rank. At first there is none.

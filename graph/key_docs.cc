@@ -111,10 +111,12 @@ std::string graph_markdown() {
       "page is generated from the\ntable in `graph/keys.cc` (`graph_docs --markdown`); so is "
       "`schemas/graph.schema.json`.\n\nThe YAML is a plain subset: one document, UTF-8, at most "
       "256 KiB, no anchors, aliases, merge keys, tags\nor directives.\n\n"
-      "| key | values | default | flag | meaning |\n|---|---|---|---|---|\n";
+      "`apply` says what another value takes in a service that runs (docs/live_change.md).\n\n"
+      "| key | values | default | flag | `apply` | meaning |\n|---|---|---|---|---|---|\n";
   for (const KeySpec& key : graph_keys())
-    out += fmt::format("| `{}` | {} | {} | {} | {} |\n", key.path, values_of(key), key.default_text,
-                       key.flag.empty() ? "" : fmt::format("`{}`", key.flag), key.doc);
+    out += fmt::format("| `{}` | {} | {} | {} | {} | {} |\n", key.path, values_of(key),
+                       key.default_text, key.flag.empty() ? "" : fmt::format("`{}`", key.flag),
+                       to_string(key.change), key.doc);
   return out;
 }
 
@@ -124,6 +126,8 @@ std::optional<std::string> explain_key(std::string_view path) {
   std::string out = fmt::format("{}: {}\n  {}\n", key->path, values_of(*key), key->doc);
   if (!key->default_text.empty()) out += fmt::format("  default: {}\n", key->default_text);
   if (!key->flag.empty()) out += fmt::format("  flag: {}\n", key->flag);
+  if (key->change != KeyChange::section)
+    out += fmt::format("  to change it in a service that runs: {}\n", to_string(key->change));
   const std::string below = key->type == KeyType::stages ? "stages[]" : std::string(path);
   for (const std::string_view name : keys_below(below))
     out += fmt::format("  {}.{}\n", below, name);

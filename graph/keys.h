@@ -28,9 +28,19 @@ enum class KeyType : uint8_t {
 };
 std::string_view to_string(KeyType type);
 
+/// What `chainpump apply` has to do for another value of the key, at most (graph/plan_change.h).
+enum class KeyChange : uint8_t {
+  section,   // the keys below it say
+  in_place,  // no rank knows of it
+  moves,     // ranks do, and others take their places
+  restart,   // it cannot be changed while the service runs
+};
+std::string_view to_string(KeyChange change);
+
 struct KeySpec {
   std::string_view path;  // "kv.type", "stages[].op"
   KeyType type;
+  KeyChange change;
   std::string_view default_text;  // as a user would write it
   std::string_view doc;
   int64_t low = 0;

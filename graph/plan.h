@@ -32,6 +32,7 @@ struct DevicePlan {
   std::string kind = "cpu";  // "cpu"; "cuda" later
   std::vector<int> cores;    // logical CPUs; threads are pinned to them in order
   std::string node = {};     // its home, of a cluster; empty: there is one machine
+  bool operator==(const DevicePlan&) const = default;
 };
 
 struct StagePlan {
@@ -51,6 +52,7 @@ struct StagePlan {
   int64_t slot_bytes = 0;          // all receive and send slots, of all its lanes
   double predicted_decode_s = 0;   // one token through this stage
   double predicted_prefill_s = 0;  // one prefill chunk; the largest microbatch if there is none
+  bool operator==(const StagePlan&) const = default;
 };
 
 /// A link from one stage to the next, or the return edge from the last to the first; of each lane.
@@ -65,12 +67,14 @@ struct EdgePlan {
   int32_t credits = 0;
   int64_t slot_payload_bytes = 0;
   int64_t slot_metadata_bytes = 0;
+  bool operator==(const EdgePlan&) const = default;
 };
 
 struct KvPlan {
   DType type = DType::f32;
   int32_t block_tokens = 0;
   int32_t num_blocks = 0;  // of each lane, the same on every stage
+  bool operator==(const KvPlan&) const = default;
 };
 
 /// A machine that may run ranks of the plan.
@@ -102,6 +106,7 @@ struct Plan {
   std::vector<StagePlan> stages;     // in chain order
   std::vector<EdgePlan> edges;       // edges[i] from stage i to i + 1; the last is the return edge
   std::vector<NodePlan> nodes = {};  // that were planned over
+  bool operator==(const Plan&) const = default;
 };
 
 int32_t num_lanes(const Plan& plan);

@@ -42,6 +42,7 @@ using GenerateRequest = import "requests.capnp".GenerateRequest;
 using RankStats = import "stats.capnp".RankStats;
 using ScoreResult = import "requests.capnp".ScoreResult;
 using StepEvents = import "stats.capnp".StepEvents;
+using StepTotals = import "stats.capnp".StepTotals;
 using TokenResult = import "requests.capnp".TokenResult;
 $Cxx.namespace("chainpump::schema");
 
@@ -128,17 +129,17 @@ interface Rank {
   # well, or stop it. What it died of it says on standard error. invalid_argument: counts and times
   # beyond what transport/armed_fault.h allows.
 
-  takeIn @12 (copy :Move.KvCopy) -> ();
-  # Of a rank that has loaded and was never told to connect: awaits what another one copies to it, in
-  # place of what it awaited before. When all has come the rank holds it, and is fenced before it is
-  # connected. invalid_argument: it holds something, or the layers are not its own.
+  takeIn @12 (copy :Move.KvCopy) -> (address :Text, port :UInt16);
+  # Of a rank that has loaded and was never told to connect: awaits what another copies to it, in place of
+  # what was awaited of another move. When all has come it holds that, and is fenced before it is connected.
+  # Returns where the other connects to. invalid_argument: it holds something; layers or lanes not its own.
 
   copy @13 (copy :Move.KvCopy, progress :ProgressSink) -> ();
-  # Copies what the rank holds to one that takes it in, beside its work. Returns when little is left;
-  # goes on with what is added. Again: that before is given up. disconnected: the link has broken.
+  # Copies what the rank holds to one that takes it in, beside its work. Returns when little is left; goes
+  # on with what is added. Of another move: that before is given up. disconnected: the link has broken.
 
   finishCopy @14 () -> ();
-  # When all lanes of the rank are fenced: copies the rest, and returns when the other one has it all.
+  # When all lanes of the rank are fenced: copies the rest, and returns when all that it copies to have it.
   # invalid_argument: there is no copy, or a lane is at work; disconnected.
 }
 
@@ -150,16 +151,6 @@ struct LinkBeat {
   spoken @3 :UInt64;         # the sender: frames sent; the receiver: credits given back
   heard @4 :UInt64;          # the same of the other end, as far as it has arrived
   lookedAgoNs @5 :Int64;     # since it last looked whether anything has
-}
-
-struct StepTotals {
-  # By which a rank is found that has become slow (graph/step_account.h, graph/slow_watch.h). Since it was
-  # loaded, of the steps whose usual time it knows:
-  steps @0 :UInt64;
-  behind @1 :UInt64;         # that took over three times that
-  slow @2 :UInt64;           # over eight times
-  measuredNs @3 :Int64;      # of all of them
-  expectedNs @4 :Int64;
 }
 
 interface ProgressSink {
@@ -273,6 +264,13 @@ interface Coordinator {
   # started for that. What the rank holds is copied, its requests go on. Returns when its lanes serve
   # again; with an error the rank has kept its place. not_found: there is no such rank; overloaded: it
   # is being repaired, or another moves; no_room; unimplemented. Goes on if the caller does not wait.
+
+  change @6 (spec :ServiceSpec, sink :Move.MoveSink) -> ();
+  # Has the deployment go on by another plan, in place or by new ranks (graph/changing_deployment.h). Of
+  # `spec` the plan, `spinBetweenOps`, `graph` and `graphText` count, and `number`: that of the one in force.
+  # Returns when all lanes serve by it; with an error the old one goes on. overloaded: another number, or
+  # something is being repaired or moved; no_room; invalid_argument, unimplemented: it cannot be changed so.
+  # Goes on if the caller does not wait.
 }
 
 interface DeploymentSink {
@@ -308,6 +306,9 @@ struct ServiceSpec {
   certificates @4 :Text;     # folder; empty: this machine alone
   node @5 :Text;             # this machine's name among the plan's nodes; empty: it has none
   store @6 :StoreSpec;       # that coordinators share
+  graph @7 :Text;            # a graph file that says every key as it is in force, flags counted in
+  graphText @8 :Text;        # the graph file as its user has written it
+  number @9 :UInt32;         # of changes that led to this one
 }
 
 struct StoreSpec {           # actors/store/etcd_client.h

@@ -7,14 +7,20 @@ using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("chainpump::schema");
 
 struct KvCopy {
-  # A link between two ranks of one stage beside those of their lanes, for what one of them holds.
+  # A link between two ranks beside those of their lanes, for what one of them holds in some layers and
+  # lanes. A rank may copy to several, and take in from several: what it takes in of one move it holds as
+  # soon as the last of its parts has come.
   epoch @0 :UInt32;          # of the plan, as on every link
-  incarnation @1 :UInt32;    # the move's number
+  incarnation @1 :UInt32;    # the move's number; what is asked for another ends what was before
   secret @2 :UInt64;         # random, made by the coordinator for this link
   layerBegin @3 :Int32;      # that are copied; both ranks have them
   layerEnd @4 :Int32;
   address @5 :Text;          # of the rank that takes in, for the other one
   port @6 :UInt16;
+  lanes @7 :List(UInt8);     # that are copied; both ranks serve them; none: all that they serve
+  part @8 :UInt32;           # of the move: which of its copies this is, from 0
+  parts @9 :UInt32;          # that the rank that takes in takes in all in all
+  contextTokens @10 :Int32;  # the longest sequence that either of the two may hold
 }
 
 struct MoveProgress {

@@ -78,3 +78,13 @@ struct LinkReport {
   blockedOnCreditNs @10 :Int64;
   lane @11 :UInt8;           # whose link of the edge
 }
+
+struct StepTotals {
+  # By which a rank is found that has become slow (graph/step_account.h, graph/slow_watch.h). Since it was
+  # loaded, of the steps whose usual time it knows:
+  steps @0 :UInt64;
+  behind @1 :UInt64;         # that took over three times that
+  slow @2 :UInt64;           # over eight times
+  measuredNs @3 :Int64;      # of all of them
+  expectedNs @4 :Int64;
+}

@@ -10,7 +10,7 @@ namespace {
 using graph::DeploymentRecord;
 using Json = nlohmann::json;
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 
 }  // namespace
 
@@ -23,6 +23,8 @@ std::string to_json_text(const DeploymentRecord& record, int64_t term,
                          Duration unix_minus_monotonic) {
   Json json = {{"format", kFormat},
                {"term", term},
+               {"plan_number", record.plan_number},
+               {"first_number", record.first_number},
                {"has_served", record.has_served},
                {"epoch", record.epoch.value},
                {"numerics_id", record.numerics_id},
@@ -57,7 +59,9 @@ Result<DeploymentRecord> record_from_json(const std::string& text, Duration unix
   const auto epoch = [&](const Json& object, const char* name) {
     return PlanEpoch(fields.number(object, name));
   };
-  DeploymentRecord record{.has_served = fields.flag(json, "has_served"),
+  DeploymentRecord record{.plan_number = fields.number(json, "plan_number"),
+                          .first_number = fields.number(json, "first_number"),
+                          .has_served = fields.flag(json, "has_served"),
                           .epoch = epoch(json, "epoch"),
                           .numerics_id = fields.text(json, "numerics_id"),
                           .lanes = {},

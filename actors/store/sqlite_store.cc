@@ -12,17 +12,18 @@ namespace {
 
 using graph::DeploymentRecord;
 
-constexpr int64_t kFormat = 2;       // user_version; 0 is a new file
+constexpr int64_t kFormat = 3;       // user_version; 0 is a new file
 constexpr int64_t kRowsMax = 65536;  // of any table: more than a service may have processes
 
 constexpr const char* kTables =
-    "CREATE TABLE deployment (has_served INTEGER, epoch INTEGER, numerics_id TEXT) STRICT;"
+    "CREATE TABLE deployment (has_served INTEGER, epoch INTEGER, plan_number INTEGER,"
+    " first_number INTEGER, numerics_id TEXT) STRICT;"
     "CREATE TABLE lanes (lane INTEGER PRIMARY KEY, epoch INTEGER, first_since INTEGER,"
     " first_is_new INTEGER, serving INTEGER) STRICT;"
     "CREATE TABLE processes (number INTEGER PRIMARY KEY, place INTEGER, is_standby INTEGER,"
     " is_spare INTEGER, is_left_over INTEGER, is_loaded INTEGER) STRICT;"
     "CREATE TABLE ends (number INTEGER PRIMARY KEY, at_ns INTEGER) STRICT;"
-    "PRAGMA user_version = 2;";
+    "PRAGMA user_version = 3;";
 
 class SqliteStore final : public StateStore {
  public:
@@ -52,7 +53,9 @@ class SqliteStore final : public StateStore {
   }
 
   Result<std::optional<DeploymentRecord>> read() override {
-    ASSIGN_OR_RETURN(const auto head, rows("SELECT has_served, epoch FROM deployment", 2));
+    ASSIGN_OR_RETURN(
+        const auto head,
+        rows("SELECT has_served, epoch, plan_number, first_number FROM deployment", 4));
     if (head.empty()) return std::optional<DeploymentRecord>();
     ASSIGN_OR_RETURN(const auto lanes,
                      rows("SELECT lane, epoch, first_since, first_is_new, serving FROM lanes"
@@ -63,13 +66,17 @@ class SqliteStore final : public StateStore {
                           "FROM processes ORDER BY number",
                           6));
     ASSIGN_OR_RETURN(const auto ends, rows("SELECT number, at_ns FROM ends ORDER BY number", 2));
-    DeploymentRecord record{.has_served = head[0][0] != 0,
+    DeploymentRecord record{.plan_number = 0,
+                            .first_number = 0,
+                            .has_served = head[0][0] != 0,
                             .epoch = {},
                             .numerics_id = {},
                             .lanes = {},
                             .processes = {},
                             .ends = {}};
     ASSIGN_OR_RETURN(record.epoch, epoch_of(head[0][1]));
+    ASSIGN_OR_RETURN(record.plan_number, count_of(head[0][2]));
+    ASSIGN_OR_RETURN(record.first_number, count_of(head[0][3]));
     ASSIGN_OR_RETURN(record.numerics_id, text("SELECT numerics_id FROM deployment"));
     for (const auto& row : lanes) {
       if (row[0] != std::ssize(record.lanes)) return bad("a lane is missing");
@@ -105,8 +112,10 @@ class SqliteStore final : public StateStore {
 
   Status write_rows(const DeploymentRecord& record) {
     RETURN_IF_ERROR(run(kDeleteAll));
-    RETURN_IF_ERROR(insert("INSERT INTO deployment VALUES (?, ?, ?)",
-                           {record.has_served, record.epoch.value}, &record.numerics_id));
+    RETURN_IF_ERROR(
+        insert("INSERT INTO deployment VALUES (?, ?, ?, ?, ?)",
+               {record.has_served, record.epoch.value, record.plan_number, record.first_number},
+               &record.numerics_id));
     for (size_t i = 0; i < record.lanes.size(); ++i) {
       const DeploymentRecord::Lane& lane = record.lanes[i];
       RETURN_IF_ERROR(insert("INSERT INTO lanes VALUES (?, ?, ?, ?, ?)",
@@ -191,6 +200,11 @@ class SqliteStore final : public StateStore {
   Result<RankId> place_of(int64_t value) const {
     if (value < 0 || value > std::numeric_limits<uint32_t>::max()) return bad("no such place");
     return RankId(static_cast<uint32_t>(value));
+  }
+
+  Result<uint32_t> count_of(int64_t value) const {
+    if (value < 0 || value > std::numeric_limits<uint32_t>::max()) return bad("no such number");
+    return static_cast<uint32_t>(value);
   }
 
   Error bad(const char* what) const {

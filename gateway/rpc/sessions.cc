@@ -67,7 +67,7 @@ class SessionServer final : public api::Session::Server {
         place_(peer_, &Peer::num_sessions, serving.options.sessions_max, "sessions") {}
 
   kj::Promise<void> deployment(DeploymentContext context) override {
-    write(context.getResults().initDeployment(), serving_.core.deployment());
+    write(context.getResults().initDeployment(), *serving_.core.deployment());
     return kj::READY_NOW;
   }
 
@@ -157,7 +157,7 @@ class GatewayServer final : public api::Gateway::Server {
   kj::Promise<void> hello(HelloContext context) override {
     auto results = context.getResults();
     results.setInterfaceVersion(api::INTERFACE_VERSION);
-    results.setBuild(serving_.core.deployment().build.c_str());
+    results.setBuild(serving_.core.deployment()->build.c_str());
     return kj::READY_NOW;
   }
 

@@ -119,7 +119,9 @@ class AnsweringPort final : public RankPort {
     world_.locked([&] { world_.resumed_with = std::move(stages); });
     callback(Ok{});
   }
-  void take_in(rpc::KvCopy, Duration, rpc::Callback<Ok> callback) override { callback(Ok{}); }
+  void take_in(rpc::KvCopy, Duration, rpc::Callback<rpc::KvAddress> callback) override {
+    callback(rpc::KvAddress{});
+  }
   void copy(rpc::KvCopy, Duration, rpc::ProgressCallback, rpc::Callback<Ok> callback) override {
     callback(Ok{});
   }

@@ -158,7 +158,7 @@ class LiveRank final : public RankPort {
   void fence(graph::LaneId, PlanEpoch, Duration, rpc::Callback<rpc::StageHoldings>) override {}
   void resume(graph::LaneId, PlanEpoch, std::vector<rpc::StageHoldings>, Duration,
               rpc::Callback<Ok>) override {}
-  void take_in(rpc::KvCopy, Duration, rpc::Callback<Ok>) override {}
+  void take_in(rpc::KvCopy, Duration, rpc::Callback<rpc::KvAddress>) override {}
   void copy(rpc::KvCopy, Duration, rpc::ProgressCallback, rpc::Callback<Ok>) override {}
   void finish_copy(Duration, rpc::Callback<Ok>) override {}
 

@@ -139,6 +139,62 @@ BOOST_AUTO_TEST_CASE(a_rank_of_two_lanes_moves_with_both) {
   BOOST_TEST(chain.num_reports > 0);
 }
 
+// Of a rank with more layers than the others: as if another plan had cut it in two, of which one
+// gets its layers in two parts. What either holds then is what the rank held.
+BOOST_AUTO_TEST_CASE(a_rank_copies_to_two_and_one_takes_in_two_parts) {
+  Move chain(std::vector<size_t>(3, 1));
+  chain.open();
+  const Answer<Ok> one = chain.submit(0, 1, 45);
+  chain.tick_all(12);
+  const graph::StagePlan own = chain.plan.stages[2];
+  BOOST_REQUIRE(own.layer_end - own.layer_begin >= 2);
+  const int32_t middle = own.layer_begin + 1;
+  for (int i = 0; i < 2; ++i) {
+    chain.stages.push_back(chain.make());
+    BOOST_REQUIRE(chain.load(3 + i, 2).ok());
+  }
+  rpc::KvCopy copy = chain.copy_of(2);
+  struct Part {
+    int32_t to, begin, end;
+    uint32_t parts;
+  };
+  std::vector<Answer<Ok>> copied;
+  for (const Part& part :
+       {Part{3, own.layer_begin, own.layer_end, 1}, Part{4, own.layer_begin, middle, 2},
+        Part{4, middle, own.layer_end, 2}}) {
+    copy.layer_begin = part.begin;
+    copy.layer_end = part.end;
+    copy.parts = part.parts;
+    BOOST_REQUIRE(
+        chain.tell(part.to, &RankStage::take_in, TakeInCommand{.copy = copy, .reply = {}}).ok());
+    copied.push_back(
+        chain.tell(2, &RankStage::copy, CopyCommand{.copy = copy, .progress = {}, .reply = {}}));
+    ++copy.part;
+  }
+  chain.tick_until([&] {
+    return std::all_of(copied.begin(), copied.end(), [](const auto& each) { return each.ok(); });
+  });
+  chain.fence_all(2);
+  const Answer<Ok> finished = chain.finish(2);
+  chain.tick_until([&] { return finished.come(); });
+  BOOST_REQUIRE(finished.ok());
+  const rpc::StageHoldings was = ***chain.held[0][2].held;
+  BOOST_REQUIRE(!was.sequences.empty());
+  const auto check = [&](const Answer<rpc::StageHoldings>& has) {
+    BOOST_REQUIRE(has.ok());
+    BOOST_TEST((***has.held).sequences == was.sequences);
+    BOOST_TEST((***has.held).held_positions == was.held_positions);
+  };
+  check(chain.fence(3, 0, chain.epoch));
+  chain.stages[3] = std::move(chain.stages[4]);
+  chain.stages.pop_back();
+  chain.change_hands(2);
+  check(chain.held[0][2]);
+  chain.tick_until([&] { return one.come(); });
+  BOOST_TEST(chain.tokens_of[1] == calm(45));
+  BOOST_TEST(chain.num_again() == 0u);
+}
+
 BOOST_AUTO_TEST_CASE(a_copy_that_breaks_off_disturbs_nobody) {
   const std::vector<TokenId> expected = calm(45);
   Move chain(std::vector<size_t>(3, 1));
@@ -172,7 +228,7 @@ BOOST_AUTO_TEST_CASE(a_copy_that_breaks_off_disturbs_nobody) {
 
 BOOST_AUTO_TEST_CASE(what_makes_no_sense_is_refused) {
   Move chain(std::vector<size_t>(3, 1));
-  const auto refused = [&](const Answer<Ok>& answer) {
+  const auto refused = [&](const auto& answer) {
     return answer.come() && !answer.ok() && answer.error().code == ErrorCode::invalid_argument;
   };
   const auto take_in = [&](int32_t rank, const rpc::KvCopy& copy) {
@@ -190,6 +246,15 @@ BOOST_AUTO_TEST_CASE(what_makes_no_sense_is_refused) {
   BOOST_TEST(refused(
       chain.tell(1, &RankStage::copy, CopyCommand{.copy = copy, .progress = {}, .reply = {}})));
   copy.layer_end = copy.layer_begin - 1;
+  BOOST_TEST(refused(take_in(3, copy)));
+  copy = chain.copy_of(1);
+  copy.lanes = {0, 1};
+  BOOST_TEST(refused(take_in(3, copy)));
+  copy.lanes = {0};
+  copy.parts = 0;
+  BOOST_TEST(refused(take_in(3, copy)));
+  copy.parts = 1;
+  copy.part = 1 << 16;
   BOOST_TEST(refused(take_in(3, copy)));
 }
 

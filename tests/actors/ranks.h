@@ -165,10 +165,15 @@ struct Ranks {
     rank.submit(std::move(command));
     return answer;
   }
+  template <typename T>
+  static Answer<T> answer_to(rpc::Reply<T>& reply) {
+    Answer<T> answer;
+    reply = answer.reply();
+    return answer;
+  }
   template <typename Command>
-  Answer<Ok> tell(int32_t stage, void (RankStage::*method)(Command), Command command = {}) {
-    Answer<Ok> answer;
-    command.reply = answer.reply();
+  auto tell(int32_t stage, void (RankStage::*method)(Command), Command command = {}) {
+    auto answer = answer_to(command.reply);
     (stages[static_cast<size_t>(stage)].get()->*method)(std::move(command));
     return answer;
   }

@@ -80,7 +80,7 @@ class OneRequestRank final : public rpc::RankHandler {
   void on_fence(uint8_t, uint32_t, rpc::Reply<rpc::StageHoldings>) override {}
   void on_resume(uint8_t, uint32_t, std::vector<rpc::StageHoldings>, rpc::Reply<Ok>) override {}
   void on_arm(const transport::FaultOrder&, rpc::Reply<Ok>) override {}
-  void on_take_in(rpc::KvCopy, rpc::Reply<Ok>) override {}
+  void on_take_in(rpc::KvCopy, rpc::Reply<rpc::KvAddress>) override {}
   void on_copy(rpc::KvCopy, rpc::ProgressReport, rpc::Reply<Ok>) override {}
   void on_finish_copy(rpc::Reply<Ok>) override {}
 
@@ -116,6 +116,7 @@ class FakeService final : public rpc::CoordinatorHandler {
   void on_stop() override {}
   void on_beat(rpc::Reply<Ok> reply) override { reply(Ok{}); }
   void on_move(uint32_t, rpc::OnMoveProgress, rpc::Reply<Ok>) override {}
+  void on_change(rpc::ServiceSpec, rpc::OnMoveProgress, rpc::Reply<Ok>) override {}
 
   TemporaryFolder folder;
   const std::string path = folder.path();

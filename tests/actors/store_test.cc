@@ -231,7 +231,7 @@ BOOST_AUTO_TEST_CASE(damaged_records_are_refused) {
   const auto client = server.client_of();
   const std::string good = to_json_text(sample(3), 1, unix_minus_monotonic());
   for (const std::string& text :
-       {std::string(), std::string("{"), std::string("[]"), std::string(R"({"format": 3})"),
+       {std::string(), std::string("{"), std::string("[]"), std::string(R"({"format": 4})"),
         good.substr(0, good.size() - 1), good + "x"}) {
     BOOST_TEST(client->transact({{}, {{keys.record(), text}}, {}}, soon()).ok());
     const auto read = open()->read();

@@ -2,9 +2,9 @@
 sides in one job, the same model file, the same number of threads. Prints; never judges a build.
 
   bench.py [--rounds N] [decode] [types] [batch] [perplexity] [pair] [hop] [link] [cores] [tokenizer] [context] [kernels]
-           [pipeline] [split] [rpc] [serve] [sequencer] [prefix] [overload] [recovery]
+           [pipeline] [split] [rpc] [serve] [sequencer] [prefix] [overload] [recovery] [change]
 
-No section named: all. The second line is the engine's (engine.py), with what a death costs (recovery.py).
+No section named: all. The second line is the engine's (engine.py), with what deaths and changes cost (recovery.py).
 """
 import argparse
 import os

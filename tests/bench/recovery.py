@@ -1,8 +1,11 @@
-"""What a death costs, and what it costs to be ready for one."""
+"""What a death costs, what it costs to be ready for one, and what a planned change does."""
 import json
+import os
 import pathlib
 import statistics
+import subprocess
 import tempfile
+import threading
 import time
 
 import engine
@@ -65,4 +68,60 @@ def recovery(rounds):
     print(ratio_row("ready / bare", results["ready"]["tokens"], results["bare"]["tokens"], 0.98))
 
 
-SECTIONS = {"recovery": recovery}
+class Reader:
+    """When text of a request came."""
+
+    def __init__(self, command, environment):
+        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+        self.times = []
+        self.thread = threading.Thread(target=self.read)
+        self.thread.start()
+
+    def read(self):
+        while os.read(self.process.stdout.fileno(), 4096):
+            self.times.append(time.monotonic())
+
+    def gaps(self, begin, end):
+        return [1e3 * (b - a) for a, b in zip(self.times, self.times[1:]) if b > begin and a < end]
+
+    def end(self):
+        self.process.kill()
+        self.thread.join()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+CHANGES = {  # there and back
+    "a new cut": ("[{layers: 0-14}, {layers: 15-29}]", "[{layers: 0-19}, {layers: 20-29}]"),
+    "one stage more": ("[{layers: 0-14}, {layers: 15-29}]", "[{layers: 0-9}, {layers: 10-19}, {layers: 20-29}]"),
+    "one replica more": ("[{}, {}]", "[{}, {replicas: 2}]"),
+}
+
+
+def change(rounds):
+    """Gaps between two tokens of eight requests, in the calm and while the service changes to another graph and back."""
+    print("\nGaps between tokens while a service changes, eight requests under way, stages of one thread on two cores (chainpump apply)")
+    for name, graphs in CHANGES.items():
+        with engine.graph(graphs[0], 1) as (path, environment), engine.service(path, environment):
+            text = path.read_text(encoding="utf-8")
+            command = [programs.PROGRAM, "run", path, "--raw", "--ignore-eos", "-n", 4000, "--prompt"]
+            readers = [Reader([*command, f"Chapter {i}."], environment) for i in range(8)]
+            calm, during, took = [], [], []
+            for turn in range(2 * max(rounds, 4)):
+                calm_from = time.monotonic()
+                time.sleep(1)
+                path.write_text(text.replace(graphs[0], graphs[1 - turn % 2]), encoding="utf-8")
+                begin = time.monotonic()
+                programs.call([programs.PROGRAM, "apply", path], env=environment)
+                took.append(time.monotonic() - begin)
+                for reader in readers:
+                    calm += reader.gaps(calm_from, begin)
+                    during += reader.gaps(begin, begin + took[-1])
+            for reader in readers:
+                reader.end()
+            p99 = [statistics.quantiles(gaps, n=100)[98] for gaps in (calm, during)]
+            print(f"  {name:18} p99 {p99[0]:4.0f} ms in the calm, {p99[1]:4.0f} ms during {len(took)} changes of {statistics.median(took):.2f} s: "
+                  f"x{p99[1] / p99[0]:.1f} (<= 2: {engine.mark(p99[1] <= 2 * p99[0])}); largest {max(during):.0f} ms", flush=True)
+
+
+SECTIONS = {"recovery": recovery, "change": change}

@@ -7,6 +7,8 @@
 #include <boost/test/unit_test.hpp>
 #include <fstream>
 
+#include "actors/os/memory.h"
+#include "base/file_io.h"
 #include "cli/rates_cache.h"
 #include "tests/fakes/temporary_folder.h"
 
@@ -181,11 +183,11 @@ BOOST_AUTO_TEST_CASE(MemoryIsTheLeastOfAllLimits) {
     write(root.path() / "proc/meminfo", meminfo);
     write(root.path() / "proc/self/cgroup", c.cgroup);
     for (const auto& [name, text] : c.files) write(root.path() / "sys/fs/cgroup" / name, text);
-    BOOST_TEST(usable_memory_bytes(root.path()) == c.bytes, c.cgroup);
+    BOOST_TEST(os::usable_memory_bytes(root.path()) == c.bytes, c.cgroup);
   }
   const TemporaryFolder nothing;
-  BOOST_TEST(usable_memory_bytes(nothing.path()) == int64_t{1} << 30);
-  BOOST_TEST(usable_memory_bytes() > int64_t{1} << 20);
+  BOOST_TEST(os::usable_memory_bytes(nothing.path()) == int64_t{1} << 30);
+  BOOST_TEST(os::usable_memory_bytes() > int64_t{1} << 20);
 }
 
 BOOST_AUTO_TEST_CASE(EnvironmentChooses) {

@@ -68,7 +68,7 @@ class FakeRankPort final : public actors::RankPort {
               rpc::Callback<Ok>) override {
     unexpected();
   }
-  void take_in(rpc::KvCopy, Duration, rpc::Callback<Ok>) override { unexpected(); }
+  void take_in(rpc::KvCopy, Duration, rpc::Callback<rpc::KvAddress>) override { unexpected(); }
   void copy(rpc::KvCopy, Duration, rpc::ProgressCallback, rpc::Callback<Ok>) override {
     unexpected();
   }

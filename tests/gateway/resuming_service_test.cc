@@ -220,13 +220,25 @@ BOOST_AUTO_TEST_CASE(a_service_that_ended_or_stays_away_is_an_error) {
 }
 
 BOOST_AUTO_TEST_CASE(another_deployment_does_not_take_over) {
-  World world(2);
-  world.scripts[1]->info.graph_text = "other";
-  const auto service = world.service();
-  const auto generating = service->generate({});
-  const Update all = drained(**generating);
-  BOOST_TEST((all.end->error().code == ErrorCode::invalid_argument));
-  BOOST_TEST(world.scripts[1]->asked.empty());
+  const auto differs = [](std::function<void(DeploymentInfo&)> change) {
+    World world(2);
+    change(world.scripts[1]->info);
+    const auto service = world.service();
+    const auto generating = service->generate({});
+    const Update all = drained(**generating);
+    const bool is_refused =
+        all.end->ok() ? false : all.end->error().code == ErrorCode::invalid_argument;
+    BOOST_TEST(is_refused == world.scripts[1]->asked.empty());
+    return is_refused;
+  };
+  BOOST_TEST(differs([](DeploymentInfo& info) { info.build = "other"; }));
+  BOOST_TEST(differs([](DeploymentInfo& info) { info.graph_name = "other"; }));
+  BOOST_TEST(differs([](DeploymentInfo& info) { info.plan.model_path = "other"; }));
+  BOOST_TEST(differs([](DeploymentInfo& info) { info.plan.kv.type = DType::int8; }));
+  BOOST_TEST(differs([](DeploymentInfo& info) { info.plan.exact_activations = true; }));
+  BOOST_TEST(differs([](DeploymentInfo& info) { info.isa = "other"; }));
+  // One that was changed while it ran is the same.
+  BOOST_TEST(!differs([](DeploymentInfo& info) { info.graph_text = "other"; }));
 }
 
 BOOST_AUTO_TEST_CASE(a_cancel_while_it_is_away_ends_it) {

@@ -280,7 +280,11 @@ class CrashingCoordinators {
         return;
       case Kind::shutdown:
       case Kind::stopped:
-        return wrong("it stops");
+      case Kind::ready:
+      case Kind::switched:
+      case Kind::changed:
+      case Kind::not_changed:
+        return wrong("it stops, or changes");
     }
   }
 

@@ -260,6 +260,12 @@ class RandomDeployment {
         case Kind::not_moved:
           carry_out_move(action);
           break;
+        case Kind::ready:
+        case Kind::switched:
+        case Kind::changed:
+        case Kind::not_changed:
+          wrong("of a change, and there was none");
+          break;
         case Kind::stopped:
           for (const Process& each : processes_)
             if (each.runs) wrong("stopped before all have left");

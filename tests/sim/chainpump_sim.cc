@@ -37,17 +37,18 @@ std::optional<uint64_t> number(const char* text) {
 void print(uint64_t seed, const SimReport& report) {
   const chainpump::sim::ClientCounts& clients = report.clients;
   fmt::print(
-      "seed {}: {}; trace {:016x}, {} events, {} faults, {} repairs, {} moves, {} coordinators, {} "
+      "seed {}: {}; trace {:016x}, {} events, {} faults, {} repairs, {} moves, {} changes, {} "
+      "coordinators, {} "
       "calls "
       "lost, "
       "{} stale refused, {} requests ({} done, {} cancelled, {} late, {} refused, {} failed, {} "
       "again), {} tokens, {} hit, {} preemptions, {} rebuilt, the last ended after {:.3f} s",
       seed, report.wrong.empty() ? "well" : "WRONG: " + report.wrong, report.trace_hash,
-      report.num_events, report.faults, report.repairs, report.moves, report.coordinators,
-      report.calls_lost, report.stale_refused, clients.asked, clients.completed, clients.cancelled,
-      clients.late, clients.overloaded, clients.failed, clients.again, report.tokens_generated,
-      report.prompt_tokens_hit, report.preemptions, report.positions_rebuilt,
-      chainpump::to_seconds(report.longest_ending));
+      report.num_events, report.faults, report.repairs, report.moves, report.changes,
+      report.coordinators, report.calls_lost, report.stale_refused, clients.asked,
+      clients.completed, clients.cancelled, clients.late, clients.overloaded, clients.failed,
+      clients.again, report.tokens_generated, report.prompt_tokens_hit, report.preemptions,
+      report.positions_rebuilt, chainpump::to_seconds(report.longest_ending));
   if (report.saturated) fmt::print(", unfairness {:.4f}", report.unfairness);
   fmt::print("\n");
 }

@@ -69,14 +69,14 @@ void SimCoordinator::carry_out(const Deployment::Action& action) {
     case Kind::take_in:
       return ask_of_move(
           action, [](SimProcess& own, Reply<Ok> reply) { own.take_in(std::move(reply)); },
-          Deployment::TakingIn{action.process, action.move});
+          Deployment::TakingIn{action.process, action.move, action.part});
     case Kind::copy:
       return ask_of_move(
           action,
           [to = at(action.newcomer).is](SimProcess& own, Reply<Ok> reply) {
             own.copy(*to, std::move(reply));
           },
-          Deployment::Copied{action.process, action.move});
+          Deployment::Copied{action.process, action.move, action.part});
     case Kind::finish:
       return ask_of_move(
           action, [](SimProcess& own, Reply<Ok> reply) { own.finish_copy(std::move(reply)); },
@@ -86,9 +86,23 @@ void SimCoordinator::carry_out(const Deployment::Action& action) {
       return world_.say(
           "coordinator {}: rank {} {}", number_, action.place,
           action.kind == Kind::moved ? "has moved" : "has not moved: " + action.error.message);
+    case Kind::ready:
+    case Kind::switched:
+    case Kind::changed:
+    case Kind::not_changed:
+      return say_of_change(action);
     case Kind::stopped:
       return;
   }
+}
+
+void SimCoordinator::say_of_change(const Deployment::Action& action) {
+  if (action.kind == Kind::ready)
+    return world_.fail("a deployment tells its shell that it is ready");
+  world_.say("coordinator {}: the plan {}", number_,
+             action.kind == Kind::switched  ? "is another from here on"
+             : action.kind == Kind::changed ? "has changed"
+                                            : "has not changed: " + action.error.message);
 }
 
 void SimCoordinator::ask_of_move(const Deployment::Action& action,
@@ -112,7 +126,7 @@ void SimCoordinator::on_exited(ProcessId id, uint32_t run, const std::string& ho
 void SimCoordinator::on_started(SimProcess& process) {
   if (at(process.id()).run != process.run()) return;
   at(process.id()).is = &process;
-  if (core_.phase() == Deployment::Phase::stopping) return agent_.kill(process.id());
+  if (!core_.is_wanted(process.id())) return agent_.kill(process.id());
   greet(process.id());
 }
 

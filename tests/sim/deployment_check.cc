@@ -6,7 +6,8 @@ using namespace std::chrono_literals;
 using graph::LaneId;
 using Kind = graph::Deployment::ActionKind;
 
-void DeploymentCheck::action(const Action& action, int coordinator, const graph::Deployment& core) {
+void DeploymentCheck::action(const Action& action, int coordinator,
+                             const graph::ChangingDeployment& core) {
   switch (action.kind) {
     case Kind::fence:
       return use(action, coordinator);
@@ -39,6 +40,13 @@ void DeploymentCheck::action(const Action& action, int coordinator, const graph:
     case Kind::moved:
       ++num_moves_;
       return;
+    case Kind::changed:
+      ++num_changes_;
+      return;
+    case Kind::ready:
+    case Kind::switched:
+    case Kind::not_changed:
+      return;
   }
 }
 
@@ -52,7 +60,8 @@ void DeploymentCheck::use(const Action& action, int coordinator) {
     world_.fail("lane {} is repaired, and nothing was wrong with it", action.lane);
 }
 
-void DeploymentCheck::check_fenced(const Action& action, const graph::Deployment& core) const {
+void DeploymentCheck::check_fenced(const Action& action,
+                                   const graph::ChangingDeployment& core) const {
   for (const graph::StagePlan& stage : scenario_.plan.stages) {
     const ProcessId id = core.process_in(rank_at(scenario_.plan, action.lane, stage.index));
     SimProcess* const process = agent_.process(id);
@@ -64,7 +73,8 @@ void DeploymentCheck::check_fenced(const Action& action, const graph::Deployment
   }
 }
 
-void DeploymentCheck::check_linked(const Action& action, const graph::Deployment& core) const {
+void DeploymentCheck::check_linked(const Action& action,
+                                   const graph::ChangingDeployment& core) const {
   for (const graph::StagePlan& stage : scenario_.plan.stages) {
     const ProcessId id = core.process_in(rank_at(scenario_.plan, action.lane, stage.index));
     SimProcess* const process = agent_.process(id);

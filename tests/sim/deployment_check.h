@@ -11,7 +11,7 @@
 #include <set>
 #include <string>
 
-#include "graph/deployment.h"
+#include "graph/changing_deployment.h"
 #include "tests/sim/sim_agent.h"
 
 namespace chainpump::sim {
@@ -23,7 +23,7 @@ class DeploymentCheck {
 
   /// About to be carried out by the `coordinator`th of them.
   void action(const graph::Deployment::Action& action, int coordinator,
-              const graph::Deployment& core);
+              const graph::ChangingDeployment& core);
   /// Is said to hang.
   void hung(const SimProcess& process, TimePoint now) const;
   /// A fault concerns the process, a lane, or all of them.
@@ -35,12 +35,13 @@ class DeploymentCheck {
   void may_fail() { may_fail_ = true; }
   int num_repairs() const { return num_repairs_; }
   int num_moves() const { return num_moves_; }
+  int num_changes() const { return num_changes_; }
 
  private:
   using Action = graph::Deployment::Action;
   void use(const Action& action, int coordinator);
-  void check_fenced(const Action& action, const graph::Deployment& core) const;
-  void check_linked(const Action& action, const graph::Deployment& core) const;
+  void check_fenced(const Action& action, const graph::ChangingDeployment& core) const;
+  void check_linked(const Action& action, const graph::ChangingDeployment& core) const;
   void check_cut(const Action& action) const;
   void count_repair();
 
@@ -52,6 +53,7 @@ class DeploymentCheck {
   std::deque<TimePoint> repairs_;  // within the plan's window
   int num_repairs_ = 0;
   int num_moves_ = 0;
+  int num_changes_ = 0;  // of plan
   bool may_fail_ = false;
 };
 

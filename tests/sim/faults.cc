@@ -24,10 +24,11 @@ void Faults::on_event() {
 
 /// Somebody who lives, or null.
 SimProcess* Faults::pick() const {
-  const auto& processes = victims_.agent.processes();
-  SimProcess* const process =
-      processes[static_cast<size_t>(world_.random.pick(static_cast<int>(processes.size())))];
-  return process != nullptr && process->is_alive() ? process : nullptr;
+  std::vector<SimProcess*> living;
+  for (SimProcess* const process : victims_.agent.processes())
+    if (process != nullptr && process->is_alive()) living.push_back(process);
+  if (living.empty()) return nullptr;
+  return living[static_cast<size_t>(world_.random.pick(static_cast<int>(living.size())))];
 }
 
 void Faults::end(SimProcess* process) const {
@@ -71,6 +72,8 @@ void Faults::inject(const Fault& fault) {
     case FaultKind::rank_moves:
       return victims_.move_rank(
           RankId(static_cast<uint32_t>(world_.random.pick(num_ranks(scenario_.plan)))));
+    case FaultKind::plan_changes:
+      return victims_.change_plan();
     case FaultKind::kill_slow:
       return victims_.agent.kill_slowly(fault.lasts);
   }

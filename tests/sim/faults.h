@@ -16,6 +16,7 @@ struct Victims {
   std::function<void(Duration)> end_coordinator;  // another comes after that
   std::function<void(Duration)> end_gateway;      // likewise
   std::function<void(RankId)> move_rank;
+  std::function<void()> change_plan;
 };
 
 class Faults {

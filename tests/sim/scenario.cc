@@ -43,6 +43,8 @@ graph::Plan draw_plan(Random& random, bool saturated) {
     graph::StagePlan& stage = plan.stages[i];
     stage.index = StageIndex(static_cast<int32_t>(i));
     stage.name = fmt::format("s{}", i);
+    stage.layer_begin = static_cast<int32_t>(i);
+    stage.layer_end = stage.layer_begin + 1;
     const bool last = i + 1 == plan.stages.size();
     const bool shared = num_lanes > 1 && random.chance(3) && (any_has_all || !last);
     stage.devices.resize(shared ? 1 : static_cast<size_t>(num_lanes));
@@ -64,7 +66,9 @@ Fault draw_fault(Random& random) {
       K::rank_stuck,       K::link_breaks,      K::link_breaks,  K::coordinator_dies,
       K::coordinator_dies, K::coordinator_dies, K::gateway_dies, K::agent_dies,
       K::store_slow,       K::store_slow,       K::kill_slow,    K::rank_moves,
-      K::rank_moves,       K::rank_moves,       K::rank_moves};
+      K::rank_moves,       K::rank_moves,       K::rank_moves,   K::plan_changes,
+      K::plan_changes,     K::plan_changes,     K::plan_changes, K::plan_changes,
+      K::plan_changes,     K::plan_changes};
   Fault fault{.kind = kKinds[random.pick(std::size(kKinds))],
               .after_events = 1 << random.pick(11),
               .lasts = random.up_to(50ms)};

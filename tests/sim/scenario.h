@@ -34,11 +34,13 @@ enum class FaultKind : uint8_t {
   store_fails,       // what is written next is not
   kill_slow,         // whom the agent is to kill next lives for `lasts` yet
   rank_moves,        // somebody asks for that: a rank's place is to be another process's
+  plan_changes,      // likewise: all ranks are to be others
 };
-inline constexpr std::array<std::string_view, 12> kFaultNames = {
+inline constexpr std::array<std::string_view, 13> kFaultNames = {
     "a rank dies",         "two ranks die",        "a rank stops",          "a rank is stuck",
     "a link breaks",       "the coordinator dies", "the gateway dies",      "the agent dies",
-    "the store gets slow", "the store fails",      "the next kill is slow", "a rank moves"};
+    "the store gets slow", "the store fails",      "the next kill is slow", "a rank moves",
+    "the plan changes"};
 
 struct Fault {
   FaultKind kind = FaultKind::rank_dies;

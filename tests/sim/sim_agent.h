@@ -10,14 +10,16 @@
 
 namespace chainpump::sim {
 
+/// Of processes of two plans, of which one takes the place of the other.
+inline size_t most_numbers(const graph::Plan& plan) {
+  return 2 * static_cast<size_t>(num_numbers(plan));
+}
+
 class SimAgent {
  public:
   using OnExit = std::function<void(ProcessId, uint32_t run, const std::string& how)>;
   SimAgent(SimWorld& world, const Scenario& scenario, LinkHub& hub)
-      : world_(world),
-        scenario_(scenario),
-        hub_(hub),
-        newest_(static_cast<size_t>(num_numbers(scenario.plan))) {}
+      : world_(world), scenario_(scenario), hub_(hub), newest_(most_numbers(scenario.plan)) {}
 
   /// Whom to tell of ends from now on; the last one that asked.
   void on_exits(OnExit on_exit) { on_exit_ = std::move(on_exit); }

@@ -21,10 +21,10 @@ SimCoordinator::SimCoordinator(SimWorld& world, const Scenario& scenario, SimAge
       check_(check),
       observer_(std::move(observer)),
       number_(number),
-      core_(scenario.plan, DeploymentLimits{}),
+      core_(scenario.plan, DeploymentLimits{}, store.read().value_or(DeploymentRecord{})),
       detector_(world.plant == Plant::gap_not_discounted ? FailureDetectorLimits{.late_max = 1h}
                                                          : FailureDetectorLimits{}),
-      processes_(static_cast<size_t>(num_numbers(scenario.plan))),
+      processes_(most_numbers(scenario.plan)),
       lanes_(static_cast<size_t>(num_lanes(scenario.plan))) {}
 
 // -------------------------------------------------------------------------------- its life
@@ -62,6 +62,17 @@ void SimCoordinator::move(RankId place) {
   });
 }
 
+void SimCoordinator::change() {
+  post([this] {
+    graph::Plan next = core_.plan();
+    ++next.stages.front().num_threads;
+    if (!core_.may_change(next).ok()) return;
+    world_.say("coordinator {} begins a change", number_);
+    check_.touch_all();
+    carry_out(core_.change(next, world_.now()));
+  });
+}
+
 /// One that has loaded says what it knows; the others are told to load.
 void SimCoordinator::take_over(const DeploymentRecord& given) {
   const DeploymentRecord record = believed(given);
@@ -72,9 +83,13 @@ void SimCoordinator::take_over(const DeploymentRecord& given) {
     if (process == nullptr) continue;
     at(process->id()).run = process->run();
     if (!process->is_alive()) continue;
+    if (!core_.is_in_force(process->id())) {
+      agent_.kill(process->id());
+      continue;
+    }
     living.push_back(process->id());
     at(process->id()).is = process;
-    if (record.processes[process->id().value].is_loaded)
+    if (record.processes[process->id().value - record.first_number].is_loaded)
       detector_.watch(process->id(), world_.now());
   }
   carry_out(core_.adopt(record, living, world_.now()));
@@ -99,9 +114,11 @@ std::string SimCoordinator::unfinished() const {
     if (core_.state(LaneId(static_cast<uint8_t>(i))) != graph::LaneRepair::State::serving)
       return fmt::format("lane {} does not serve", i);
   if (core_.move()) return "a rank is being moved";
-  for (size_t i = 0; i < processes_.size(); ++i) {
-    const Process& process = processes_[i];
-    if (core_.record().processes[i].is_spare) continue;
+  if (!core_.is_settled()) return "the plan is being changed";
+  const DeploymentRecord record = core_.record();
+  for (size_t i = 0; i < record.processes.size(); ++i) {
+    const Process& process = processes_[record.first_number + i];
+    if (record.processes[i].is_spare) continue;
     if (!process.is_loaded || process.is == nullptr || !process.is->is_alive())
       return fmt::format("process {} is not there", i);
   }

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/deployment.h"
+#include "graph/changing_deployment.h"
 #include "graph/failure_detector.h"
 #include "tests/sim/deployment_check.h"
 #include "tests/sim/sim_agent.h"
@@ -42,6 +42,7 @@ class SimCoordinator {
   void die();
   void stop();
   void move(RankId place);  // if it may
+  void change();            // to a plan of other threads, if it may
   /// Tells a gateway that has just come.
   void tell_firsts();
 
@@ -103,6 +104,7 @@ class SimCoordinator {
   void lane_serving(const Deployment::Action& action);
   void ask_of_move(const Deployment::Action& action,
                    std::function<void(SimProcess&, Reply<Ok>)> what, Deployment::Event well);
+  void say_of_change(const Deployment::Action& action);
   void shutdown(ProcessId id);
   void look_for_hangs();
   template <typename Answer>
@@ -123,7 +125,7 @@ class SimCoordinator {
   bool failed_ = false;
   bool begun_ = false;
   bool announced_ = false;  // that the deployment serves
-  Deployment core_;
+  graph::ChangingDeployment core_;
   graph::FailureDetector detector_;
   std::optional<graph::DeploymentRecord> written_;
   std::deque<std::function<void()>> inbox_;

@@ -28,6 +28,7 @@ BOOST_AUTO_TEST_CASE(what_must_be_true_is_always_true) {
     sum.faults += report.faults;
     sum.repairs += report.repairs;
     sum.moves += report.moves;
+    sum.changes += report.changes;
     sum.coordinators += report.coordinators - 1;
     sum.calls_lost += report.calls_lost;
     sum.stale_refused += report.stale_refused;
@@ -38,12 +39,13 @@ BOOST_AUTO_TEST_CASE(what_must_be_true_is_always_true) {
   BOOST_TEST_MESSAGE(fmt::format(
       "{} completed, {} cancelled, {} late, {} refused, {} again at another gateway; {} "
       "preemptions, {} tokens hit, {} positions rebuilt; {} saturated runs, {} that failed; {} "
-      "faults, {} repairs, {} moves, {} coordinators died; {} calls lost, {} stale ones refused; "
+      "faults, {} repairs, {} moves, {} changes of plan, {} coordinators died; {} calls lost, {} "
+      "stale ones refused; "
       "the last "
       "request ended {:.1f} s after the faults",
       sum.clients.completed, sum.clients.cancelled, sum.clients.late, sum.clients.overloaded,
       sum.clients.again, sum.preemptions, sum.prompt_tokens_hit, sum.positions_rebuilt,
-      num_saturated, num_failed, sum.faults, sum.repairs, sum.moves, sum.coordinators,
+      num_saturated, num_failed, sum.faults, sum.repairs, sum.moves, sum.changes, sum.coordinators,
       sum.calls_lost, sum.stale_refused, to_seconds(sum.longest_ending)));
   // Else nothing was tried.
   BOOST_TEST(sum.clients.completed > 3000);
@@ -59,6 +61,7 @@ BOOST_AUTO_TEST_CASE(what_must_be_true_is_always_true) {
   BOOST_TEST(sum.faults > 500);
   BOOST_TEST(sum.repairs > 300);
   BOOST_TEST(sum.moves > 30);
+  BOOST_TEST(sum.changes > 20);
   BOOST_TEST(sum.coordinators > 100);
   BOOST_TEST(sum.calls_lost > 200u);
   BOOST_TEST(sum.stale_refused > 10u);

@@ -34,7 +34,8 @@ class Cluster {
                  .check = check_,
                  .end_coordinator = [this](Duration lasts) { end_coordinator(lasts); },
                  .end_gateway = [this](Duration lasts) { end_gateway(lasts); },
-                 .move_rank = [this](RankId place) { coordinator().move(place); }}) {
+                 .move_rank = [this](RankId place) { coordinator().move(place); },
+                 .change_plan = [this] { coordinator().change(); }}) {
     world_.touch = [this](ProcessId id) { check_.touch(id); };
     world_.say("{} lanes of {} stages, {} processes, {} blocks each, {} credits, {} requests{}",
                scenario_.num_lanes(), scenario_.num_stages(), num_processes(scenario_.plan),
@@ -155,6 +156,7 @@ class Cluster {
     report.faults = faults_.num_injected();
     report.repairs = check_.num_repairs();
     report.moves = check_.num_moves();
+    report.changes = check_.num_changes();
     report.coordinators = static_cast<int>(coordinators_.size());
     report.calls_lost = world_.calls_lost;
     report.stale_refused = world_.stale_refused;

@@ -55,6 +55,7 @@ struct SimReport {
   int faults = 0;
   int repairs = 0;  // of ends, by whichever coordinator
   int moves = 0;    // that came to their end
+  int changes = 0;  // of plan, likewise
   int coordinators = 0;
   uint64_t calls_lost = 0;     // or late
   uint64_t stale_refused = 0;  // frames and calls of another epoch

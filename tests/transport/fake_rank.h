@@ -121,9 +121,9 @@ struct FakeRank final : RankHandler {
     armed = fault;
     reply(Ok{});
   }
-  void on_take_in(KvCopy given, Reply<Ok> reply) override {
+  void on_take_in(KvCopy given, Reply<KvAddress> reply) override {
     copy = std::move(given);
-    reply(Ok{});
+    reply(KvAddress{"here", 65534});
   }
   void on_copy(KvCopy given, ProgressReport progress, Reply<Ok> reply) override {
     copy = std::move(given);

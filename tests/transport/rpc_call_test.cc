@@ -227,13 +227,19 @@ BOOST_AUTO_TEST_CASE(a_copy_is_asked_for_and_says_how_far_it_is) {
                     .layer_begin = 4,
                     .layer_end = 9,
                     .address = "127.0.0.1",
-                    .port = 65535};
+                    .port = 65535,
+                    .lanes = {0, 255},
+                    .part = 4,
+                    .parts = 9};
   const auto take_in = [&] {
-    return f.call<Ok>([&](auto done) { f.client->take_in(copy, 5s, done); });
+    return f.call<KvAddress>([&](auto done) { f.client->take_in(copy, 5s, done); });
   };
   BOOST_TEST((take_in().error().code == ErrorCode::invalid_argument));  // before hello
   BOOST_REQUIRE(f.hello().ok());
-  BOOST_TEST(take_in().ok());
+  const Result<KvAddress> where = take_in();
+  BOOST_REQUIRE(where.ok());
+  BOOST_TEST((where->address == "here" && where->port == 65534));
+  BOOST_TEST((f.rank.copy.lanes == copy.lanes && f.rank.copy.part == 4 && f.rank.copy.parts == 9));
   BOOST_TEST((f.rank.copy.secret == copy.secret && f.rank.copy.layer_end == 9));
   BOOST_TEST((f.rank.copy.address == copy.address && f.rank.copy.port == copy.port));
   std::promise<std::pair<int64_t, int64_t>> far;

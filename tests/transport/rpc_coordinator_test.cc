@@ -26,6 +26,12 @@ struct IdleCoordinator final : CoordinatorHandler {
     if (rank == 1) return reply(make_error(ErrorCode::not_found, "there is no rank 1"));
     moving = std::move(reply);
   }
+  void on_change(ServiceSpec spec, OnMoveProgress progress, Reply<Ok> reply) override {
+    progress({MoveStep::copying, 3, 7});
+    if (spec.number != 2)
+      return reply(make_error(ErrorCode::overloaded, "that was change {}", spec.number));
+    moving = std::move(reply);
+  }
   Reply<Ok> moving;
   CoordinatorServer* server = nullptr;
 };
@@ -148,4 +154,23 @@ BOOST_AUTO_TEST_CASE(who_asks_for_a_move_is_told_how_far_it_is) {
   const Result<Ok> why = refused.get_future().get();
   BOOST_TEST((why.error().code == ErrorCode::not_found));
   BOOST_TEST(why.error().message == "there is no rank 1");
+}
+BOOST_AUTO_TEST_CASE(a_change_is_asked_for_with_a_whole_plan) {
+  Fixture f;
+  Watcher asker(f);
+  ServiceSpec spec{.graph = "stages: 2", .graph_text = "stages: 2 # of mine", .number = 7};
+  const auto change = [&](std::promise<MoveProgress>& far, std::promise<Result<Ok>>& done) {
+    asker.client->change(
+        spec, 5s, [&](const MoveProgress& progress) { far.set_value(progress); },
+        [&](Result<Ok> result) { done.set_value(std::move(result)); });
+  };
+  std::promise<MoveProgress> none, far;
+  std::promise<Result<Ok>> refused, changed;
+  change(none, refused);
+  BOOST_TEST(refused.get_future().get().error().message == "that was change 7");
+  spec.number = 2;
+  change(far, changed);
+  BOOST_TEST((far.get_future().get().step == MoveStep::copying));
+  f.coordinator.moving(Ok{});
+  BOOST_TEST(changed.get_future().get().ok());
 }

@@ -37,7 +37,7 @@ struct IdleRank final : RankHandler {
     reply(Ok{});
   }
   void on_arm(const transport::FaultOrder&, Reply<Ok> reply) override { reply(Ok{}); }
-  void on_take_in(KvCopy, Reply<Ok> reply) override { reply(Ok{}); }
+  void on_take_in(KvCopy, Reply<KvAddress> reply) override { reply(KvAddress{}); }
   void on_copy(KvCopy, ProgressReport, Reply<Ok> reply) override { reply(Ok{}); }
   void on_finish_copy(Reply<Ok> reply) override { reply(Ok{}); }
   void hold(Reply<LoadReport>& reply) {

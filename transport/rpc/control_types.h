@@ -198,6 +198,9 @@ struct ServiceSpec {
   std::string certificates;
   std::string node;
   StoreSpec store = {};
+  std::string graph = {};
+  std::string graph_text = {};
+  uint32_t number = 0;
 };
 
 struct LinkTarget {

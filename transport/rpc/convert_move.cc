@@ -16,6 +16,11 @@ void write(schema::KvCopy::Builder out, const KvCopy& in) {
   out.setLayerEnd(in.layer_end);
   out.setAddress(text(in.address));
   out.setPort(in.port);
+  auto lanes = out.initLanes(num(in.lanes));
+  for (uint32_t i = 0; i < lanes.size(); ++i) lanes.set(i, in.lanes[i]);
+  out.setPart(in.part);
+  out.setParts(in.parts);
+  out.setContextTokens(in.context_tokens);
 }
 
 void read(schema::KvCopy::Reader in, KvCopy& out) {
@@ -26,6 +31,11 @@ void read(schema::KvCopy::Reader in, KvCopy& out) {
   out.layer_end = in.getLayerEnd();
   out.address = text(in.getAddress());
   out.port = in.getPort();
+  out.lanes.clear();
+  for (const uint8_t lane : in.getLanes()) out.lanes.push_back(lane);
+  out.part = in.getPart();
+  out.parts = in.getParts();
+  out.context_tokens = in.getContextTokens();
 }
 
 void write(schema::MoveProgress::Builder out, const MoveProgress& in) {

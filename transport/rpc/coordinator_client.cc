@@ -113,4 +113,16 @@ void CoordinatorClient::move(uint32_t rank, Duration deadline, OnMoveProgress on
                          });
 }
 
+void CoordinatorClient::change(ServiceSpec spec, Duration deadline, OnMoveProgress on_progress,
+                               Callback<Ok> callback) {
+  thread_->call<Ok, Api>(
+      connection_, "change", deadline, std::move(callback),
+      [spec = std::move(spec), on_progress = std::move(on_progress)](Api::Client& coordinator) {
+        auto request = coordinator.changeRequest();
+        write(request.initSpec(), spec);
+        request.setSink(kj::heap<MoveServer>(on_progress));
+        return request.send().then([](auto&&) { return Ok{}; });
+      });
+}
+
 }  // namespace chainpump::transport::rpc

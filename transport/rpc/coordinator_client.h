@@ -39,6 +39,8 @@ class CoordinatorClient {
   void beat(Duration deadline, Callback<Ok> callback);
   /// `on_progress` on the RPC thread.
   void move(uint32_t rank, Duration deadline, OnMoveProgress on_progress, Callback<Ok> callback);
+  void change(ServiceSpec spec, Duration deadline, OnMoveProgress on_progress,
+              Callback<Ok> callback);
 
  private:
   std::shared_ptr<RpcThread::Impl> thread_;

@@ -164,19 +164,33 @@ class CoordinatorApi final : public schema::Coordinator::Server {
   }
   kj::Promise<void> move(MoveContext context) override {
     peer_.check(context);
-    auto pump = std::make_shared<MovePump>(context.getParams().getSink());
-    auto progress = [inbox = state_.serving.inbox,
-                     weak = std::weak_ptr(pump)](const MoveProgress& now) {
-      inbox->post([weak, now] {
-        if (const auto alive = weak.lock()) alive->tell(now);
-      });
-    };
+    auto [pump, progress] = make_progress(context.getParams().getSink());
     auto [promise, reply] = peer_.make_reply<Ok>();
     state_.handler.on_move(context.getParams().getRank(), std::move(progress), std::move(reply));
     return promise.then([](Result<Ok> result) { value_of(result); }).attach(kj::mv(pump));
   }
+  kj::Promise<void> change(ChangeContext context) override {
+    peer_.check(context);
+    ServiceSpec spec;
+    read(context.getParams().getSpec(), spec);
+    auto [pump, progress] = make_progress(context.getParams().getSink());
+    auto [promise, reply] = peer_.make_reply<Ok>();
+    state_.handler.on_change(std::move(spec), std::move(progress), std::move(reply));
+    return promise.then([](Result<Ok> result) { value_of(result); }).attach(kj::mv(pump));
+  }
 
  private:
+  std::pair<std::shared_ptr<MovePump>, OnMoveProgress> make_progress(
+      schema::MoveSink::Client sink) const {
+    auto pump = std::make_shared<MovePump>(kj::mv(sink));
+    return {pump,
+            [inbox = state_.serving.inbox, weak = std::weak_ptr(pump)](const MoveProgress& now) {
+              inbox->post([weak, now] {
+                if (const auto alive = weak.lock()) alive->tell(now);
+              });
+            }};
+  }
+
   State& state_;
   Peer peer_;
 };

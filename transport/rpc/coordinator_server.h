@@ -25,6 +25,7 @@ class CoordinatorHandler {
   virtual void on_beat(Reply<Ok> reply) = 0;
   /// `progress` may be called on any thread until the reply is.
   virtual void on_move(uint32_t rank, OnMoveProgress progress, Reply<Ok> reply) = 0;
+  virtual void on_change(ServiceSpec spec, OnMoveProgress progress, Reply<Ok> reply) = 0;
 };
 
 class CoordinatorServer {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace chainpump::transport::rpc {
 
@@ -14,6 +15,16 @@ struct KvCopy {
   uint64_t secret = 0;
   int32_t layer_begin = 0;
   int32_t layer_end = 0;
+  std::string address;
+  uint16_t port = 0;
+  std::vector<uint8_t> lanes = {};
+  uint32_t part = 0;
+  uint32_t parts = 1;
+  int32_t context_tokens = 0;
+};
+
+/// Where a rank takes copies in; empty within one process.
+struct KvAddress {
   std::string address;
   uint16_t port = 0;
 };

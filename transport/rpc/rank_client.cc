@@ -2,6 +2,7 @@
 
 #include "transport/rpc/connection.h"
 #include "transport/rpc/convert.h"
+#include "transport/rpc/fields.h"
 
 namespace chainpump::transport::rpc {
 namespace {
@@ -210,13 +211,15 @@ void RankClient::arm(const FaultOrder& fault, Duration deadline, Callback<Ok> ca
                     });
 }
 
-void RankClient::take_in(KvCopy copy, Duration deadline, Callback<Ok> callback) {
-  thread_->call<Ok>(connection_, "takeIn", deadline, std::move(callback),
-                    [copy = std::move(copy)](schema::Rank::Client& rank) {
-                      auto request = rank.takeInRequest();
-                      write(request.initCopy(), copy);
-                      return request.send().then([](auto&&) { return Ok{}; });
-                    });
+void RankClient::take_in(KvCopy copy, Duration deadline, Callback<KvAddress> callback) {
+  thread_->call<KvAddress>(connection_, "takeIn", deadline, std::move(callback),
+                           [copy = std::move(copy)](schema::Rank::Client& rank) {
+                             auto request = rank.takeInRequest();
+                             write(request.initCopy(), copy);
+                             return request.send().then([](auto&& response) {
+                               return KvAddress{text(response.getAddress()), response.getPort()};
+                             });
+                           });
 }
 
 void RankClient::copy(KvCopy copy, Duration deadline, ProgressCallback progress,

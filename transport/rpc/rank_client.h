@@ -67,7 +67,7 @@ class RankClient {
   /// disconnected.
   void arm(const FaultOrder& fault, Duration deadline, Callback<Ok> callback);
   // Of a move.
-  void take_in(KvCopy copy, Duration deadline, Callback<Ok> callback);
+  void take_in(KvCopy copy, Duration deadline, Callback<KvAddress> callback);
   void copy(KvCopy copy, Duration deadline, ProgressCallback progress, Callback<Ok> callback);
   void finish_copy(Duration deadline, Callback<Ok> callback);
 

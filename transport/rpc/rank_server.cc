@@ -6,6 +6,7 @@
 #include <set>
 
 #include "transport/rpc/convert.h"
+#include "transport/rpc/fields.h"
 #include "transport/rpc/result_pump.h"
 #include "transport/rpc/serving.h"
 
@@ -232,9 +233,13 @@ class RankServer final : public schema::Rank::Server {
     peer_->check_term();
     KvCopy copy;
     read(context.getParams().getCopy(), copy);
-    auto [promise, reply] = peer_->make_reply<Ok>();
+    auto [promise, reply] = peer_->make_reply<KvAddress>();
     serving_.handler.on_take_in(std::move(copy), std::move(reply));
-    return promise.then([](Result<Ok> result) { value_of(result); });
+    return promise.then([context](Result<KvAddress> result) mutable {
+      const KvAddress& at = value_of(result);
+      context.getResults().setAddress(text(at.address));
+      context.getResults().setPort(at.port);
+    });
   }
 
   kj::Promise<void> copy(CopyContext context) override {

@@ -70,7 +70,7 @@ class RankHandler {
                          Reply<Ok> reply) = 0;
   /// Checked.
   virtual void on_arm(const FaultOrder& fault, Reply<Ok> reply) = 0;
-  virtual void on_take_in(KvCopy copy, Reply<Ok> reply) = 0;
+  virtual void on_take_in(KvCopy copy, Reply<KvAddress> reply) = 0;
   virtual void on_copy(KvCopy copy, ProgressReport progress, Reply<Ok> reply) = 0;
   virtual void on_finish_copy(Reply<Ok> reply) = 0;
 };

@@ -30,6 +30,9 @@ void write(schema::ServiceSpec::Builder out, const ServiceSpec& in) {
   store.setAuthority(text(in.store.authority));
   store.setCertificate(text(in.store.certificate));
   store.setKey(text(in.store.key));
+  out.setGraph(text(in.graph));
+  out.setGraphText(text(in.graph_text));
+  out.setNumber(in.number);
 }
 
 void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
@@ -45,6 +48,9 @@ void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
   out.store.authority = text(store.getAuthority());
   out.store.certificate = text(store.getCertificate());
   out.store.key = text(store.getKey());
+  out.graph = text(in.getGraph());
+  out.graph_text = text(in.getGraphText());
+  out.number = in.getNumber();
 }
 
 namespace {
