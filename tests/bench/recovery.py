@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -59,8 +60,70 @@ def ready(on):
         return {"tokens": engine.bench_serve(path, environment, 16, "1:64/128")["output_tokens_per_second"]}
 
 
+class Streams:
+    """Two requests, one for each of two lanes, and when text of each came."""
+
+    def __init__(self, path, environment):
+        command = [programs.PROGRAM, "run", path, "--raw", "--ignore-eos", "-n", 900, "--prompt"]
+        self.runs = [subprocess.Popen([str(word) for word in [*command, prompt]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+                     for prompt in ("The sea", "A list of rivers:")]
+        self.times = [[], []]
+        self.threads = [threading.Thread(target=self.read, args=(i,)) for i in range(2)]
+        for thread in self.threads:
+            thread.start()
+
+    def read(self, i):
+        while os.read(self.runs[i].stdout.fileno(), 4096):
+            self.times[i].append(time.monotonic())
+
+    def between(self, i, begin, end):
+        """Times between two tokens, ms, of those that came in this time."""
+        return [1e3 * (b - a) for a, b in zip(self.times[i], self.times[i][1:]) if begin <= a and b <= end]
+
+    def end(self):
+        for run in self.runs:
+            run.terminate()
+            run.wait(programs.RUN_LIMIT_S)
+        for thread in self.threads:
+            thread.join()
+        for run in self.runs:
+            run.stdout.close()
+
+
+UNTOUCHED_KILLS = 30
+WATCHED_S = 1  # before and after each kill
+
+
+def untouched():
+    """What a lane notices of the death, the repair and the recomputation of another one: its rank has a core of its own."""
+    calm, after = [], []
+    with engine.graph("[{replicas: 2}]", 1) as (path, environment):
+        path.write_text(path.read_text(encoding="utf-8") + "failover: {restarts: 1000}\n", encoding="utf-8")
+        with engine.service(path, environment):
+            for _ in range(UNTOUCHED_KILLS):
+                streams = Streams(path, environment)
+                try:
+                    time.sleep(WATCHED_S + 0.3)  # the first tokens
+                    status = json.loads(programs.call([programs.PROGRAM, "status", "bench", "-o", "json"], env=environment))
+                    ranks = status["services"][0]["stages"]
+                    kill = time.monotonic()
+                    os.kill(ranks[0]["pid"], signal.SIGKILL)
+                    time.sleep(WATCHED_S)
+                finally:
+                    streams.end()
+                widest = [max(streams.between(i, kill - 0.1, kill + WATCHED_S), default=1e9) for i in range(2)]
+                other = widest.index(min(widest))
+                calm += streams.between(other, kill - WATCHED_S, kill)
+                after += streams.between(other, kill, kill + WATCHED_S)
+    p99 = [statistics.quantiles(times, n=100)[98] for times in (calm, after)]
+    print(f"  between two tokens of a request on the other of two lanes, p99 of the second after each of {UNTOUCHED_KILLS} kills: {p99[1]:.2f} ms, "
+          f"of the second before {p99[0]:.2f} ms ({statistics.median(after):.2f} and {statistics.median(calm):.2f} at the median); "
+          f"{p99[1] / p99[0]:.2f} (<= 1.1: {engine.mark(p99[1] <= 1.1 * p99[0])})", flush=True)
+
+
 def recovery(rounds):
     gaps(rounds)
+    untouched()
     cold = [cold_start_s() for _ in range(min(rounds, 5))]
     print(f"  a service from nothing to its first token: {statistics.median(cold):.2f} s ({min(cold):.2f}..{max(cold):.2f})")
     results = interleave([Side("ready", lambda: ready(True)), Side("bare", lambda: ready(False))], max(rounds, 5), "ready for a death")
