@@ -46,11 +46,16 @@ std::string PreemptionCheck::formed(const graph::Microbatch& microbatch) {
           alive->second.request, alive->first.choice, microbatch.id);
   }
   for (const SequenceId id : microbatch.released) held_.erase(id);
-  for (const graph::SequenceDescriptor& d : microbatch.descriptors)
+  for (const graph::SequenceDescriptor& d : microbatch.descriptors) {
+    auto num_known = static_cast<int32_t>(d.prompt.size() + d.generated.size());
+    // Who is described again has the blocks that it had: its last token may have found none yet.
+    if (const auto held = held_.find(d.id); held != held_.end())
+      num_known = std::max(held->second.num_known, num_known - 1);
     held_[d.id] = {.name = {static_cast<uint64_t>(d.sampling.top_k), d.sequence_index},
-                   .num_known = static_cast<int32_t>(d.prompt.size() + d.generated.size()),
+                   .num_known = num_known,
                    .num_sent = 0,
                    .scoring = d.score.first_position >= 0};
+  }
   for (const graph::SequenceSlice& slice : microbatch.slices)
     if (const auto held = held_.find(slice.id); held != held_.end())
       held->second.num_sent = slice.first_position + static_cast<int32_t>(slice.tokens.size());
