@@ -61,7 +61,10 @@ void CoordinatorShell::look_for_hangs(const CoordinatorActor& self) {
     at(process).port->beat(kBeatDeadline, [self, of = run_of(process),
                                            asked = clock_.now()](Result<rpc::BeatReply> beat) {
       BeatHeard heard{of, asked, std::nullopt};
-      if (beat.ok()) heard.beat = std::move(*beat);
+      if (beat.ok())
+        heard.beat = std::move(*beat);
+      else if (beat.error().code == ErrorCode::disconnected)
+        tell(self, Deployment::Unreachable{of.process, beat.error()}, of);
       caf::anon_send(self, std::make_shared<BeatHeard>(std::move(heard)));
     });
   for (const auto& [process, silent_for, answers] : looked.hung)

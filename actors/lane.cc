@@ -38,7 +38,7 @@ void Lane::reopen(std::shared_ptr<RankPort> first, PlanEpoch since) {
     std::vector<End> ends;
     {
       const std::lock_guard lock(mutex_);
-      if (closed_ || since <= since_) return;
+      if (closed_ || since < since_ || (since == since_ && port_)) return;
       since_ = since;
       ++connection_;
       before = std::move(port_);

@@ -70,7 +70,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
        const Clock& clock);
 
   /// `first` is the port of the lane's rank of the first stage, which was told hello; lanes may
-  /// share one. It is that since `since`: an epoch that is not newer than the last is void.
+  /// share one. It is that since `since`: an epoch that is not newer than the last is void, unless
+  /// it is the last, and the connection was lost.
   void reopen(std::shared_ptr<RankPort> first, PlanEpoch since);
   /// One of the callbacks for each sequence. overloaded, as their end, if it is away and too many
   /// wait.

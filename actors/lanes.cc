@@ -10,6 +10,9 @@
 namespace chainpump::actors {
 namespace {
 
+/// Longer than the news of a death takes: then it is the repair that makes the connection.
+constexpr Duration kReconnectEvery = std::chrono::milliseconds(500);
+
 graph::RouterOptions router_options(const graph::Plan& plan, size_t num_lanes) {
   graph::RouterOptions options{.num_lanes = static_cast<int32_t>(num_lanes),
                                .block_tokens = plan.kv.block_tokens};
@@ -32,13 +35,13 @@ graph::LaneStats from_wire(const rpc::LaneStats& stats) {
 }  // namespace
 
 Result<std::shared_ptr<Lanes>> Lanes::create(const graph::Plan& plan,
-                                             std::shared_ptr<Outcome> outcome, Duration move_after,
-                                             size_t most_lanes) {
+                                             std::shared_ptr<Outcome> outcome,
+                                             LanesOptions options) {
   ASSIGN_OR_RETURN(std::unique_ptr<Alarm> alarm, Alarm::create());
-  most_lanes = std::max(most_lanes, static_cast<size_t>(num_lanes(plan)));
+  options.most_lanes = std::max(options.most_lanes, static_cast<size_t>(num_lanes(plan)));
   std::shared_ptr<Lanes> lanes(
-      new Lanes(plan, std::move(outcome), move_after, most_lanes, std::move(alarm)));
-  for (size_t i = 0; i < most_lanes; ++i) {
+      new Lanes(plan, std::move(outcome), std::move(options), std::move(alarm)));
+  for (size_t i = 0; i < lanes->options_.most_lanes; ++i) {
     const graph::LaneId id(static_cast<uint8_t>(i));
     lanes->lanes_.push_back(
         std::make_shared<Lane>(LaneOptions{.id = id, .max_waiting = plan.max_queued},
@@ -47,13 +50,13 @@ Result<std::shared_ptr<Lanes>> Lanes::create(const graph::Plan& plan,
   return lanes;
 }
 
-Lanes::Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, Duration move_after,
-             size_t most_lanes, std::unique_ptr<Alarm> alarm)
+Lanes::Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, LanesOptions options,
+             std::unique_ptr<Alarm> alarm)
     : outcome_(std::move(outcome)),
-      move_after_(move_after),
+      options_(std::move(options)),
       num_lanes_(static_cast<size_t>(num_lanes(plan))),
-      router_(router_options(plan, most_lanes)),
-      standings_(most_lanes),
+      router_(router_options(plan, options_.most_lanes)),
+      standings_(options_.most_lanes),
       alarm_(std::move(alarm)) {}
 
 LaneEvents Lanes::events_of(graph::LaneId lane) {
@@ -64,8 +67,10 @@ LaneEvents Lanes::events_of(graph::LaneId lane) {
               },
           .on_away =
               [weak = weak_from_this(), lane] {
-                if (const auto self = weak.lock())
-                  self->change(lane, [](Standing& standing) { standing.open = false; });
+                const auto self = weak.lock();
+                if (!self) return;
+                self->change(lane, [](Standing& standing) { standing.open = false; });
+                self->reconnect_later(lane);
               },
           .on_stats =
               [weak = weak_from_this(), lane](const rpc::LaneStats& stats) {
@@ -115,11 +120,36 @@ void Lanes::set_paused(graph::LaneId lane, bool paused) {
   change(lane, [paused](Standing& standing) { standing.paused = paused; });
 }
 
+void Lanes::reconnect_later(graph::LaneId lane) {
+  const std::lock_guard lock(mutex_);
+  if (!alarm_ || !options_.reconnect || std::exchange(standings_[lane.value].will_reconnect, true))
+    return;
+  alarm_->at(steady_clock().now() + kReconnectEvery, [weak = weak_from_this(), lane] {
+    if (const auto self = weak.lock()) self->reconnect_if_lost(lane);
+  });
+}
+
+void Lanes::reconnect_if_lost(graph::LaneId lane) {
+  {
+    const std::lock_guard lock(mutex_);
+    Standing& standing = standings_[lane.value];
+    standing.will_reconnect = false;
+    if (standing.open || standing.gone) return;
+  }
+  reconnect_later(lane);
+  {
+    const std::lock_guard lock(mutex_);
+    if (standings_[lane.value].paused) return;
+  }
+  options_.reconnect(lane);
+}
+
 void Lanes::move_later(graph::LaneId lane, uint64_t num_pauses) {
   if (!alarm_) return;
-  alarm_->at(steady_clock().now() + move_after_, [weak = weak_from_this(), lane, num_pauses] {
-    if (const auto self = weak.lock()) self->move_if_it_waits(lane, num_pauses);
-  });
+  alarm_->at(steady_clock().now() + options_.move_after,
+             [weak = weak_from_this(), lane, num_pauses] {
+               if (const auto self = weak.lock()) self->move_if_it_waits(lane, num_pauses);
+             });
 }
 
 void Lanes::move_if_it_waits(graph::LaneId lane, uint64_t num_pauses) {

@@ -9,7 +9,9 @@
 //                                            connection to it (its requests wait; actors/lane.h)
 //   paused     as when it is away            it serves again; told by the coordinator while some
 //                                            other of its ranks is replaced
-// What a lane has that does not serve for a second goes on in others, if some serve.
+// What a lane has that does not serve for a second goes on in others, if some serve. One that is
+// away although the coordinator says that all its ranks are at work has lost no more than its
+// connection: another is made.
 //
 // A deployment that goes on by another plan may have more lanes, or fewer: what the last ones have
 // then goes on in others at once.
@@ -30,15 +32,22 @@
 
 namespace chainpump::actors {
 
+struct LanesOptions {
+  /// Connects to a lane's first rank once more, and reopens it; on the thread that time has. Empty:
+  /// no connection breaks while both its ends live.
+  std::function<void(graph::LaneId)> reconnect = {};
+  /// How long one waits for a lane before it goes on in another; a lane that has a standby is back
+  /// by then, one that has to load weights may take long.
+  Duration move_after = std::chrono::seconds(1);
+  size_t most_lanes = 0;  // that there may ever be; fewer than the plan's: as many as that
+};
+
 class Lanes : public std::enable_shared_from_this<Lanes> {
  public:
-  /// All are away. `move_after`: how long one waits for a lane before it goes on in another; a lane
-  /// that has a standby is back by then, one that has to load weights may take long. no_room if the
-  /// system refuses a thread.
+  /// All are away. no_room if the system refuses a thread.
   static Result<std::shared_ptr<Lanes>> create(const graph::Plan& plan,
                                                std::shared_ptr<Outcome> outcome,
-                                               Duration move_after = std::chrono::seconds(1),
-                                               size_t most_lanes = 0);
+                                               LanesOptions options = {});
 
   /// How many there are now: of the plan at first.
   size_t size() const { return num_lanes_; }
@@ -46,6 +55,8 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
   void set_size(size_t num_lanes);
   /// As Lane::reopen(), first of all and whenever the lane has another first rank.
   void reopen(graph::LaneId lane, std::shared_ptr<RankPort> first, PlanEpoch since);
+  /// Nobody could be connected to, or the connection was lost: is tried again soon.
+  void reconnect_later(graph::LaneId lane);
   /// Whether all its ranks are at work, as the coordinator says.
   void set_paused(graph::LaneId lane, bool paused);
   /// One of the callbacks for each sequence. overloaded, as their end, if no lane takes any.
@@ -58,19 +69,21 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
   void close();
 
  private:
-  Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, Duration move_after,
-        size_t most_lanes, std::unique_ptr<Alarm> alarm);
+  Lanes(const graph::Plan& plan, std::shared_ptr<Outcome> outcome, LanesOptions options,
+        std::unique_ptr<Alarm> alarm);
   Result<graph::LaneId> choose(RequestId id, const SequenceRequest& request);
   LaneEvents events_of(graph::LaneId lane);
   struct Standing {
     bool open = false;
     bool paused = false;
     bool gone = false;  // there are fewer lanes now
+    bool will_reconnect = false;
     uint64_t num_pauses = 0;
     bool serves() const { return open && !paused && !gone; }
   };
   template <typename Change>
   void change(graph::LaneId lane, Change change);
+  void reconnect_if_lost(graph::LaneId lane);
   void move_later(graph::LaneId lane, uint64_t num_pauses);  // under the lock
   void move_if_it_waits(graph::LaneId lane, uint64_t num_pauses);
   void move(graph::LaneId lane);
@@ -80,7 +93,7 @@ class Lanes : public std::enable_shared_from_this<Lanes> {
   void forget_at_end(RequestId id, std::vector<SequenceCallbacks>& callbacks);
 
   const std::shared_ptr<Outcome> outcome_;
-  const Duration move_after_;
+  const LanesOptions options_;
   std::vector<std::shared_ptr<Lane>> lanes_;  // since create(), of which the first are there
   std::atomic<size_t> num_lanes_;
   std::mutex moving_;  // what is next; and while a request is in no lane. Before all other locks

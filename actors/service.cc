@@ -216,9 +216,9 @@ struct Service::Impl {
                                       status.ok() ? os::to_string(*status) : status.error().message)
                          : make_error(ErrorCode::disconnected, "the {} hung: {}", name, how_hung);
     const bool stepped_down = status.ok() && !status->signalled && status->code == kSteppedDown;
-    const bool was_killed = status.ok() && status->signalled;
-    if ((!was_killed && !stepped_down) || is_ending || failure.has_report())
-      return failure.set_death(death);
+    const bool is_replaced =
+        status.ok() && (status->signalled || stepped_down || status->code == kCutOff);
+    if (!is_replaced || is_ending || failure.has_report()) return failure.set_death(death);
     end(found);
     const Status restarted = stepped_down ? start_coordinator() : restart(name, death);
     if (restarted.ok()) return;

@@ -159,19 +159,20 @@ class ServiceBackend final : public Backend {
     const bool is_first = epochs_.empty();
     std::shared_ptr<Lanes> lanes = outcome_->lanes();
     if (is_first) {
-      Result<std::shared_ptr<Lanes>> made =
-          Lanes::create(plan_, outcome_, std::chrono::seconds(1), kMostLanes);
+      Result<std::shared_ptr<Lanes>> made = Lanes::create(
+          plan_, outcome_,
+          {.reconnect = [this](graph::LaneId lane) { reconnect(lane); }, .most_lanes = kMostLanes});
       if (!made.ok()) return outcome_->set_failed(made.error());
       lanes = *std::move(made);
     }
     if (!lanes) return;  // it has ended
     if (lanes->size() != addresses.size()) lanes->set_size(addresses.size());
-    for (size_t i = 0; i < addresses.size(); ++i)
-      connect(*lanes, graph::LaneId(static_cast<uint8_t>(i)), addresses[i]);
     {
       const std::lock_guard lock(mutex_);
       addresses_ = addresses;
     }
+    for (size_t i = 0; i < addresses.size(); ++i)
+      connect(*lanes, graph::LaneId(static_cast<uint8_t>(i)), addresses[i]);
     if (is_first) outcome_->set_serving(lanes, {}, numerics_id);
   }
 
@@ -193,20 +194,36 @@ class ServiceBackend final : public Backend {
   void connect(Lanes& lanes, graph::LaneId lane, const rpc::LaneAddress& address) {
     uint32_t& epoch = epochs_[lane];
     if (address.epoch <= epoch) return;
-    Result<rpc::Channel> socket = open(address);
-    if (!socket.ok()) {
-      const ErrorCode code = socket.error().code;
-      if (code != ErrorCode::not_found && code != ErrorCode::disconnected)
-        outcome_->set_failed(socket.error());
-      return;
-    }
     epoch = address.epoch;
-    std::shared_ptr<RankPort> first = make_rpc_port(lanes_, *std::move(socket));
+    const Status open = reopen(lanes, lane, address);
+    if (open.ok()) return;
+    const ErrorCode code = open.error().code;
+    if (code != ErrorCode::not_found && code != ErrorCode::disconnected)
+      return outcome_->set_failed(open.error());
+    lanes.reconnect_later(lane);
+  }
+
+  /// On the lanes' own thread.
+  void reconnect(graph::LaneId lane) {
+    const std::shared_ptr<Lanes> lanes = outcome_->lanes();
+    rpc::LaneAddress address;
+    {
+      const std::lock_guard lock(mutex_);
+      if (is_ending_ || !lanes || lane.value >= addresses_.size()) return;
+      address = addresses_[lane.value];
+    }
+    (void)reopen(*lanes, lane, address);  // else the next time
+  }
+
+  Status reopen(Lanes& lanes, graph::LaneId lane, const rpc::LaneAddress& address) {
+    ASSIGN_OR_RETURN(rpc::Channel socket, open(address));
+    std::shared_ptr<RankPort> first = make_rpc_port(lanes_, std::move(socket));
     first->hello(kHelloDeadline, [o = outcome_](const Result<rpc::HelloReply>& reply) {
       if (!reply.ok() && reply.error().code == ErrorCode::invalid_argument)
         o->set_failed(reply.error());
     });
-    lanes.reopen(lane, std::move(first), PlanEpoch(epoch));
+    lanes.reopen(lane, std::move(first), PlanEpoch(address.epoch));
+    return ok_status();
   }
 
   Result<rpc::Channel> open(const rpc::LaneAddress& address) const {

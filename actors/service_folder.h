@@ -33,6 +33,10 @@ inline std::string state_file(const std::string& folder) { return folder + "/sta
 /// its place among those who stand by.
 inline constexpr int kSteppedDown = 6;
 
+/// How a coordinator ends whose connection to a node agent that lives has broken: another one
+/// takes its place.
+inline constexpr int kCutOff = 7;
+
 /// The descriptor on which an agent or a coordinator finds its listening socket.
 inline constexpr int kServiceListenFd = 3;
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <thread>
 
@@ -78,6 +79,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     gather_stats(ports, kStatsDeadline, std::move(reply));
   }
   void on_stop() override {
+    is_ending_ = true;
     if (!succession_) return actors_->request_stop();
     succession_->retire([this] { end_actors(); },
                         [this](bool takes_down) {
@@ -209,6 +211,15 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     ::_exit(kSteppedDown);
   }
 
+  /// The connection to the node agent has ended. If that has died, `serve` ends this process; else
+  /// another coordinator connects to it, and takes over what lives.
+  void cut_off() const {
+    std::this_thread::sleep_for(kAgentNewsMax);
+    if (is_ending_) return;
+    notice("the coordinator's connection to the node agent broke");
+    ::_exit(kCutOff);
+  }
+
   static void notice(const std::string& what) {
     std::fprintf(stderr, "chainpump: %s\n", what.c_str());
   }
@@ -216,6 +227,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   void fail(const Error& error) {
     if (!spec_.store.address.empty() && error.code == ErrorCode::cancelled)
       step_down(error.message);
+    is_ending_ = true;
     std::vector<StatsReply> waiting;
     {
       const std::lock_guard lock(mutex_);
@@ -239,9 +251,10 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
       const auto on_address = [book = addresses_](RankId rank, const std::string& socket) {
         book->set(rank, {socket, ""});
       };
-      const AgentLine line{.address = agent_socket(folder_),
-                           .how_lost = "its node agent died",
-                           .on_address = on_address};
+      AgentLine line{.address = agent_socket(folder_),
+                     .how_lost = "its node agent died",
+                     .on_address = on_address};
+      if (on_loss == AgentLoss::is_seen_to) line.on_lost = [this] { cut_off(); };
       return DeploymentActors::MakeHostIn([=](caf::actor_system&, RankHost::OnExit on_exit) {
         return make_remote_host(line, std::move(on_exit), on_loss, busy);
       });
@@ -263,6 +276,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   static constexpr Duration kStatsDeadline = std::chrono::seconds(5);
   static constexpr size_t kWaitingMax = 256;
   static constexpr Duration kNodesMax = std::chrono::seconds(3);
+  static constexpr Duration kAgentNewsMax = std::chrono::milliseconds(300);
 
   DeploymentObserver observer() {
     return {.on_progress = [this](RankId rank, int64_t done,
@@ -331,6 +345,7 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
   LaneNotes notes_;  // in the coordinator's thread only
 
   rpc::CoordinatorServer server_;
+  std::atomic<bool> is_ending_ = false;  // the deployment
   std::mutex mutex_;
   std::vector<std::shared_ptr<RankPort>> ports_;
   std::string who_leads_ = "no coordinator leads yet";  // another

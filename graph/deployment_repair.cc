@@ -143,7 +143,10 @@ void Deployment::on(const LinkBroken& event, TimePoint now, Actions&) {
 
 void Deployment::on(const Unreachable& event, TimePoint now, Actions&) {
   Process& process = at(event.process);
-  if (is_up(process)) process.suspicion = {now + limits_.repair.death_news_max, event.error, false};
+  if (!is_up(process)) return;
+  TimePoint deadline = now + limits_.repair.death_news_max;
+  if (process.suspicion) deadline = std::min(deadline, process.suspicion->deadline);
+  process.suspicion = {deadline, event.error, false};
 }
 
 void Deployment::on(const Failed& event, TimePoint now, Actions& actions) {

@@ -252,6 +252,24 @@ BOOST_AUTO_TEST_CASE(what_an_earlier_rank_says_is_void) {
   BOOST_TEST(told.text == "13 ok");
 }
 
+BOOST_AUTO_TEST_CASE(a_rank_that_lost_no_more_than_the_connection_is_connected_to_again) {
+  LaneWorld w;
+  const auto rank = w.open();
+  Told told;
+  w.submit(asked(3), {&told});
+  const rpc::GenerateRequest first = rank->requests()[0];
+  say_tokens(*rank, first, 0, 0, 1);
+  rank->watch_answer(gone());
+  const auto again = std::make_shared<FakeRankPort>();
+  w.lane->reopen(again, PlanEpoch(1));
+  BOOST_TEST(w.events == "open away open ");
+  BOOST_TEST(again->requests().at(0).generated.size() == 1u);
+  say_tokens(*rank, first, 0, 1, 1);  // void: of the connection that was lost
+  say_tokens(*again, again->requests()[0], 0, 0, 1, true);
+  say_end(*again, again->requests()[0], 0);
+  BOOST_TEST(told.text == "13 14 ok");
+}
+
 BOOST_AUTO_TEST_CASE(a_call_that_was_refused_ends_what_it_was_about) {
   LaneWorld w;
   const auto rank = w.open();

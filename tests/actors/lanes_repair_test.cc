@@ -38,6 +38,30 @@ BOOST_AUTO_TEST_CASE(a_lane_that_is_away_gets_nothing_while_another_serves) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_connection_that_was_lost_while_all_ranks_are_at_work_is_made_again) {
+  std::atomic<int> num_asked{0};
+  Heard heard;
+  LanesWorld w(2, kPatience, [&](graph::LaneId lane) {
+    BOOST_TEST(lane.value == 0);
+    ++num_asked;
+  });
+  const auto first = w.open(0);
+  w.open(1);
+  w.lanes->set_paused(graph::LaneId(0), true);  // it is being repaired: that makes another
+  first->watch_answer(gone());
+  std::this_thread::sleep_for(1200ms);
+  BOOST_TEST(num_asked == 0);
+  w.lanes->set_paused(graph::LaneId(0), false);
+  const TimePoint deadline = steady_clock().now() + kPatience;
+  while (num_asked < 2 && steady_clock().now() < deadline) std::this_thread::sleep_for(10ms);
+  BOOST_TEST(num_asked >= 2);  // the first did not help
+  const auto again = std::make_shared<FakeRankPort>();
+  w.lanes->reopen(graph::LaneId(0), again, PlanEpoch(1));
+  const int num_then = num_asked;
+  std::this_thread::sleep_for(1200ms);
+  BOOST_TEST(num_asked <= num_then + 1);  // that was under way
+}
+
 BOOST_AUTO_TEST_CASE(what_waits_is_cancelled_expires_and_fails_without_any_rank) {
   for (const size_t num_lanes : {1, 2}) {
     Heard cancelled, late, failed;

@@ -52,8 +52,10 @@ struct Heard {
 };
 
 struct LanesWorld {
-  explicit LanesWorld(size_t num_lanes, Duration move_after = kPatience)
-      : lanes(*Lanes::create(plan_of(num_lanes), outcome, move_after)) {
+  explicit LanesWorld(size_t num_lanes, Duration move_after = kPatience,
+                      std::function<void(graph::LaneId)> reconnect = {})
+      : lanes(*Lanes::create(plan_of(num_lanes), outcome,
+                             {.reconnect = std::move(reconnect), .move_after = move_after})) {
     outcome->set_serving(lanes, {}, "n");
   }
   ~LanesWorld() { outcome->drop_ports(); }
