@@ -277,16 +277,6 @@ BOOST_AUTO_TEST_CASE(who_fails_while_serving_is_killed_and_replaced) {
   step(D::Unreachable{b, {ErrorCode::disconnected, "closed"}});
   BOOST_TEST((whose(Kind::kill, wait()) == Processes{1}));
   repair(step(D::Exited{b, "killed"}));
-  // What comes of it is told in several ways, again and again: it is one end, as soon as for one.
-  step(D::LinkBroken{b, {ErrorCode::disconnected, "closed"}});
-  const TimePoint deadline = *deployment->next_deadline();
-  for (int i = 0; i < 3; ++i) {
-    now = now + std::chrono::milliseconds(100);
-    step(D::Unreachable{b, {ErrorCode::disconnected, "closed"}});
-    BOOST_TEST((deployment->next_deadline() == deadline));
-  }
-  BOOST_TEST((whose(Kind::kill, wait()) == Processes{1}));
-  repair(step(D::Exited{b, "killed"}));
   BOOST_TEST((whose(Kind::kill, step(D::Failed{a, {ErrorCode::internal, "bad"}})) == Processes{0}));
   BOOST_TEST(failure(wait()) == "stage 'front': bad; it does not end, although killed");
 }

@@ -115,6 +115,19 @@ BOOST_AUTO_TEST_CASE(one_more_end_may_be_within_the_bound) {
   BOOST_TEST(deployment->may_lose_one(now));
 }
 
+BOOST_AUTO_TEST_CASE(who_cannot_be_reached_is_one_end_however_often_that_is_told) {
+  bring_up();
+  step(D::LinkBroken{b, {ErrorCode::disconnected, "closed"}});
+  const TimePoint deadline = *deployment->next_deadline();
+  for (int i = 0; i < 3; ++i) {
+    now = now + std::chrono::milliseconds(100);
+    step(D::Unreachable{b, {ErrorCode::disconnected, "closed"}});
+    BOOST_TEST((deployment->next_deadline() == deadline));
+  }
+  BOOST_TEST((whose(Kind::kill, wait()) == Processes{1}));
+  repair(step(D::Exited{b, "killed"}));
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace chainpump::graph
