@@ -3,20 +3,20 @@
 // with process numbers of their own: the one in force, and one of the new plan, which comes up
 // beside it.
 //
-//   state       what ends it                                 what is asked then
-//   starting    every new process has loaded                 take_in, of the new ranks, part by
-//   part preparing   all await what comes                         copy, of the old ranks copying
-//   little is left that is not there             every lane is fenced: fence, of the old fencing
-//   all have fenced, in every lane               finish, of the old ranks that copy finishing   all
-//   is there                                 fence, of the new ranks that took in reporting   all
-//   have said what they hold                 switched; the new one connects its lanes switched all
-//   its lanes serve                          the old processes are killed; changed
+//   state       what ends it                       what is asked then
+//   starting    every new process has loaded       take_in, of the new ranks, for each part
+//   preparing   all await what comes               copy, of the old ranks
+//   copying     little is left that is not there   every lane is fenced: fence, of the old ranks
+//   fencing     all have fenced, in every lane     finish, of the old ranks that copy
+//   finishing   all is there                       fence, of the new ranks that took in
+//   reporting   all have said what they hold       switched; the new one connects its lanes
+//   switched    all its lanes serve                the old processes are killed; changed
 //
-//   What may happen                               before `switched`               then
-//   a new process goes or hangs, cannot be        the change is given up: the     an ordinary
-//   started, or computes otherwise; a call        new processes are killed, the   repair, by the
-//   fails; a deadline; a lane of the old one      old lanes go on                 new plan
-//   has to be repaired; a new coordinator
+//   what may happen                            before `switched`          then
+//   a new process goes, hangs, cannot be       the change is given up:    an ordinary repair,
+//   started or computes otherwise; a call      the new processes are      by the new plan
+//   fails; a deadline; a lane of the old one   killed, the old lanes
+//   has to be repaired; a new coordinator      go on
 //
 // What is written down (deployment_record.h) is of the one in force alone, so that a coordinator
 // that comes before `switched` knows nothing of the change and ends who is not its own, and one

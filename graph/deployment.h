@@ -11,8 +11,7 @@
 //   process   event that ends it     what is done then
 //   starting  greeted                load
 //   loading   loaded                 at the start, when all are: the lanes connect; later: a place
-//   is
-//                                    taken, if it is no standby
+//                                    is taken, if it is no standby
 //   loaded    -
 //   ending    exited                 as below (it was killed, because it failed, hung or was late)
 //   leaving   exited                 when all have left: stopped
@@ -22,8 +21,8 @@
 //             every lane is connected                   serve
 //   serving   failed, or a deadline has passed          kill
 //             exited                                    spawn again, the place's lanes begin a
-//             repair
-//                                                       (graph/lane_repair.h), with a new epoch
+//                                                       repair (graph/lane_repair.h), with a new
+//                                                       epoch
 //             a link broke, and no death explains it    the lanes of that place begin a repair
 //             a process cannot be started                fail
 //             a process is delayed: its node is away     a standby that has loaded takes its place;
