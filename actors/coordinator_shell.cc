@@ -15,11 +15,8 @@ void CoordinatorShell::on_found(RanksFound& found, CoordinatorActor self) {
   if (found.ranks.ok()) {
     for (const RankHost::Found& rank : *found.ranks) {
       const ProcessId process(rank.rank.value);
-      if (!core_.is_in_force(process)) {
-        kill(process);  // of no plan of ours, or not any more, or not yet
-        continue;
-      }
       living.push_back(process);
+      if (!core_.is_in_force(process)) continue;
       at(process).port = rank.port;
       // One that may still load says nothing for long.
       const uint32_t index = process.value - options_.before->first_number;
@@ -29,7 +26,8 @@ void CoordinatorShell::on_found(RanksFound& found, CoordinatorActor self) {
   }
   carry_out(core_.adopt(*options_.before, living, clock_.now()), self);
   if (!found.ranks.ok()) return step(Deployment::CannotGoOn{found.ranks.error()}, self);
-  for (const ProcessId process : living) greet(process, self);
+  for (const ProcessId process : living)
+    if (core_.is_in_force(process)) greet(process, self);
   for (const CoordinatorEvent& event : std::exchange(early_, {})) on_event(event, self);
 }
 

@@ -81,6 +81,7 @@ std::optional<TimePoint> ChangingDeployment::next_deadline() const {
   if (retiring_) consider(retiring_->next_deadline());
   if (change_) consider(change_->next->next_deadline());
   if (change_) consider(change_->deadline);
+  if (!strangers_.empty()) consider(strangers_due_);
   return next;
 }
 
@@ -95,6 +96,21 @@ Deployment* ChangingDeployment::owner_of(const Event& event) {
 
 // -------------------------------------------------------------------------------- the shell's
 
+ChangingDeployment::Actions ChangingDeployment::adopt(const DeploymentRecord& record,
+                                                      const std::vector<ProcessId>& living,
+                                                      TimePoint now) {
+  Actions all;
+  std::vector<ProcessId> own;
+  for (const ProcessId process : living)
+    if (now_->owns(process))
+      own.push_back(process);
+    else
+      strangers_.insert(process);
+  kill_strangers(now, all);
+  take(all, now_->adopt(record, own, now), now);
+  return all;
+}
+
 ChangingDeployment::Actions ChangingDeployment::step(const Event& event, TimePoint now) {
   Actions all;
   const auto number = std::visit([](const auto& e) { return move_of(e); }, event);
@@ -103,6 +119,8 @@ ChangingDeployment::Actions ChangingDeployment::step(const Event& event, TimePoi
     return all;
   }
   Deployment* const owner = owner_of(event);
+  if (const auto* exited = std::get_if<Deployment::Exited>(&event))
+    strangers_.erase(exited->process);
   if (owner == nullptr) return all;
   take(all, owner->step(event, now), now);
   if (const auto* fenced = std::get_if<Deployment::Fenced>(&event);
@@ -120,8 +138,17 @@ ChangingDeployment::Actions ChangingDeployment::on_time(TimePoint now) {
   if (change_) take(all, change_->next->on_time(now), now);
   if (retiring_) take(all, retiring_->on_time(now), now);
   look_at_deadline(now, all);
+  if (strangers_due_ && now >= *strangers_due_) kill_strangers(now, all);
   look_after(now, all);
   return all;
+}
+
+/// Until they have gone: it may not have been done when it was said.
+void ChangingDeployment::kill_strangers(TimePoint now, Actions& all) {
+  strangers_due_.reset();
+  if (!strangers_.empty()) strangers_due_ = now + limits_.leave_max;
+  for (const ProcessId process : strangers_)
+    all.push_back({.kind = ActionKind::kill, .process = process});
 }
 
 ChangingDeployment::Actions ChangingDeployment::passed_on(Actions actions, TimePoint now) {
@@ -161,14 +188,14 @@ void ChangingDeployment::take(Actions& all, Actions more, TimePoint now) {
 }
 
 Status ChangingDeployment::may_move(RankId place) const {
-  if (!is_settled())
+  if (change_ || retiring_)
     return make_error(ErrorCode::overloaded, "the deployment is being changed to another plan");
   return now_->may_move(place);
 }
 
 Status ChangingDeployment::may_change(const Plan& next) const {
   if (change_) return make_error(ErrorCode::overloaded, "the deployment is being changed already");
-  if (retiring_)
+  if (!is_settled())
     return make_error(ErrorCode::overloaded, "what was changed last has not ended yet");
   RETURN_IF_ERROR(graph::may_change(plan_, next));
   if (now_->move()) return make_error(ErrorCode::overloaded, "a rank is being moved");

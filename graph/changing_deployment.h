@@ -48,10 +48,9 @@ class ChangingDeployment {
 
   // As Deployment's, of the one in force.
   Actions start(TimePoint now) { return passed_on(now_->start(now), now); }
+  /// Of those that live, who is of another plan is killed.
   Actions adopt(const DeploymentRecord& record, const std::vector<ProcessId>& living,
-                TimePoint now) {
-    return passed_on(now_->adopt(record, living, now), now);
-  }
+                TimePoint now);
   Actions step(const Event& event, TimePoint now);
   Actions on_time(TimePoint now);
   std::optional<TimePoint> next_deadline() const;
@@ -77,7 +76,7 @@ class ChangingDeployment {
   uint32_t end_of_numbers() const;
   bool is_changing() const { return change_ != nullptr; }
   /// Or what was before it still ends.
-  bool is_settled() const { return !change_ && !retiring_; }
+  bool is_settled() const { return !change_ && !retiring_ && strangers_.empty(); }
 
   ProcessId process_in(RankId place) const { return now_->process_in(place); }
   PlanEpoch epoch(LaneId lane) const { return now_->epoch(lane); }
@@ -133,15 +132,18 @@ class ChangingDeployment {
   void look_at_deadline(TimePoint now, Actions& all);
   void give_up(const Error& why, TimePoint now, Actions& all);
   void retire(std::unique_ptr<Deployment> old, TimePoint now, Actions& all);
+  void kill_strangers(TimePoint now, Actions& all);
 
   const DeploymentLimits limits_;
   Plan plan_;
   uint32_t plan_number_;
   std::unique_ptr<Deployment> now_;
   std::unique_ptr<Change> change_;
-  std::unique_ptr<Deployment> retiring_;  // killed, and not gone yet
-  uint32_t num_changes_ = 0;              // that were begun
-  bool told_stopped_ = false;             // by the one in force
+  std::unique_ptr<Deployment> retiring_;         // killed, and not gone yet
+  std::set<ProcessId> strangers_ = {};           // of other plans, that a coordinator before had
+  std::optional<TimePoint> strangers_due_ = {};  // to be killed again
+  uint32_t num_changes_ = 0;                     // that were begun
+  bool told_stopped_ = false;                    // by the one in force
 };
 
 }  // namespace chainpump::graph

@@ -175,13 +175,8 @@ class RandomChanges {
     begin(DeploymentRecord(record_));
     if (const Status good = check(record_, plan()); !good.ok()) return wrong(good.error().message);
     std::vector<ProcessId> living;
-    std::vector<uint32_t> others;
     for (const auto& [number, process] : processes_)
-      if (process.runs && core_->is_in_force(ProcessId(number)))
-        living.push_back(ProcessId(number));
-      else if (process.runs)
-        others.push_back(number);
-    for (const uint32_t number : others) end(number, "killed");
+      if (process.runs) living.push_back(ProcessId(number));
     carry_out(core_->adopt(DeploymentRecord(record_), living, now_));
     for (const ProcessId id : living) {
       answer(id, D::Greeted{id});

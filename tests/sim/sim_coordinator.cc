@@ -83,17 +83,15 @@ void SimCoordinator::take_over(const DeploymentRecord& given) {
     if (process == nullptr) continue;
     at(process->id()).run = process->run();
     if (!process->is_alive()) continue;
-    if (!core_.is_in_force(process->id())) {
-      agent_.kill(process->id());
-      continue;
-    }
     living.push_back(process->id());
+    if (!core_.is_in_force(process->id())) continue;
     at(process->id()).is = process;
     if (record.processes[process->id().value - record.first_number].is_loaded)
       detector_.watch(process->id(), world_.now());
   }
   carry_out(core_.adopt(record, living, world_.now()));
-  for (const ProcessId id : living) post([this, id] { greet(id); });
+  for (const ProcessId id : living)
+    if (core_.is_in_force(id)) post([this, id] { greet(id); });
 }
 
 DeploymentRecord SimCoordinator::believed(DeploymentRecord record) const {

@@ -15,7 +15,8 @@ BOOST_AUTO_TEST_CASE(a_client_learns_what_is_served) {
   TestServer server;
   const auto client = server.connect();
   const DeploymentInfo& info = client->deployment();
-  const DeploymentInfo& there = server.core().deployment();
+  const auto served = server.core().deployment();
+  const DeploymentInfo& there = *served;
   BOOST_TEST(info.graph_name == there.graph_name);
   BOOST_TEST(info.graph_text == there.graph_text);
   BOOST_TEST(info.build == there.build);
