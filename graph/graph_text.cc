@@ -90,7 +90,8 @@ std::string value_of(const Graph& graph, std::string_view path) {
   if (path == "kv.blocks") return or_auto(graph.kv_blocks);
   if (path == "kv.context") return or_auto(graph.context_tokens);
   if (path == "kv.prefix_cache") return flag(graph.prefix_cache);
-  if (path == "links.transport") return chosen(path, graph.transport);
+  if (path == "links.transport")  // no file can ask for loopback
+    return graph.transport == TransportKind::loopback ? "auto" : chosen(path, graph.transport);
   if (path == "links.spin") return chosen(path, graph.spin);
   if (path == "links.credits") return fmt::format("{}", graph.credits);
   if (path == "links.checksum") return chosen(path, graph.checksum);

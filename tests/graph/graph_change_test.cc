@@ -170,7 +170,8 @@ Graph random_graph(Random& random) {
 BOOST_AUTO_TEST_CASE(AGraphIsTheSameAgainFromItsText) {
   Random random(1);
   for (int round = 0; round < 500; ++round) {
-    const Graph graph = random_graph(random);
+    Graph graph = random_graph(random);
+    if (round % 8 == 0) graph.transport = TransportKind::loopback;  // in one process
     const Graph again = parse(to_yaml(graph));
     BOOST_TEST(lines_of(values_of(graph)) == lines_of(values_of(again)),
                boost::test_tools::per_element());
