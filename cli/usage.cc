@@ -56,10 +56,6 @@ std::string leftover_message(const CLI::App& verb, const std::vector<std::string
   }
   if (leftover.empty()) return {};
   const std::string_view first = leftover.front();
-  if (first == "apply" || first == "diff" || first == "scale")
-    return fmt::format(
-        "'{}' is not implemented yet: a service keeps the graph file that it was started with",
-        first);
   if (!verb.get_subcommands(nullptr).empty())
     return fmt::format("no verb '{}'{}", graph::shown(first), verb_hint(verb, first));
   return fmt::format("'{}' was not expected", graph::shown(first));

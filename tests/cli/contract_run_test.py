@@ -103,7 +103,8 @@ class Prompts(Contract):
 class Refusals(Contract):
     def test_usage(self):
         self.refused(2, ["rnu"], "no verb 'rnu'", "did you mean 'run'?")
-        self.refused(2, ["apply", "graph.yaml"], "'apply' is not implemented yet")
+        self.refused(3, ["apply", "/nowhere.yaml"], "/nowhere.yaml")
+        self.refused(2, ["scale"], "stage")
         self.refused(2, ["bench", "lnik"], "did you mean 'link'?")
         self.refused(2, ["bench", "kernels", "--type", "q9", *MODEL], "'q9'")
         self.refused(3, ["bench", "kernels", "--model", "/nowhere.gguf"], "/nowhere.gguf")
