@@ -6,8 +6,18 @@
 #include "base/check.h"
 
 namespace chainpump::graph {
+namespace {
+
+/// A rank opens the links of its lanes one after the other.
+DeploymentLimits with_time_for(const Plan& plan, DeploymentLimits limits) {
+  limits.repair.connect_max += (lanes_per_rank_max(plan) - 1) * limits.repair.connect_more;
+  return limits;
+}
+
+}  // namespace
+
 Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits, uint32_t first_number)
-    : limits_(limits),
+    : limits_(with_time_for(plan, limits)),
       first_number_(first_number),
       max_restarts_(static_cast<size_t>(std::max(0, plan.failover_restarts))),
       has_nodes_(!nodes_of(plan, ProcessId(0)).empty()),
@@ -28,7 +38,7 @@ Deployment::Deployment(const Plan& plan, const DeploymentLimits& limits, uint32_
       processes_.push_back({.place = rank_at(plan, LaneId(0), stage.index), .is_standby = true});
   processes_.push_back({.place = RankId(0), .is_spare = true, .state = State::gone});
   for (int32_t l = 0; l < num_lanes(plan); ++l) {
-    lanes_.emplace_back(static_cast<int32_t>(plan.stages.size()), plan.epoch, limits.repair);
+    lanes_.emplace_back(static_cast<int32_t>(plan.stages.size()), plan.epoch, limits_.repair);
     std::vector<RankId>& ranks = ranks_.emplace_back();
     for (const StagePlan& stage : plan.stages)
       ranks.push_back(rank_at(plan, LaneId(static_cast<uint8_t>(l)), stage.index));

@@ -36,6 +36,7 @@ struct LaneRepairLimits {
   // Long steps may be under way. Hangs are found otherwise (graph/failure_detector.h), and sooner.
   Duration fence_max = std::chrono::seconds(60);
   Duration connect_max = std::chrono::seconds(5);
+  Duration connect_more = std::chrono::milliseconds(250);  // for each more lane that a rank serves
   Duration resume_max = std::chrono::seconds(60);
   // A broken connection or link is most often a death, of the rank itself or of its neighbour,
   // whose own news says more; it comes within milliseconds, on a busy machine some hundreds of

@@ -154,6 +154,9 @@ std::string rank_name(const Plan& plan, RankId rank) {
 
 std::string lanes_text(const std::vector<LaneId>& lanes) {
   if (lanes.size() == 1) return fmt::format("lane {}", lanes.front());
+  const bool is_range = lanes.back().value - lanes.front().value + 1u == lanes.size();
+  if (is_range && lanes.size() > 3)
+    return fmt::format("lanes {} to {}", lanes.front(), lanes.back());
   const std::vector<LaneId> all_but_last(lanes.begin(), lanes.end() - 1);
   return fmt::format("lanes {} and {}", fmt::join(all_but_last, ", "), lanes.back());
 }

@@ -149,7 +149,7 @@ std::vector<int> first_cores(const Plan& plan);
 /// For messages: "stage 'front'"; with several lanes "stage 'front' of lane 1", or, of a rank that
 /// serves several, "of lanes 0 and 2".
 std::string rank_name(const Plan& plan, RankId rank);
-/// "lane 1"; "lanes 0 and 2"; "lanes 0, 1 and 2".
+/// Of some, in order: "lane 1"; "lanes 0 and 2"; "lanes 0, 1 and 2"; "lanes 0 to 7".
 std::string lanes_text(const std::vector<LaneId>& lanes);
 
 }  // namespace chainpump::graph

@@ -364,7 +364,7 @@ BOOST_AUTO_TEST_CASE(RanksAreNumberedReplicaByReplica) {
   BOOST_TEST(rank_at(plan, LaneId(3), StageIndex(1)).value == 4u);
   BOOST_TEST(rank_at(plan, LaneId(3), StageIndex(2)).value == 2u);
   BOOST_TEST(rank_name(plan, RankId(4)) == "stage 'middle' of lanes 1 and 3");
-  BOOST_TEST(lanes_text(lanes_of(plan, RankId(2))) == "lanes 0, 1, 2 and 3");
+  BOOST_TEST(lanes_text(lanes_of(plan, RankId(2))) == "lanes 0 to 3");
   for (StagePlan& stage : plan.stages) stage.devices.resize(1);
   BOOST_TEST(rank_name(plan, RankId(1)) == "stage 'middle'");
 }

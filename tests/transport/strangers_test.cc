@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cstring>
 #include <filesystem>
@@ -213,6 +214,29 @@ BOOST_AUTO_TEST_CASE(kept_open_it_takes_a_sender_that_comes_before_its_accept) {
   BOOST_TEST(is_connected(begin_connection(*address)));
   BOOST_REQUIRE(working.listener->keep_open(false).ok());
   BOOST_TEST(!is_connected(begin_connection(*address)));
+}
+
+// A rank in many lanes: there are more than it has room for before they have shown who they are.
+BOOST_AUTO_TEST_CASE(many_senders_that_come_at_once_are_all_let_in) {
+  constexpr uint32_t kSenders = 40;
+  const auto context = tcp_context();
+  const auto listener = UcxListener::create(context, {});
+  BOOST_REQUIRE(listener.ok());
+  std::vector<Ends> links;
+  for (uint32_t i = 0; i < kSenders; ++i) {
+    auto receive = (*listener)->accept(options_of(i));
+    auto send = ucx_connect(context, (*listener)->address(), options_of(i));
+    BOOST_REQUIRE(receive.ok() && send.ok());
+    links.push_back({nullptr, std::move(*send), std::move(*receive)});
+  }
+  const auto is_open = [](const Ends& ends) { return ends.send->state() == LinkState::open; };
+  const TimePoint deadline = steady_clock().now() + std::chrono::seconds(20);
+  while (!std::all_of(links.begin(), links.end(), is_open) && steady_clock().now() < deadline)
+    for (Ends& ends : links) {
+      ends.send->progress();
+      ends.receive->progress();
+    }
+  BOOST_TEST(std::count_if(links.begin(), links.end(), is_open) == kSenders);
 }
 
 BOOST_AUTO_TEST_CASE(a_port_that_is_lost_while_shut_is_another_one_afterwards) {

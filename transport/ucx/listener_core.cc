@@ -14,7 +14,7 @@ namespace chainpump::transport {
 namespace {
 
 constexpr size_t kStrangersMax = 16;  // each has a worker of some MiB
-constexpr size_t kRequestsMax = 64;
+constexpr size_t kRequestsMax = 256;  // that wait for the room of one of those
 constexpr Duration kRefusalLinger = std::chrono::milliseconds(200);  // for the refusal to get there
 
 }  // namespace
@@ -164,14 +164,14 @@ void ListenerCore::on_request(ucp_conn_request* request, void* arg) {
   }
 }
 
+bool ListenerCore::may_accept() const {
+  return !requests_.empty() && strangers_.size() < kStrangersMax;
+}
+
 void ListenerCore::accept_requests() {
-  while (!requests_.empty()) {
+  while (may_accept()) {
     ucp_conn_request* request = requests_.front();
     requests_.pop_front();
-    if (strangers_.size() >= kStrangersMax) {
-      ucp_listener_reject(listener_, request);
-      continue;
-    }
     auto connection = UcxConnection::accept(context_, request);
     if (!connection.ok()) continue;  // the peer is gone again; UCX freed its request
     events_.add((*connection)->event_fd());
@@ -184,7 +184,7 @@ bool ListenerCore::progress() {
   uint64_t expirations;
   bool any = read(timer_.get(), &expirations, sizeof expirations) > 0;
   while (worker_ != nullptr && ucp_worker_progress(worker_) != 0) any = true;
-  any |= !requests_.empty();
+  any |= may_accept();
   accept_requests();
   for (size_t i = 0; i < strangers_.size();) {
     Stranger& stranger = *strangers_[i];
@@ -239,7 +239,7 @@ bool ListenerCore::serve(Stranger& stranger) {
 }
 
 bool ListenerCore::arm() {
-  bool armed = requests_.empty() && (worker_ == nullptr || ucp_worker_arm(worker_) == UCS_OK);
+  bool armed = !may_accept() && (worker_ == nullptr || ucp_worker_arm(worker_) == UCS_OK);
   TimePoint next{Duration::max()};
   for (const auto& stranger : strangers_) {
     armed = armed && !stranger->connection->dead() && stranger->connection->arm();

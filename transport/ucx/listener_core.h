@@ -50,6 +50,7 @@ class ListenerCore {
   Status open(const SocketAddress& bind);
   Status open_again();
   void shut();
+  bool may_accept() const;
   void accept_requests();
   bool serve(Stranger& stranger);
 
