@@ -93,11 +93,7 @@ void CoordinatorShell::end_change(const Deployment::Action& action) {
   note_ports();
   observer_.on_changed(ports_, firsts());
   tell_lanes();
-  notice(fmt::format("the deployment has changed to another plan, its {}{}", change.spec.number,
-                     change.spec.number == 1   ? "st"
-                     : change.spec.number == 2 ? "nd"
-                     : change.spec.number == 3 ? "rd"
-                                               : "th"));
+  notice(fmt::format("the deployment goes on by another plan (change {})", change.spec.number));
   change.reply(Ok{});
 }
 
