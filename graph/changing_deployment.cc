@@ -64,7 +64,8 @@ uint32_t ChangingDeployment::end_of_numbers() const {
 }
 
 ChangingDeployment::Phase ChangingDeployment::phase() const {
-  return now_->phase() == Phase::stopped && !is_settled() ? Phase::stopping : now_->phase();
+  const bool others_end = change_ || retiring_ || strangers_due_;
+  return now_->phase() == Phase::stopped && others_end ? Phase::stopping : now_->phase();
 }
 
 DeploymentRecord ChangingDeployment::record() const {
@@ -81,7 +82,7 @@ std::optional<TimePoint> ChangingDeployment::next_deadline() const {
   if (retiring_) consider(retiring_->next_deadline());
   if (change_) consider(change_->next->next_deadline());
   if (change_) consider(change_->deadline);
-  if (!strangers_.empty()) consider(strangers_due_);
+  consider(strangers_due_);
   return next;
 }
 
@@ -106,6 +107,7 @@ ChangingDeployment::Actions ChangingDeployment::adopt(const DeploymentRecord& re
       own.push_back(process);
     else
       strangers_.insert(process);
+  strangers_until_ = now + limits_.end_max;
   kill_strangers(now, all);
   take(all, now_->adopt(record, own, now), now);
   return all;
@@ -119,9 +121,14 @@ ChangingDeployment::Actions ChangingDeployment::step(const Event& event, TimePoi
     return all;
   }
   Deployment* const owner = owner_of(event);
-  if (const auto* exited = std::get_if<Deployment::Exited>(&event))
+  if (const auto* exited = std::get_if<Deployment::Exited>(&event)) {
     strangers_.erase(exited->process);
-  if (owner == nullptr) return all;
+    if (strangers_.empty()) strangers_due_.reset();
+  }
+  if (owner == nullptr) {
+    look_after(now, all);
+    return all;
+  }
   take(all, owner->step(event, now), now);
   if (const auto* fenced = std::get_if<Deployment::Fenced>(&event);
       fenced != nullptr && change_ && fenced->epoch == change_->epoch) {
@@ -143,10 +150,10 @@ ChangingDeployment::Actions ChangingDeployment::on_time(TimePoint now) {
   return all;
 }
 
-/// Until they have gone: it may not have been done when it was said.
+/// Until they have gone, or there is no hope: it may not have been done when it was said.
 void ChangingDeployment::kill_strangers(TimePoint now, Actions& all) {
   strangers_due_.reset();
-  if (!strangers_.empty()) strangers_due_ = now + limits_.leave_max;
+  if (!strangers_.empty() && now < strangers_until_) strangers_due_ = now + limits_.leave_max;
   for (const ProcessId process : strangers_)
     all.push_back({.kind = ActionKind::kill, .process = process});
 }

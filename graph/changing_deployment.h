@@ -142,6 +142,7 @@ class ChangingDeployment {
   std::unique_ptr<Deployment> retiring_;         // killed, and not gone yet
   std::set<ProcessId> strangers_ = {};           // of other plans, that a coordinator before had
   std::optional<TimePoint> strangers_due_ = {};  // to be killed again
+  TimePoint strangers_until_ = {};               // no more then
   uint32_t num_changes_ = 0;                     // that were begun
   bool told_stopped_ = false;                    // by the one in force
 };
