@@ -15,10 +15,20 @@
 
 namespace chainpump::actors {
 
+/// Where a stage's weights are on this machine.
+struct ModelPlace {
+  std::string path;
+  int64_t fetched_bytes = 0;  // of which progress has been told before
+};
+/// Finds them for a stage, which may take as long as loading; progress is told meanwhile.
+using FindModel =
+    std::function<Result<ModelPlace>(const graph::StagePlan&, const rpc::ProgressReport&)>;
+
 struct LoadCommand {
   rpc::LoadParams params;
   rpc::ProgressReport progress;
   rpc::Reply<rpc::LoadReport> reply;
+  FindModel find_model = {};  // empty: they are where the plan says
 };
 struct ConnectCommand {
   rpc::ConnectParams params;

@@ -154,6 +154,20 @@ Status check_chain(const graph::Plan& plan) {
 
 }  // namespace
 
+rpc::ModelIdentity to_wire(const graph::ModelIdentity& model) {
+  return {.bytes = model.bytes,
+          .fingerprint = model.fingerprint,
+          .content_low = model.content_low,
+          .content_high = model.content_high};
+}
+
+graph::ModelIdentity from_wire(const rpc::ModelIdentity& model) {
+  return {.bytes = model.bytes,
+          .fingerprint = model.fingerprint,
+          .content_low = model.content_low,
+          .content_high = model.content_high};
+}
+
 rpc::Plan to_wire(const graph::Plan& plan) {
   rpc::Plan out{.epoch = plan.epoch.value,
                 .model_path = plan.model_path,
@@ -178,6 +192,7 @@ rpc::Plan to_wire(const graph::Plan& plan) {
   for (const graph::StagePlan& stage : plan.stages) out.stages.push_back(to_wire(stage));
   for (const graph::EdgePlan& edge : plan.edges) out.edges.push_back(to_wire(edge));
   for (const graph::NodePlan& node : plan.nodes) out.nodes.push_back({node.name, node.num_cores});
+  out.model = to_wire(plan.model);
   return out;
 }
 
@@ -218,6 +233,7 @@ Result<graph::Plan> from_wire(const rpc::Plan& plan) {
       return make_error(ErrorCode::invalid_argument, "plan: node '{}' has no cores", node.name);
     out.nodes.push_back({node.name, node.num_cores});
   }
+  out.model = from_wire(plan.model);
   return out;
 }
 

@@ -13,6 +13,8 @@
 
 namespace chainpump::actors {
 
+transport::rpc::ModelIdentity to_wire(const graph::ModelIdentity& model);
+graph::ModelIdentity from_wire(const transport::rpc::ModelIdentity& model);
 transport::rpc::Plan to_wire(const graph::Plan& plan);
 /// invalid_argument naming what makes no sense: sizes, indices, types by name.
 Result<graph::Plan> from_wire(const transport::rpc::Plan& plan);

@@ -165,6 +165,8 @@ struct CoordinatorOptions {
   std::optional<graph::DeploymentRecord> before = {};
   std::shared_ptr<CoordinatorBeats> beats = {};  // null: nobody asks
   std::shared_ptr<PlanFiles> plan_files = {};    // null: its plan cannot be changed
+  /// Who has the model file now, for ranks whose nodes lack it; empty: nobody does.
+  std::function<std::vector<rpc::WeightSource>()> weight_sources = {};
 };
 
 CoordinatorActor spawn_coordinator(caf::actor_system& system, CoordinatorOptions options,

@@ -162,13 +162,14 @@ void CoordinatorShell::load(const Deployment::Action& action, const CoordinatorA
                          .spin_between_ops = spins(action.process),
                          .cache_folder = options_.cache_folder,
                          .term = options_.term};
+  if (options_.weight_sources) params.weights = options_.weight_sources();
   // What comes later, or stands by, is nothing that anybody waits for.
   const bool is_shown = core_.phase() == Deployment::Phase::starting &&
                         core_.process_in(action.place) == action.process;
   const ProcessRun of = run_of(action.process);
   at(action.process)
       .port->load(
-          std::move(params), kCallDeadline,
+          std::move(params), kLoadDeadline,
           [self, of, is_shown, place = action.place, progress = observer_.on_progress](
               int64_t done, int64_t total) {
             tell(self, Deployment::LoadProgressed{of.process}, of);

@@ -137,6 +137,7 @@ class CoordinatorShell {
   using LaneId = graph::LaneId;
   // The core decides how long a rank may take; a call's own deadline only bounds a lost answer.
   static constexpr Duration kCallDeadline = std::chrono::minutes(10);
+  static constexpr Duration kLoadDeadline = Duration::max();  // it may fetch weights, for hours
   static constexpr Duration kBeatDeadline = std::chrono::seconds(10);
   static constexpr Duration kShutdownDeadline = std::chrono::seconds(2);
 

@@ -12,6 +12,7 @@
 
 #include "actors/agent.h"
 #include "actors/os/signals.h"
+#include "actors/weights_source.h"
 #include "base/thread.h"
 #include "transport/rpc/channel.h"
 #include "transport/rpc/cluster_client.h"
@@ -219,6 +220,8 @@ Status run_node(const NodeOptions& options) {
                      .f32_ops_per_s = options.machine.f32_ops_per_s,
                      .bf16_ops_per_s = options.machine.bf16_ops_per_s};
   ASSIGN_OR_RETURN(info.data_address, data_address(options, listen));
+  ASSIGN_OR_RETURN(UniqueFd weights_listener, rpc::listen_network(listen + ":0"));
+  info.weights = rpc::own_address(weights_listener);
   RETURN_IF_ERROR(rpc::check(info, info.name));
   Agent agent({.folder = {},
                .address = listen,
@@ -226,10 +229,14 @@ Status run_node(const NodeOptions& options) {
                          .data_address = info.data_address,
                          .certificates = options.certificates,
                          .models = options.models,
-                         .cache_folder = options.cache_folder}});
+                         .cache_folder = options.cache_folder,
+                         .weights = options.weights}});
   // Before any thread, none of which may be given a signal.
   ASSIGN_OR_RETURN(const auto listening,
                    os::TerminationSignals::create([&](int) { agent.stop(); }));
+  ASSIGN_OR_RETURN(const auto weights,
+                   WeightsSource::start(std::move(weights_listener), credentials,
+                                        {.models = options.models, .store = options.weights}));
   Ties ties(agent);
   std::vector<std::unique_ptr<Joiner>> joiners;
   for (const std::string& to : options.join) {

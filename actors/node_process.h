@@ -20,6 +20,7 @@ struct NodeOptions {
   std::vector<std::string> labels;
   std::string models;  // as RankTerms
   std::string cache_folder;
+  std::string weights;  // likewise
   graph::MachineProfile machine;
 };
 

@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <mutex>
 #include <optional>
 
 #include "actors/actor_system.h"
 #include "actors/convert.h"
+#include "actors/find_model.h"
 #include "actors/os/affinity.h"
 #include "actors/stage_actor.h"
 #include "transport/rpc/channel.h"
@@ -42,8 +42,8 @@ class LoadWatchers {
 
 class Handler final : public rpc::RankHandler {
  public:
-  Handler(StageHandle stage, RankTerms terms)
-      : stage_(std::move(stage)), terms_(std::move(terms)) {}
+  Handler(StageHandle stage, RankTerms terms, std::shared_ptr<const rpc::Credentials> credentials)
+      : stage_(std::move(stage)), terms_(std::move(terms)), credentials_(std::move(credentials)) {}
 
   void on_load(rpc::LoadParams params, rpc::ProgressReport progress,
                rpc::Reply<rpc::LoadReport> reply) override {
@@ -61,11 +61,13 @@ class Handler final : public rpc::RankHandler {
       loading->tell(done, total);
     };
     auto answer = std::make_shared<rpc::Reply<rpc::LoadReport>>(std::move(reply));
+    FindModel find = terms_.node.empty() ? FindModel() : finder(params);
     stage_.tell(LoadCommand{std::move(params), tell_all,
                             rpc::Reply<rpc::LoadReport>([loading = loading_, answer](auto result) {
                               loading->forget();
                               (*answer)(std::move(result));
-                            })});
+                            }),
+                            std::move(find)});
   }
   void on_connect(rpc::ConnectParams params, rpc::Reply<Ok> reply) override {
     stage_.tell(ConnectCommand{std::move(params), std::move(reply)});
@@ -130,8 +132,30 @@ class Handler final : public rpc::RankHandler {
   }
 
  private:
+  /// Runs on the stage's thread, where loading does.
+  FindModel finder(const rpc::LoadParams& params) const {
+    return [terms = terms_, credentials = credentials_, model = from_wire(params.plan.model),
+            path = params.plan.model_path, sources = others(params.weights)](
+               const graph::StagePlan& stage, const rpc::ProgressReport& progress) {
+      return find_model({.terms = terms,
+                         .credentials = credentials,
+                         .model = model,
+                         .path = path,
+                         .sources = sources},
+                        stage, progress);
+    };
+  }
+
+  /// What is on this machine is found without asking.
+  std::vector<rpc::WeightSource> others(std::vector<rpc::WeightSource> sources) const {
+    std::erase_if(sources,
+                  [&](const rpc::WeightSource& source) { return source.name == terms_.node; });
+    return sources;
+  }
+
   StageHandle stage_;
   const RankTerms terms_;
+  const std::shared_ptr<const rpc::Credentials> credentials_;
   const std::shared_ptr<LoadWatchers> loading_ = std::make_shared<LoadWatchers>();
 };
 
@@ -163,16 +187,6 @@ Status adapt_to(const RankTerms& terms, rpc::LoadParams& params) {
   for (rpc::StagePlan& stage : params.plan.stages)
     for (rpc::DevicePlan& device : stage.devices)
       if (device.node != terms.node) device.cores.clear();
-  std::error_code ignored;
-  std::string& model = params.plan.model_path;
-  if (std::filesystem::exists(model, ignored)) return ok_status();
-  const auto here = std::filesystem::path(terms.models) / std::filesystem::path(model).filename();
-  if (terms.models.empty() || !std::filesystem::exists(here, ignored))
-    return make_error(
-        ErrorCode::unimplemented,
-        "node '{}' has no file {}{}, and weights are not fetched from other nodes yet", terms.node,
-        model, terms.models.empty() ? " (nor a folder --models)" : " nor " + here.string());
-  model = here.string();
   return ok_status();
 }
 
@@ -181,7 +195,7 @@ std::vector<std::string> to_flags(const RankTerms& terms) {
   for (const auto& [flag, value] :
        {std::pair("--node", &terms.node), std::pair("--data-address", &terms.data_address),
         std::pair("--certificates", &terms.certificates), std::pair("--models", &terms.models),
-        std::pair("--cache-folder", &terms.cache_folder)}) {
+        std::pair("--cache-folder", &terms.cache_folder), std::pair("--weights", &terms.weights)}) {
     if (value->empty()) continue;
     flags.emplace_back(flag);
     flags.push_back(*value);
@@ -210,7 +224,7 @@ int run_rank(UniqueFd control, const RankTerms& terms) {
                            std::fprintf(stderr, "chainpump rank: %s\n", what.c_str());
                          }};
   }
-  Handler handler(*std::move(stage), terms);
+  Handler handler(*std::move(stage), terms, options.admission.credentials);
   const Status served = serve_rank(std::move(control), std::move(listener), handler, options);
   if (!served.ok())
     std::fprintf(stderr, "chainpump rank: control: %s\n", served.error().message.c_str());

@@ -19,6 +19,7 @@ struct RankTerms {
   std::string certificates = {};  // folder; for a listening socket on a network
   std::string models = {};  // folder where model files are looked for by their names; empty: none
   std::string cache_folder = {};  // as LoadParams, of this machine; empty: what that says
+  std::string weights = {};       // folder of fetched ones; empty: none can be
 };
 /// The flags that say them, and are read again by the program (cli/main.cc).
 std::vector<std::string> to_flags(const RankTerms& terms);
@@ -28,7 +29,7 @@ inline constexpr int kControlFd = 3;
 /// The descriptor of the listening socket for others that want to connect, if it is given one.
 inline constexpr int kListenFd = 4;
 
-/// Makes a coordinator's words this machine's: paths and cores that are those of another (a rank
+/// Makes a coordinator's words this machine's: a folder and cores that are those of another (a rank
 /// that is not at home is not pinned), and where links may be. invalid_argument: on no trusted
 /// network.
 Status adapt_to(const RankTerms& terms, transport::rpc::LoadParams& params);

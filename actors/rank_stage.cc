@@ -74,7 +74,7 @@ RankStage::~RankStage() = default;
 
 void RankStage::load(LoadCommand command) {
   if (state_ != State::empty) return load_again(std::move(command));
-  Result<rpc::LoadReport> report = load_stage(command.params, command.progress);
+  Result<rpc::LoadReport> report = load_stage(command);
   if (!report.ok()) return command.reply(std::move(report));
   state_ = State::ready;
   rank_ = RankId(command.params.rank);
@@ -93,16 +93,23 @@ void RankStage::load_again(LoadCommand command) {
   command.reply(report_);
 }
 
-Result<rpc::LoadReport> RankStage::load_stage(const rpc::LoadParams& params,
-                                              const rpc::ProgressReport& progress) {
+Result<rpc::LoadReport> RankStage::load_stage(const LoadCommand& command) {
+  const rpc::LoadParams& params = command.params;
   ASSIGN_OR_RETURN(plan_, from_wire(params.plan));
   if (params.rank >= static_cast<uint32_t>(num_ranks(plan_)))
     return make_error(ErrorCode::invalid_argument, "the plan has no rank {}", params.rank);
   const RankId rank(params.rank);
   place_ = place_of(plan_, rank);
-  ASSIGN_OR_RETURN(executor_,
-                   models::load_stage(plan_.model_path,
-                                      stage_spec(plan_, place_, params, beat_.get()), progress));
+  ModelPlace model{plan_.model_path};
+  if (command.find_model) {
+    ASSIGN_OR_RETURN(model, command.find_model(stage_plan(), command.progress));
+  }
+  const auto progress = [&, before = model.fetched_bytes](int64_t done, int64_t total) {
+    command.progress(before + done, before + total);
+  };
+  ASSIGN_OR_RETURN(
+      executor_,
+      models::load_stage(model.path, stage_spec(plan_, place_, params, beat_.get()), progress));
   lanes_ =
       std::make_unique<RankLanes>(plan_, rank, hub_, waiter_, trace_, *executor_, fault_, clock_);
   ASSIGN_OR_RETURN(const auto address, lanes_->listen(params.listen_address));

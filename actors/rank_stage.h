@@ -70,8 +70,7 @@ class RankStage {
 
  private:
   enum class State : uint8_t { empty, ready, broken, leaving, gone };
-  Result<rpc::LoadReport> load_stage(const rpc::LoadParams& params,
-                                     const rpc::ProgressReport& progress);
+  Result<rpc::LoadReport> load_stage(const LoadCommand& command);
   void load_again(LoadCommand command);
   std::optional<Error> why_not_ready(const char* call) const;
   std::optional<Error> why_no_door(const char* call) const;

@@ -309,7 +309,8 @@ Result<std::unique_ptr<Service>> Service::start(const std::string& folder, const
                                .store = options.store,
                                .graph = options.graph,
                                .graph_text = options.graph_text,
-                               .number = 0}));
+                               .number = 0,
+                               .weights = options.weights}));
   return std::unique_ptr<Service>(new Service(std::move(impl)));
 }
 

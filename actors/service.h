@@ -35,6 +35,7 @@ struct ServiceOptions {
   // That other services share, which serve the same plan: one coordinator leads, and ranks are on
   // nodes alone. An empty address: there is none.
   transport::rpc::StoreSpec store = {};
+  transport::rpc::WeightSource weights = {};  // where nodes find the model file
 };
 
 class Service {

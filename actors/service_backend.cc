@@ -44,27 +44,21 @@ class ServiceBackend final : public Backend {
     ask({steady_clock().now() + timeout, std::make_shared<rpc::Reply<Stats>>(std::move(reply))});
   }
   void trace(RankId rank, uint64_t since, Duration timeout, rpc::Reply<StepEvents> reply) override {
-    const auto port = tracer(rank, timeout);
-    if (!port.ok()) return reply(port.error());
+    const std::lock_guard lock(mutex_);
+    if (!client_) return reply(make_error(ErrorCode::cancelled, "the runtime was stopped"));
     auto shared = std::make_shared<rpc::Reply<StepEvents>>(std::move(reply));
-    (*port)->trace(since, timeout,
-                   [this, rank, raw = port->get(), shared](Result<StepEvents> events) {
-                     if (!events.ok() && events.error().code == ErrorCode::disconnected)
-                       drop_tracer(rank, raw);
-                     (*shared)(std::move(events));
-                   });
+    client_->trace(rank.value, since, timeout,
+                   [shared](Result<StepEvents> events) { (*shared)(std::move(events)); });
   }
   /// The service goes on without us.
   void request_stop() override { outcome_->set_stopped(); }
   void end() override {
     // Their calls may want the lock.
     std::unique_ptr<rpc::CoordinatorClient> client;
-    std::map<RankId, std::shared_ptr<RankPort>> tracers;
     {
       const std::lock_guard lock(mutex_);
       is_ending_ = true;
       client.swap(client_);
-      tracers.swap(tracers_);
     }
   }
 
@@ -184,10 +178,8 @@ class ServiceBackend final : public Backend {
     if (!plan.ok() || num_lanes(*plan) > static_cast<int32_t>(kMostLanes)) return;
     plan_number_ = spec->number;
     outcome_->set_planned(std::make_shared<const Planned>(Planned{*plan, spec->graph_text}));
-    std::map<RankId, std::shared_ptr<RankPort>> tracers;  // of ranks that are others now
     const std::lock_guard lock(mutex_);
     plan_ = *std::move(plan);
-    tracers.swap(tracers_);
   }
 
   /// A rank that has died meanwhile is replaced, and this told again.
@@ -230,42 +222,6 @@ class ServiceBackend final : public Backend {
     return rpc::open_channel(address.socket, credentials_, {rpc::Role::node, address.node});
   }
 
-  /// A connection to a rank that is asked for nothing but its trace.
-  Result<std::shared_ptr<RankPort>> tracer(RankId rank, Duration timeout) {
-    const std::lock_guard lock(mutex_);
-    if (rank.value >= static_cast<uint32_t>(num_ranks(plan_)))
-      return make_error(ErrorCode::invalid_argument, "there is no rank {}", rank);
-    std::shared_ptr<RankPort>& port = tracers_[rank];
-    if (!port) {
-      ASSIGN_OR_RETURN(rpc::Channel socket, open_rank(rank));
-      port = make_rpc_port(control_, std::move(socket));
-      port->hello(timeout, [](const Result<rpc::HelloReply>&) {});
-    }
-    return port;
-  }
-
-  /// A first rank's address is as was told last: another process may be it by now.
-  Result<rpc::Channel> open_rank(RankId rank) const {
-    for (size_t i = 0; i < addresses_.size(); ++i)
-      if (rank_at(plan_, graph::LaneId(static_cast<uint8_t>(i)), StageIndex(0)) == rank)
-        return open(addresses_[i]);
-    if (spans_nodes(plan_))
-      return make_error(ErrorCode::unimplemented,
-                        "{} cannot be traced yet: its deployment lies on several nodes",
-                        rank_name(plan_, rank));
-    return open({.socket = rank_socket(folder_, rank)});
-  }
-
-  /// It broke: the rank may be another process when it is asked the next time.
-  void drop_tracer(RankId rank, const RankPort* broken) {
-    std::shared_ptr<RankPort> port;  // its end is not for those who hold the lock
-    const std::lock_guard lock(mutex_);
-    const auto found = tracers_.find(rank);
-    if (found == tracers_.end() || found->second.get() != broken) return;
-    port = std::move(found->second);
-    tracers_.erase(found);
-  }
-
   const std::string folder_;
   graph::Plan plan_;      // written on the control thread, under the lock
   uint32_t plan_number_;  // on the control thread
@@ -278,10 +234,9 @@ class ServiceBackend final : public Backend {
   std::map<graph::LaneId, uint32_t> epochs_;  // of the lanes' connections; on the control thread
   std::mutex mutex_;
   bool is_ending_ = false;
-  std::unique_ptr<rpc::CoordinatorClient> client_;       // until end()
-  std::vector<Question> unanswered_;                     // as long as it is not known why
-  std::vector<rpc::LaneAddress> addresses_;              // of the lanes, as told last
-  std::map<RankId, std::shared_ptr<RankPort>> tracers_;  // as they are first asked for
+  std::unique_ptr<rpc::CoordinatorClient> client_;  // until end()
+  std::vector<rpc::LaneAddress> addresses_;         // of the lanes, as told last
+  std::vector<Question> unanswered_;                // as long as it is not known why
 };
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "actors/store/etcd_store.h"
 #include "actors/store/state_store.h"
 #include "actors/succession.h"
+#include "actors/weights_source.h"
 #include "transport/rpc/coordinator_server.h"
 #include "transport/rpc/service_file.h"
 
@@ -78,6 +79,20 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
       return reply(make_error(ErrorCode::overloaded, "the stages are not ready yet"));
     gather_stats(ports, kStatsDeadline, std::move(reply));
   }
+  void on_trace(uint32_t rank, uint64_t since, rpc::Reply<StepEvents> reply) override {
+    std::shared_ptr<RankPort> port;
+    {
+      const std::lock_guard lock(mutex_);
+      if (failure_) return reply(*failure_);
+      if (!actors_) return reply(make_error(ErrorCode::overloaded, "{}", who_leads_));
+      if (!ports_.empty() && rank >= ports_.size())
+        return reply(make_error(ErrorCode::invalid_argument, "there is no rank {}", rank));
+      port = ports_.empty() ? nullptr : ports_[rank];
+    }
+    if (!port) return reply(make_error(ErrorCode::overloaded, "rank {} is not ready yet", rank));
+    auto shared = std::make_shared<rpc::Reply<StepEvents>>(std::move(reply));
+    port->trace(since, kStatsDeadline, [shared](auto events) { (*shared)(std::move(events)); });
+  }
   void on_stop() override {
     is_ending_ = true;
     if (!succession_) return actors_->request_stop();
@@ -129,17 +144,22 @@ class CoordinatorProcess final : public rpc::CoordinatorHandler {
     if (term != 0) shared_ = store;
     const std::lock_guard lock(mutex_);
     takes_over_ = before && before->has_served;
-    ASSIGN_OR_RETURN(actors_, DeploymentActors::create({.plan = std::move(plan),
-                                                        .isa = spec_.isa,
-                                                        .spin_between_ops = spec.spin_between_ops,
-                                                        .listen_address = spans ? "" : "127.0.0.1",
-                                                        .cache_folder = spec_.cache_folder,
-                                                        .term = term,
-                                                        .store = std::move(store),
-                                                        .before = std::move(before),
-                                                        .beats = beats_,
-                                                        .plan_files = std::move(files)},
-                                                       make_host, observer()));
+    ASSIGN_OR_RETURN(
+        actors_, DeploymentActors::create({.plan = std::move(plan),
+                                           .isa = spec_.isa,
+                                           .spin_between_ops = spec.spin_between_ops,
+                                           .listen_address = spans ? "" : "127.0.0.1",
+                                           .cache_folder = spec_.cache_folder,
+                                           .term = term,
+                                           .store = std::move(store),
+                                           .before = std::move(before),
+                                           .beats = beats_,
+                                           .plan_files = std::move(files),
+                                           .weight_sources =
+                                               [file = nodes_file(folder_), serve = spec_.weights] {
+                                                 return weight_sources(file, serve);
+                                               }},
+                                          make_host, observer()));
     return ok_status();
   }
 

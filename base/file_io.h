@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -12,6 +13,10 @@ namespace chainpump {
 /// Writes all of `bytes` at the descriptor's place, however often a signal comes between; false
 /// with errno.
 bool write_whole(int fd, std::span<const std::byte> bytes);
+/// The same at `offset`.
+bool write_whole(int fd, std::span<const std::byte> bytes, uint64_t offset);
+/// Fills `bytes` from `offset` on; false with errno, which is 0 where the file ends before.
+bool read_whole(int fd, std::span<std::byte> bytes, uint64_t offset);
 
 /// The text of a regular file of at most `bytes_max` bytes; nothing else is read, and nothing
 /// waits.

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "base/unique_fd.h"
 
@@ -30,6 +31,15 @@ std::optional<FileIdentity> file_identity(const std::filesystem::path& path) {
   struct stat st;
   if (::stat(path.c_str(), &st) != 0) return std::nullopt;
   return identity_of(st);
+}
+
+FileIdentity settled_identity(const std::filesystem::path& path, const FileIdentity& opened,
+                              int64_t settle_ns) {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const int64_t before = nanoseconds(now) - settle_ns;
+  if (opened.changed_ns > before || opened.modified_ns > before) return {};
+  return file_identity(path) == opened ? opened : FileIdentity{};
 }
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {

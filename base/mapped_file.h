@@ -27,6 +27,12 @@ struct FileIdentity {
 /// Of what `path` names now; nothing if that cannot be told.
 std::optional<FileIdentity> file_identity(const std::filesystem::path& path);
 
+/// `opened`, if that is still what `path` names, and will stay what it is for as long as the file
+/// does; else all zero. A file that has changed within `settle_ns` may change again without its
+/// times moving.
+FileIdentity settled_identity(const std::filesystem::path& path, const FileIdentity& opened,
+                              int64_t settle_ns);
+
 class MappedFile {
  public:
   /// not_found if it cannot be opened, bad_file if it is not a regular file or is empty.

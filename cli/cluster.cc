@@ -7,6 +7,9 @@
 #include "actors/convert.h"
 #include "actors/service_folder.h"
 #include "cli/machine.h"
+#include "cli/plan_nodes.h"
+#include "cli/progress.h"
+#include "models/weights/weight_store.h"
 #include "transport/rpc/channel.h"
 #include "transport/socket_address.h"
 
@@ -45,6 +48,11 @@ Result<std::unique_ptr<Cluster>> Cluster::open(const ClusterOptions& options,
                                        [](const std::string& what) {
                                          std::fprintf(stderr, "chainpump: %s\n", what.c_str());
                                        }));
+  const std::string host = listens_at.substr(0, listens_at.rfind(':'));
+  ASSIGN_OR_RETURN(UniqueFd weights_listener, rpc::listen_network(host + ":0"));
+  ASSIGN_OR_RETURN(made->weights_,
+                   actors::WeightsSource::start(std::move(weights_listener), credentials,
+                                                {.store = weights_folder()}));
   std::fprintf(stderr, "chainpump: nodes may join at %s\n", listens_at.c_str());
   return made;
 }
@@ -52,15 +60,7 @@ Result<std::unique_ptr<Cluster>> Cluster::open(const ClusterOptions& options,
 std::vector<graph::Node> Cluster::nodes_of(const std::vector<rpc::NodeInfo>& joined) const {
   std::vector<graph::Node> nodes;
   if (!has_store()) nodes.push_back({.name = name_, .machine = machine_profile()});
-  for (const rpc::NodeInfo& info : joined)
-    nodes.push_back({.name = info.name,
-                     .labels = info.labels,
-                     .machine = {.cores = {info.cores.begin(), info.cores.end()},
-                                 .memory_bytes = info.memory_bytes,
-                                 .read_bytes_per_s = info.read_bytes_per_s,
-                                 .int8_ops_per_s = info.int8_ops_per_s,
-                                 .f32_ops_per_s = info.f32_ops_per_s,
-                                 .bf16_ops_per_s = info.bf16_ops_per_s}});
+  for (const rpc::NodeInfo& info : joined) nodes.push_back(node_of(info));
   return nodes;
 }
 
@@ -92,14 +92,45 @@ Result<bool> Cluster::wait_for(const graph::Graph& graph, int interrupt) const {
 }
 
 Result<Prepared> Cluster::prepare(const DeployOptions& options) const {
-  if (plan_) return cli::prepare(options, *plan_);
+  if (plan_) {
+    ASSIGN_OR_RETURN(Prepared prepared, cli::prepare(options, *plan_));
+    RETURN_IF_ERROR(offer_weights(prepared));
+    return prepared;
+  }
   const std::vector<rpc::NodeInfo> joined = members_->nodes();
   if (!has_store() && std::any_of(joined.begin(), joined.end(),
                                   [&](const rpc::NodeInfo& info) { return info.name == name_; }))
     return make_error(ErrorCode::invalid_argument, "a node has this machine's name, '{}'", name_);
   ASSIGN_OR_RETURN(Prepared prepared, cli::prepare(options, nodes_of(joined)));
   RETURN_IF_ERROR(check_links(prepared.plan, joined));
+  RETURN_IF_ERROR(offer_weights(prepared));
   return prepared;
+}
+
+/// So that nodes which lack the model file can fetch it here. It is read once for that, as a whole,
+/// and then not again until it changes.
+Status Cluster::offer_weights(Prepared& prepared) const {
+  graph::Plan& plan = prepared.plan;
+  const bool are_others =
+      std::any_of(plan.stages.begin(), plan.stages.end(), [&](const graph::StagePlan& stage) {
+        return std::any_of(stage.nodes.begin(), stage.nodes.end(),
+                           [&](const std::string& node) { return node != name_; });
+      });
+  if (!are_others) return ok_status();
+  const std::filesystem::path path = std::filesystem::absolute(prepared.model.path());
+  ASSIGN_OR_RETURN(
+      const models::Manifest manifest,
+      models::manifest_of(path, weights_folder(), byte_progress("reading the model file, once")));
+  end_progress();
+  const graph::ModelIdentity own = identity_of(manifest);
+  if (plan.model == graph::ModelIdentity{}) plan.model = own;
+  if (plan.model != own)
+    return make_error(ErrorCode::invalid_argument,
+                      "{} is another model than the one that this deployment was planned with, or "
+                      "another version of it",
+                      path.string());
+  weights_->set_model(path, own, encode(manifest));
+  return ok_status();
 }
 
 Status Cluster::check_links(const graph::Plan& plan,
@@ -145,6 +176,7 @@ void Cluster::add_to(actors::ServiceOptions& options) const {
   }
   options.certificates = options_.certificates;
   options.data_address = data_address_;
+  options.weights = {.name = name_, .is_coordinator = true, .address = weights_->address()};
 }
 
 }  // namespace chainpump::cli

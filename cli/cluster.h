@@ -9,6 +9,7 @@
 
 #include "actors/membership.h"
 #include "actors/service.h"
+#include "actors/weights_source.h"
 #include "base/result.h"
 #include "cli/deploy.h"
 #include "cli/shared_plan.h"
@@ -55,6 +56,7 @@ class Cluster {
         name_(std::move(name)),
         data_address_(std::move(data_address)) {}
   bool has_store() const { return shared_plan_ != nullptr; }
+  Status offer_weights(Prepared& prepared) const;
   std::vector<graph::Node> nodes_of(const std::vector<transport::rpc::NodeInfo>& joined) const;
   Status check_links(const graph::Plan& plan,
                      const std::vector<transport::rpc::NodeInfo>& joined) const;
@@ -65,6 +67,7 @@ class Cluster {
   std::unique_ptr<SharedPlan> shared_plan_;          // null: there is no store
   std::optional<transport::rpc::ServiceSpec> plan_;  // of others, found there
   std::unique_ptr<actors::Membership> members_;
+  std::unique_ptr<actors::WeightsSource> weights_;
 };
 
 }  // namespace chainpump::cli

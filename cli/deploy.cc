@@ -184,11 +184,15 @@ Result<Deployment> attach(const DeployOptions& options, const std::string& folde
   ASSIGN_OR_RETURN(const transport::rpc::ServiceSpec planned, actors::Service::spec_of(folder));
   ASSIGN_OR_RETURN(prepared.plan, actors::from_wire(planned.plan));
   RETURN_IF_ERROR(check_open_files(num_ranks(prepared.plan)));
-  prepared.runtime.on_progress = load_progress(prepared.plan);
-  ASSIGN_OR_RETURN(std::unique_ptr<actors::Runtime> runtime,
-                   actors::Runtime::attach(folder, prepared.runtime.on_progress));
+  const auto progress = std::make_shared<LoadProgress>(prepared.plan);
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<actors::Runtime> runtime,
+      actors::Runtime::attach(folder, [progress](RankId rank, int64_t done, int64_t total) {
+        progress->update(rank, done, total);
+      }));
   ASSIGN_OR_RETURN(Deployment attached,
                    deployment(options, std::move(prepared), std::move(runtime)));
+  attached.progress = progress;
   // Its file may have changed since, and its plan by another one.
   if (!planned.graph_text.empty()) attached.info.graph_text = planned.graph_text;
   return attached;

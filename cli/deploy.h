@@ -9,6 +9,7 @@
 
 #include "actors/runtime.h"
 #include "base/result.h"
+#include "cli/progress.h"
 #include "gateway/local_service.h"
 #include "graph/planner.h"
 #include "models/gguf/gguf.h"
@@ -45,6 +46,7 @@ struct Deployment {
   gateway::DeploymentInfo info;
   gateway::PromptEncoder encoder;
   std::unique_ptr<actors::Runtime> runtime;
+  std::shared_ptr<const LoadProgress> progress = {};  // of attach()
 };
 
 /// Compute threads may spin only if each has a core of its own, on every node.

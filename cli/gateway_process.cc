@@ -23,16 +23,17 @@
 namespace chainpump::cli {
 namespace {
 
-constexpr Duration kReadyMax = std::chrono::minutes(10);
-constexpr Duration kCancelMax = std::chrono::seconds(2);  // for what was cancelled in the end
+constexpr Duration kLoadSilenceMax = std::chrono::minutes(10);  // without any progress
+constexpr Duration kCancelMax = std::chrono::seconds(2);        // for what was cancelled in the end
 
 /// What the gateway does about ten times a second, besides serving.
 class Caretaker {
  public:
-  Caretaker(actors::Runtime& runtime, gateway::Core& core, UniqueFd news,
-            const std::atomic<int>& signal, Duration drain_max)
+  Caretaker(actors::Runtime& runtime, gateway::Core& core, const LoadProgress& progress,
+            UniqueFd news, const std::atomic<int>& signal, Duration drain_max)
       : runtime_(runtime),
         core_(core),
+        progress_(progress),
         news_(std::move(news)),
         signal_(signal),
         drain_max_(drain_max) {}
@@ -77,8 +78,12 @@ class Caretaker {
       }
       return true;
     }
-    if (stages.error().code == ErrorCode::deadline_exceeded && now - started_ < kReadyMax)
-      return true;  // they load
+    if (stages.error().code == ErrorCode::deadline_exceeded &&
+        now - progress_.last() < kLoadSilenceMax) {
+      if (const std::string how_far = progress_.text(); !how_far.empty())
+        core_.set_loading(how_far);
+      return true;
+    }
     end_progress();
     core_.set_failed(stages.error());
     outcome_ = std::move(stages);
@@ -87,10 +92,10 @@ class Caretaker {
 
   actors::Runtime& runtime_;
   gateway::Core& core_;
+  const LoadProgress& progress_;
   UniqueFd news_;
   const std::atomic<int>& signal_;
   const Duration drain_max_;
-  const TimePoint started_ = steady_clock().now();
   bool serving_ = false;
   bool ready_ = false;
   std::optional<TimePoint> draining_since_;
@@ -127,7 +132,7 @@ Status serve(const GatewayOptions& options, const std::atomic<int>& signal) {
   gateway::RuntimeEngine engine(*deployment.runtime);
   gateway::Core core(engine, std::move(deployment.encoder), std::move(deployment.info), {},
                      steady_clock());
-  Caretaker caretaker(*deployment.runtime, core, std::move(news), signal,
+  Caretaker caretaker(*deployment.runtime, core, *deployment.progress, std::move(news), signal,
                       std::chrono::seconds(options.drain_s));
   gateway::rpc::Server server(
       std::move(listener), core,

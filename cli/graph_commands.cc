@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -62,6 +63,22 @@ Json to_json(const graph::StagePlan& stage) {
           {"predicted_prefill_ms", stage.predicted_prefill_s * 1e3}};
 }
 
+std::vector<std::string> homes_of(const graph::StagePlan& stage) {
+  std::vector<std::string> homes;
+  for (const graph::DevicePlan& device : stage.devices) homes.push_back(device.node);
+  return homes;
+}
+
+void add_nodes(Json& json, const graph::PlanReport& report, const std::string& note) {
+  json["over"] = note;
+  json["tightest_node"] = report.verdict.node;
+  json["nodes"] = Json::array();
+  for (const graph::NodePlan& node : report.plan.nodes)
+    json["nodes"].push_back({{"name", node.name}, {"cores", node.num_cores}});
+  for (size_t i = 0; i < report.plan.stages.size(); ++i)
+    json["stages"][i]["nodes"] = homes_of(report.plan.stages[i]);
+}
+
 const std::string& stage_name(const graph::Plan& plan, StageIndex index) {
   return plan.stages[static_cast<size_t>(index.value)].name;
 }
@@ -70,7 +87,7 @@ int64_t slot_bytes(const graph::EdgePlan& edge) {
   return edge.slot_payload_bytes + edge.slot_metadata_bytes;
 }
 
-Json plan_tree(const std::string& name, const graph::PlanReport& report) {
+Json plan_tree(const std::string& name, const graph::PlanReport& report, const std::string& note) {
   const graph::Verdict& verdict = report.verdict;
   const graph::Plan& plan = report.plan;
   Json json = {{"graph", name},
@@ -102,6 +119,7 @@ Json plan_tree(const std::string& name, const graph::PlanReport& report) {
     json["lanes"].push_back({{"lane", lane}, {"ranks", ranks}, {"cores", cores}});
   }
   for (const graph::StagePlan& stage : plan.stages) json["stages"].push_back(to_json(stage));
+  if (!verdict.node.empty()) add_nodes(json, report, note);
   for (const graph::EdgePlan& edge : plan.edges)
     json["edges"].push_back({{"from", stage_name(plan, edge.from)},
                              {"to", stage_name(plan, edge.to)},
@@ -138,7 +156,22 @@ std::string failover_text(const graph::Plan& plan) {
   return out;
 }
 
-std::string plan_table(const graph::PlanReport& report) {
+/// Where the ranks have their homes; and where else they, and their standbys, may be.
+std::string nodes_text(const graph::Plan& plan, const std::string& note) {
+  if (plan.nodes.empty() || plan.nodes.front().name.empty()) return {};
+  std::string out = fmt::format("\n{}:\n", note);
+  for (const graph::StagePlan& s : plan.stages) {
+    std::vector<std::string> others;
+    const std::vector<std::string> homes = homes_of(s);
+    for (const std::string& node : s.nodes)
+      if (std::find(homes.begin(), homes.end(), node) == homes.end()) others.push_back(node);
+    out += fmt::format("  {:<12} on {}{}\n", s.name, fmt::join(homes, ", "),
+                       others.empty() ? "" : fmt::format("; else {}", fmt::join(others, ", ")));
+  }
+  return out;
+}
+
+std::string plan_table(const graph::PlanReport& report, const std::string& note) {
   const graph::Plan& plan = report.plan;
   std::string out =
       fmt::format("{:<12} {:>9} {:<10} {:>7} {:>11} {:>9} {:>9} {:>10} {:>10}\n", "stage", "layers",
@@ -167,11 +200,13 @@ std::string plan_table(const graph::PlanReport& report) {
                          of_each.size() == 1 ? "" : "s", fmt::join(of_each, "; "));
     }
   }
+  out += nodes_text(plan, note);
   out += failover_text(plan);
   const graph::Verdict& verdict = report.verdict;
-  return out + fmt::format("\n{}: {:.1f} of {:.1f} MB; context {} tokens, {}\n",
+  return out + fmt::format("\n{}: {:.1f} of {:.1f} MB{}; context {} tokens, {}\n",
                            verdict.fits ? "fits" : "does not fit", megabytes(verdict.needed_bytes),
-                           megabytes(verdict.available_bytes), plan.context_tokens,
+                           megabytes(verdict.available_bytes),
+                           verdict.node.empty() ? "" : " on " + verdict.node, plan.context_tokens,
                            verdict.largest_context_tokens > 0
                                ? fmt::format("largest that fits {}", verdict.largest_context_tokens)
                                : "and no other fits");
@@ -216,14 +251,15 @@ int run_validate(const GraphCommandOptions& options) {
 }
 
 int run_plan(const GraphCommandOptions& options, const graph::PlanOverrides& overrides,
-             const graph::ModelProfile& model, const graph::MachineProfile& machine) {
+             const graph::ModelProfile& model, const std::vector<graph::Node>& nodes,
+             const std::string& note) {
   const auto found = find_graph(options.graph);
   if (!found.ok()) return fail(found.error());
-  const auto report = graph::make_plan_report(*found, model, machine, overrides);
+  const auto report = graph::make_plan_report(*found, model, nodes, overrides);
   if (!report.ok()) return fail(report.error());
-  const int printed =
-      print(options.json || options.yaml ? to_text(plan_tree(found->name, *report), options.yaml)
-                                         : plan_table(*report));
+  const int printed = print(options.json || options.yaml
+                                ? to_text(plan_tree(found->name, *report, note), options.yaml)
+                                : plan_table(*report, note));
   return printed == 0 && !report->verdict.fits ? exit_status(ErrorCode::no_room) : printed;
 }
 

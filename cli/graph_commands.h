@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "graph/planner.h"
 
@@ -27,9 +28,12 @@ int run_validate(const GraphCommandOptions& options);
 /// "context_tokens", "largest_context_tokens", "kv": {"type", "block_tokens", "num_blocks"},
 /// "stages": [{"name", "layers": [begin, end), "device", "cores", "threads", "weight_bytes",
 /// "kv_bytes", "slot_bytes", "predicted_decode_ms", "predicted_prefill_ms"}], "edges": [{"from",
-/// "to", "is_return", "transport", "spin", "checksum", "credits", "slot_bytes"}]}.
+/// "to", "is_return", "transport", "spin", "checksum", "credits", "slot_bytes"}]}; over nodes also
+/// "over", which is `note`, "nodes": [{"name", "cores"}], of a stage "nodes" (its ranks' homes),
+/// and "tightest_node", which the bytes are of.
 int run_plan(const GraphCommandOptions& options, const graph::PlanOverrides& overrides,
-             const graph::ModelProfile& model, const graph::MachineProfile& machine);
+             const graph::ModelProfile& model, const std::vector<graph::Node>& nodes,
+             const std::string& note);
 
 /// Explains a graph key; with an empty key, lists all. 2 if there is no such key.
 int run_explain(const std::string& key);

@@ -88,6 +88,11 @@ Result<path> panel_cache_folder() {
   return choice == "off" || folder.empty() ? path() : folder / "panels";
 }
 
+path weights_folder() {
+  const path folder = user_cache_folder();
+  return folder.empty() ? path() : folder / "weights";
+}
+
 MachineOptions machine_options_of_environment() {
   MachineOptions options;
   options.cache_folder = user_cache_folder();

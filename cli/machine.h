@@ -26,6 +26,10 @@ std::filesystem::path user_cache_folder();
 /// CHAINPUMP_WEIGHT_CACHE is `off`. invalid_argument if that is neither `on` nor `off`.
 Result<std::filesystem::path> panel_cache_folder();
 
+/// Where weights are kept that ranks fetch from other nodes: user_cache_folder()/weights, or
+/// nowhere.
+std::filesystem::path weights_folder();
+
 /// The user's cache folder; the instruction set that CHAINPUMP_ISA names, else the best there is (a
 /// name that cannot be used is refused by the ranks, in words; here it is ignored).
 MachineOptions machine_options_of_environment();

@@ -29,6 +29,7 @@
 #include "cli/inspect.h"
 #include "cli/machine.h"
 #include "cli/node.h"
+#include "cli/plan_nodes.h"
 #include "cli/quantize.h"
 #include "cli/run.h"
 #include "cli/score.h"
@@ -248,6 +249,7 @@ void add_others(CLI::App& app, Flags& flags) {
     verb->add_option("--certificates", terms.certificates);
     verb->add_option("--models", terms.models);
     verb->add_option("--cache-folder", terms.cache_folder);
+    verb->add_option("--weights", terms.weights);
   }
   app.get_subcommand("coordinator")->add_option("--plan", flags.service_plan)->required();
 }
@@ -288,7 +290,9 @@ int plan_verb(Flags& flags) {
   const Result<graph::ModelProfile> profile = models::read_profile(*model);
   if (!profile.ok()) return fail(profile.error());
   flags.plan.graph = deploy.graph;
-  return run_plan(flags.plan, deploy.overrides, *profile, machine_profile());
+  const Result<PlanNodes> over = find_plan_nodes(*graph);
+  if (!over.ok()) return fail(over.error());
+  return run_plan(flags.plan, deploy.overrides, *profile, over->nodes, over->note);
 }
 
 int run_verb(const CLI::App& app, Flags& flags) {

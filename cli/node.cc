@@ -66,7 +66,8 @@ void add_node_verbs(CLI::App& app, NodeFlags& flags) {
                   "words by which graph files may ask for it, beside its name")
       ->delimiter(',');
   node.add_option("--models", o.models,
-                  "a folder for model files that are not at the path they have where `serve` runs");
+                  "a folder of model files that are not at the path they have where `serve` runs; "
+                  "what is in neither is fetched");
 
   CLI::App& cert = *app.add_subcommand("cert", "certificates for a cluster's machines");
   cert.require_subcommand(1);
@@ -88,6 +89,7 @@ int run_node(NodeFlags& flags) {
   const Result<std::filesystem::path> cache = panel_cache_folder();
   if (!cache.ok()) return ended(cache.error());
   flags.node.cache_folder = cache->string();
+  flags.node.weights = weights_folder().string();
   flags.node.machine = machine_profile();
   // Ranks need not share our folder.
   std::error_code ignored;

@@ -4,14 +4,39 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
+#include <vector>
 
+#include "base/clock.h"
 #include "base/ids.h"
 #include "graph/plan.h"
 
 namespace chainpump::cli {
 
-/// Shows the weights of all stages together: bytes, rate, time left.
+/// The weights of all stages together, as they are fetched and loaded.
+class LoadProgress {
+ public:
+  /// `has_line`: it is shown, where there is a terminal.
+  explicit LoadProgress(const graph::Plan& plan, bool has_line = true);
+  void update(RankId rank, int64_t bytes_done, int64_t bytes_total);
+  /// Bytes, rate and time left; empty: nothing has come.
+  std::string text() const;
+  /// When something came last, or from when it was awaited.
+  TimePoint last() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<int64_t> done_;  // by rank
+  std::vector<int64_t> total_;
+  std::string what_;
+  const bool has_line_;
+  TimePoint started_ = steady_clock().now();
+  TimePoint last_ = started_;
+  TimePoint shown_ = started_;
+};
+
+/// The same as a function.
 std::function<void(RankId rank, int64_t bytes_done, int64_t bytes_total)> load_progress(
     const graph::Plan& plan);
 

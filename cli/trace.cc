@@ -42,7 +42,9 @@ class Follower {
   /// All that there is to have now.
   Status catch_up() {
     while (true) {
+      const TimePoint asked = steady_clock().now();
       ASSIGN_OR_RETURN(const StepEvents part, service_.trace(rank_, next_, kAnswerMax));
+      note_clock(asked, steady_clock().now(), part.now);
       num_lost_ += part.lost;
       events_.insert(events_.end(), part.events.begin(), part.events.end());
       const bool all = part.next - next_ < StepTrace::kMaxEvents;
@@ -54,12 +56,30 @@ class Follower {
     events_.clear();
     num_lost_ = 0;
   }
-  const std::vector<StepEvent>& events() const { return events_; }
+  /// By this machine's clock, if the rank's is another.
+  std::vector<StepEvent> events(bool is_elsewhere) const {
+    std::vector<StepEvent> events = events_;
+    if (!is_elsewhere) return events;
+    for (StepEvent& event : events)
+      for (TimePoint* time : {&event.received, &event.credit_from, &event.credit_until,
+                              &event.compute_from, &event.compute_until, &event.sent})
+        *time = *time - ahead_;
+    return events;
+  }
   uint64_t num_lost() const { return num_lost_; }
 
  private:
+  /// The rank read its clock in between; the quickest answer says best when.
+  void note_clock(TimePoint asked, TimePoint answered, TimePoint theirs) {
+    if (answered - asked >= quickest_) return;
+    quickest_ = answered - asked;
+    ahead_ = theirs - (asked + quickest_ / 2);
+  }
+
   gateway::Service& service_;
   RankId rank_;
+  Duration quickest_ = Duration::max();
+  Duration ahead_{0};
   uint64_t next_ = 0;
   uint64_t num_lost_ = 0;
   std::vector<StepEvent> events_;
@@ -98,8 +118,11 @@ Status trace(const TraceOptions& options) {
   std::vector<Follower> followers;
   for (uint32_t i = 0; i < status.stages.stages.size(); ++i)
     followers.emplace_back(*service, RankId(i));
-  // The stages' clocks are one: they are of one machine, and so is the service's socket.
   RETURN_IF_ERROR(follow(followers, duration));
+  // The service's socket is of this machine, and so is every clock where its ranks are all here.
+  const auto& all = status.stages.stages;
+  const bool are_elsewhere = std::any_of(
+      all.begin(), all.end(), [&](const auto& stage) { return stage.node != all.front().node; });
 
   std::vector<StageSteps> stages;
   size_t num_steps = 0;
@@ -108,10 +131,11 @@ Status trace(const TraceOptions& options) {
   for (size_t i = 0; i < followers.size(); ++i) {
     const actors::StageReport& stage = status.stages.stages[i];
     stages.push_back(
-        {.name = fmt::format("{} stage {}: layers {}-{}, process {}", lanes_text(stage.lanes),
-                             stage.stage, stage.layer_begin, stage.layer_end - 1, stage.pid),
+        {.name = fmt::format("{} stage {}: layers {}-{}, process {}{}", lanes_text(stage.lanes),
+                             stage.stage, stage.layer_begin, stage.layer_end - 1, stage.pid,
+                             stage.node.empty() ? "" : "@" + stage.node),
          .stage = stage.stage,
-         .events = followers[i].events()});
+         .events = followers[i].events(are_elsewhere)});
     for (const StepEvent& event : stages.back().events) origin = std::min(origin, event.received);
     num_steps += stages.back().events.size();
     num_lost += followers[i].num_lost();

@@ -311,6 +311,11 @@ void Core::set_phase(Phase phase, std::string message) {
       {.number = number, .unix_ms = unix_ms(), .phase = phase, .message = std::move(message)});
 }
 
+void Core::set_loading(std::string message) {
+  const std::lock_guard lock(mutex_);
+  if (phase_ == Phase::loading) events_.back().message = std::move(message);
+}
+
 void Core::set_ready(std::string message) {
   const std::lock_guard lock(mutex_);
   if (phase_ == Phase::loading) set_phase(Phase::ready, std::move(message));

@@ -60,6 +60,8 @@ class Core {
   }
 
   // The deployment's life, told by whoever runs it:
+  /// How far the stages have come; no event of its own.
+  void set_loading(std::string message);
   void set_ready(std::string message);
   /// Ends all requests with `error`, and refuses those that come.
   void set_failed(const Error& error);

@@ -84,9 +84,19 @@ struct NodePlan {
   bool operator==(const NodePlan&) const = default;
 };
 
+/// What tells a model file from every other, wherever it lies (models/weights/manifest.h).
+struct ModelIdentity {
+  uint64_t bytes = 0;  // of the file; 0: nobody has looked
+  uint64_t fingerprint = 0;
+  uint64_t content_low = 0;  // hash of its manifest
+  uint64_t content_high = 0;
+  bool operator==(const ModelIdentity&) const = default;
+};
+
 struct Plan {
   PlanEpoch epoch{1};
   std::string model_path;
+  ModelIdentity model = {};
   int32_t context_tokens = 0;        // longest sequence admitted
   int32_t prefill_chunk_tokens = 0;  // 0: the scheduler sizes chunks by the time they take
   int32_t max_microbatch_tokens = 0;

@@ -28,19 +28,28 @@ uint64_t mix_bytes(uint64_t hash, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-uint64_t model_fingerprint(std::span<const std::byte> bytes, const GgufFile& file) {
-  size_t header_bytes = bytes.size();
-  for (const GgufTensor& tensor : file.tensors()) {
-    header_bytes = std::min(header_bytes, static_cast<size_t>(tensor.bytes.data() - bytes.data()));
-  }
-  uint64_t hash = mix(0xcbf29ce484222325u, bytes.size());
-  hash = mix_bytes(hash, bytes.first(header_bytes));
+uint64_t head_bytes(std::span<const std::byte> bytes, const GgufFile& file) {
+  uint64_t head = bytes.size();
+  for (const GgufTensor& tensor : file.tensors()) head = std::min(head, tensor.file_offset);
+  return head;
+}
+
+std::vector<std::span<const std::byte>> fingerprint_samples(const GgufFile& file) {
+  std::vector<std::span<const std::byte>> samples;
   const size_t step = std::max<size_t>(1, file.tensors().size() / kSampledTensors);
   for (size_t i = 0; i < file.tensors().size(); i += step) {
     const std::span<const std::byte> data = file.tensors()[i].bytes;
     const size_t n = std::min(kSampleBytes, data.size());
-    hash = mix_bytes(hash, data.subspan((data.size() - n) / 2, n));
+    samples.push_back(data.subspan((data.size() - n) / 2, n));
   }
+  return samples;
+}
+
+uint64_t model_fingerprint(std::span<const std::byte> bytes, const GgufFile& file) {
+  uint64_t hash = mix(0xcbf29ce484222325u, bytes.size());
+  hash = mix_bytes(hash, bytes.first(head_bytes(bytes, file)));
+  for (const std::span<const std::byte> sample : fingerprint_samples(file))
+    hash = mix_bytes(hash, sample);
   return hash;
 }
 

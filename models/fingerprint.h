@@ -7,12 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "models/gguf/gguf.h"
 
 namespace chainpump::models {
 
-/// `bytes`: the whole file that `file` was parsed from.
+/// Everything before the first tensor's data. `bytes`: the whole file that `file` was parsed from.
+uint64_t head_bytes(std::span<const std::byte> bytes, const GgufFile& file);
+/// What is read of tensors.
+std::vector<std::span<const std::byte>> fingerprint_samples(const GgufFile& file);
+
 uint64_t model_fingerprint(std::span<const std::byte> bytes, const GgufFile& file);
 
 }  // namespace chainpump::models

@@ -26,6 +26,7 @@ struct NodeInfo {
   int8OpsPerS @7 :Float64;
   f32OpsPerS @8 :Float64;
   bf16OpsPerS @9 :Float64;
+  weights @10 :Text;         # numeric network address where it serves Weights (weights.capnp)
 }
 
 struct NodeList { nodes @0 :List(NodeInfo); }  # the file `nodes` in the service's folder: those that have joined

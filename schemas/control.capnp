@@ -44,9 +44,10 @@ using ScoreResult = import "requests.capnp".ScoreResult;
 using StepEvents = import "stats.capnp".StepEvents;
 using StepTotals = import "stats.capnp".StepTotals;
 using TokenResult = import "requests.capnp".TokenResult;
+using WeightSource = import "weights.capnp".WeightSource;
 $Cxx.namespace("chainpump::schema");
 
-const protocolVersion :UInt32 = 17;
+const protocolVersion :UInt32 = 18;
 # Raised by every change that an older peer would misunderstand. Both ends are one release, so
 # unequal versions are refused at `hello`, never negotiated.
 
@@ -271,6 +272,9 @@ interface Coordinator {
   # Returns when all lanes serve by it; with an error the old one goes on. overloaded: another number, or
   # something is being repaired or moved; no_room; invalid_argument, unimplemented: it cannot be changed so.
   # Goes on if the caller does not wait.
+
+  trace @7 (rank :UInt32, since :UInt64) -> (events :StepEvents);
+  # Rank.trace of the process that has the rank's place now. overloaded: none has, or another leads.
 }
 
 interface DeploymentSink {
@@ -309,6 +313,7 @@ struct ServiceSpec {
   graph @7 :Text;            # a graph file that says every key as it is in force, flags counted in
   graphText @8 :Text;        # the graph file as its user has written it
   number @9 :UInt32;         # of changes that led to this one
+  weights @10 :WeightSource;  # the `serve` that the model file is with
 }
 
 struct StoreSpec {           # actors/store/etcd_client.h
@@ -330,6 +335,7 @@ struct LoadParams {
   spinBetweenOps @4 :Bool;   # whether compute threads may spin; false where threads outnumber cores
   cacheFolder @5 :Text;      # on the rank's machine, for repacked weights between starts; empty: none
   term @6 :UInt64;           # of the coordinator: later calls of older ones' connections are refused
+  weights @7 :List(WeightSource);  # who may have the model file, for a node that lacks it
 }
 
 struct LoadReport {

@@ -3,6 +3,7 @@
 # stands there.
 
 using Cxx = import "/capnp/c++.capnp";
+using ModelIdentity = import "weights.capnp".ModelIdentity;
 $Cxx.namespace("chainpump::schema");
 
 struct Plan {
@@ -25,6 +26,7 @@ struct Plan {
   failoverWindowNs @16 :Int64;
   failoverEvictsSlow @17 :Bool;
   nodes @18 :List(NodePlan);   # that were planned over
+  model @19 :ModelIdentity;
 }
 
 struct NodePlan { name @0 :Text; numCores @1 :Int32; }

@@ -9,16 +9,14 @@
 
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 
 #include "base/file_io.h"
+#include "base/own_folder.h"
 #include "models/gguf/pages.h"
 #include "models/panel_cache/room.h"
 
 namespace chainpump::models {
 namespace {
-
-constexpr mode_t kOthersMayWrite = S_IWGRP | S_IWOTH;
 
 int64_t data_bytes(const PanelSection& section) {
   int64_t total = 0;
@@ -38,38 +36,12 @@ std::vector<std::span<const std::byte>> panel_parts(const PanelSection& section)
   return parts;
 }
 
-bool read_whole(int fd, std::span<std::byte> bytes, uint64_t offset) {
-  while (!bytes.empty()) {
-    const ssize_t got = pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    bytes = bytes.subspan(static_cast<size_t>(got));
-    offset += static_cast<uint64_t>(got);
-  }
-  return true;
-}
-
-/// The folder, if it is ours alone; else what is wrong with it.
-Result<UniqueFd> open_folder(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  std::filesystem::create_directories(folder.parent_path(), ignored);
-  mkdir(folder.c_str(), 0700);  // fails where it is there; then open() tells
-  UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  struct stat st {};
-  if (!fd.valid() || fstat(fd.get(), &st) != 0)
-    return make_error(ErrorCode::not_found, "cannot be opened: {}", std::strerror(errno));
-  if (st.st_uid != geteuid() || (st.st_mode & kOthersMayWrite) != 0)
-    return make_error(ErrorCode::bad_file, "can be written by others");
-  return fd;
-}
-
 /// A regular file of ours with a good head and as many bytes as that says.
 Result<PanelHeader> read_header(int fd) {
   struct stat st {};
   if (fstat(fd, &st) != 0) return make_error(ErrorCode::bad_file, "{}", std::strerror(errno));
   if (!S_ISREG(st.st_mode)) return make_error(ErrorCode::bad_file, "is no regular file");
-  if (st.st_uid != geteuid() || (st.st_mode & kOthersMayWrite) != 0)
-    return make_error(ErrorCode::bad_file, "can be written by others");
+  if (!is_own(st)) return make_error(ErrorCode::bad_file, "can be written by others");
   std::vector<std::byte> bytes(kPanelHeaderBytes);
   if (!read_whole(fd, bytes, 0)) return make_error(ErrorCode::bad_file, "is too short");
   ASSIGN_OR_RETURN(PanelHeader header, decode_panel_header(bytes));
@@ -85,7 +57,7 @@ PanelCache::PanelCache(PanelCacheOptions options, PanelSource source)
       source_(std::move(source)),
       prefix_(fmt::format("{:016x}-", source_.fingerprint)) {
   if (options_.folder.empty()) return;
-  Result<UniqueFd> folder = open_folder(options_.folder);
+  Result<UniqueFd> folder = open_own_folder(options_.folder);
   if (folder.ok())
     folder_ = std::move(*folder);
   else
@@ -139,14 +111,8 @@ std::optional<PanelCache::Found> PanelCache::find(const PanelSection& section) {
   return found;
 }
 
-/// The model's identity, where it will stay what it is as long as the file does; else unknown.
 FileIdentity PanelCache::settled_identity() const {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  const int64_t before = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec - options_.settle_ns;
-  const FileIdentity& opened = source_.identity;
-  if (opened.changed_ns > before || opened.modified_ns > before) return {};
-  return file_identity(source_.path) == opened ? opened : FileIdentity{};
+  return chainpump::settled_identity(source_.path, source_.identity, options_.settle_ns);
 }
 
 ContentHash PanelCache::hash_raw(const PanelSection& section, kernels::cpu::Team& team) {
@@ -217,7 +183,7 @@ void PanelCache::store(const PanelSection& section, kernels::cpu::Team& team) {
   header.key = key_of(section);
   header.data_bytes = static_cast<uint64_t>(data_bytes(section));
   if (!make_room(folder_.get(), prefix_, data_bytes(section) + int64_t{kPanelHeaderBytes},
-                 options_.limit_bytes)) {
+                 {.limit_bytes = options_.limit_bytes})) {
     writable_ = false;
     return note(
         fmt::format("{} has no room for this model within its limit: some weights are "

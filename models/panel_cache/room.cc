@@ -17,7 +17,6 @@ namespace chainpump::models {
 namespace {
 
 constexpr time_t kLeftoverSeconds = 3600;
-constexpr int64_t kShareOfFree = 10;  // a tenth
 
 struct Entry {
   timespec used;
@@ -29,7 +28,7 @@ struct CloseFolder {
   void operator()(DIR* folder) const { closedir(folder); }
 };
 
-std::vector<Entry> list_panels(int folder_fd) {
+std::vector<Entry> list_files(int folder_fd, std::string_view file_end) {
   std::vector<Entry> entries;
   const int own = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const std::unique_ptr<DIR, CloseFolder> folder(own < 0 ? nullptr : fdopendir(own));
@@ -42,7 +41,7 @@ std::vector<Entry> list_panels(int folder_fd) {
     const std::string_view name = entry->d_name;
     const bool temporary = name.starts_with(kPanelTemporaryBegin);
     struct stat st {};
-    if (!temporary && !name.ends_with(kPanelFileEnd)) continue;
+    if (!temporary && !name.ends_with(file_end)) continue;
     if (fstatat(folder_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
     if (temporary && now - st.st_mtime > kLeftoverSeconds &&
         unlinkat(folder_fd, entry->d_name, 0) == 0)
@@ -54,14 +53,16 @@ std::vector<Entry> list_panels(int folder_fd) {
 
 }  // namespace
 
-bool make_room(int folder_fd, std::string_view keep, int64_t bytes, int64_t limit_bytes) {
-  std::vector<Entry> entries = list_panels(folder_fd);
+bool make_room(int folder_fd, std::string_view keep, int64_t bytes, const RoomRules& rules) {
+  std::vector<Entry> entries = list_files(folder_fd, rules.file_end);
   int64_t used = 0;
   for (const Entry& entry : entries) used += entry.bytes;
   struct statvfs disk {};
   if (fstatvfs(folder_fd, &disk) != 0) return false;
   const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
-  const int64_t limit = std::min(limit_bytes, (free + used) / kShareOfFree);
+  const int64_t limit =
+      std::min(rules.limit_bytes,
+               static_cast<int64_t>(static_cast<double>(free + used) * rules.share_of_free));
   std::erase_if(entries, [&](const Entry& entry) {
     return entry.name.starts_with(keep) || entry.name.starts_with(kPanelTemporaryBegin);
   });
@@ -72,8 +73,13 @@ bool make_room(int folder_fd, std::string_view keep, int64_t bytes, int64_t limi
   size_t num_victims = 0;
   while (used + bytes > limit && num_victims < entries.size()) used -= entries[num_victims++].bytes;
   if (used + bytes > limit) return false;
-  for (size_t i = 0; i < num_victims; ++i)
-    static_cast<void>(unlinkat(folder_fd, entries[i].name.c_str(), 0));
+  for (size_t i = 0; i < num_victims; ++i) {
+    const std::string& name = entries[i].name;
+    const std::string begin = name.substr(0, name.size() - rules.file_end.size());
+    for (const std::string_view end : rules.with)
+      static_cast<void>(unlinkat(folder_fd, (begin + std::string(end)).c_str(), 0));
+    static_cast<void>(unlinkat(folder_fd, name.c_str(), 0));
+  }
   return true;
 }
 

@@ -2,6 +2,7 @@
 them dies or is cut off, and nobody without a certificate of the cluster gets in. Waits for conditions, each with a
 deadline.
 """
+import json
 import os
 import signal
 import unittest
@@ -24,9 +25,30 @@ class Cluster(ClusterTest):
         again.send_signal(signal.SIGTERM)
         wait_until(lambda: again.poll() == 0, "the end of another b", 10)
         self.assertIn(b"@b", self.call("a", "status", "demo").stdout)
-        _, check = self.ask_all()
+        planned = self.call("a", "plan", self.graph, *MODEL, "-o", "json")
+        self.assertEqual(planned.returncode, 0, planned.stderr)
+        plan = json.loads(planned.stdout)
+        self.assertEqual(plan["over"], "over the nodes of the service 'demo'")
+        self.assertEqual([stage["nodes"] for stage in plan["stages"]], [["a"], ["b"], ["c"]])
+        running, check = self.ask_all()
+        self.wait_under_way(running)
+        self.check_trace()
         check()
         self.end(serve, nodes)
+
+    def check_trace(self):
+        """Every rank's steps, by one clock: a microbatch has left one stage when it comes to the next."""
+        path = self.folder / "trace.json"
+        done = self.call("a", "trace", "demo", "-d", "500ms", "-o", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        events = json.loads(path.read_text())["traceEvents"]
+        names = [event["args"]["name"] for event in events if event["name"] == "process_name"]
+        for name in "abc":
+            self.assertTrue(any(f"@{name}" in each for each in names), names)
+        self.assertEqual(len({event["pid"] for event in events if event.get("ph") == "X"}), 3)
+        begins = {event["id"]: event["ts"] for event in events if event["ph"] == "s"}
+        ways = sorted(event["ts"] - begins[event["id"]] for event in events if event["ph"] == "f" and event["id"] in begins)
+        self.assertGreater(ways[len(ways) // 2], -5000, "us from one stage to the next, clocks aligned")
 
     def test_ranks_and_nodes_die(self):
         """A rank of another machine; then the machine itself, whose stage another one takes over; then it comes back."""
@@ -100,6 +122,9 @@ class Cluster(ClusterTest):
             self.must("cert", "issue", other, name, "--role", role)
         graph = self.folder / "graph.yaml"
         graph.write_text("name: demo\nthreads: 1\nstages: [{nodes: [a]}, {nodes: [b]}]\n")
+        alone = self.call("a", "plan", graph, *MODEL)
+        self.assertEqual(alone.returncode, 0, alone.stderr)
+        self.assertIn(b"no service 'demo' runs here: a, b are taken to be machines like this one", alone.stdout)
         serving = ["serve", graph, *MODEL, "--listen", address]
         certified = [*serving, "--certificates", self.authority / "a"]
         for status, words, arguments in (
@@ -109,7 +134,6 @@ class Cluster(ClusterTest):
                 (3, "has no address there", [*certified, "--data-network", "eth9"]),
                 (5, "no node named or labelled b has joined within 1 s", [*certified, "--wait-nodes", "1"]),
                 (2, "`nodes` are those that have joined", ["run", graph, *MODEL, "--service", "none", "--prompt", "a"]),
-                (2, "`nodes` are those that have joined", ["plan", graph, *MODEL]),
                 (2, "of coordinator/a, not of a node", ["node", "--join", address, "--certificates", self.authority / "a"]),
                 (2, "10.9.9.9:0: cannot listen", ["node", "--join", address, "--certificates", self.authority / "b",
                                                   "--listen", "10.9.9.9"])):

@@ -121,13 +121,36 @@ const RealModel& real_model() {
 }
 
 const graph::MachineProfile kMachine = graph::nominal_machine(2, int64_t{8} << 30);
+const std::vector<graph::Node> kAlone = {{.name = "", .machine = kMachine}};
+const std::vector<graph::Node> kThree = {{.name = "a", .machine = kMachine},
+                                         {.name = "b", .labels = {"fast"}, .machine = kMachine},
+                                         {.name = "c", .labels = {"fast"}, .machine = kMachine}};
 
 Output plan(const std::string& graph, const graph::PlanOverrides& overrides, bool json = true,
-            bool yaml = false) {
+            bool yaml = false, const std::vector<graph::Node>& nodes = kAlone) {
   return run([&] {
     return run_plan({.graph = graph, .json = json, .yaml = yaml}, overrides, real_model().profile,
-                    kMachine);
+                    nodes, "over three nodes");
   });
+}
+
+BOOST_AUTO_TEST_CASE(PlanSaysOnWhichNode) {
+  const TemporaryFolder folder;
+  const std::string graph =
+      write(folder, "stages: [{nodes: [a]}, {nodes: [fast], replicas: 2}, {nodes: [c, a]}]\n");
+  const Output json = plan(graph, {}, true, false, kThree);
+  BOOST_TEST(json.status == 0, json.err);
+  const auto tree = nlohmann::json::parse(json.out);
+  BOOST_TEST(tree["over"] == "over three nodes");
+  BOOST_TEST(tree["nodes"].size() == 3u);
+  BOOST_TEST((tree["stages"][1]["nodes"] == std::vector<std::string>{"b", "c"}));
+  BOOST_TEST(tree.contains("tightest_node"));
+  const Output table = plan(graph, {}, false, false, kThree);
+  BOOST_TEST(table.out.find("\nover three nodes:\n") != std::string::npos, table.out);
+  BOOST_TEST(table.out.find(" on b, c\n") != std::string::npos, table.out);
+  BOOST_TEST(table.out.find(" on c; else a\n") != std::string::npos, table.out);
+  const Output alone = plan(write(folder, "stages: 3\n"), {});
+  BOOST_TEST(!nlohmann::json::parse(alone.out).contains("nodes"));
 }
 
 BOOST_AUTO_TEST_CASE(ValidateSaysWhatIsWrongAndWhere) {

@@ -50,6 +50,9 @@ CONTROL = {
                               'hasEmbedding = true, devices = [(kind = "cpu", cores = [0, 1]), ()], '
                               'predictedDecodeS = 0.5)], edges = [(id = 1, to = 1, transport = sharedMemory, spin = never, checksum = off, credits = 4)]), rank = 1, '
                               'isa = "avx2", listenAddress = "127.0.0.1", cacheFolder = "/c")'),
+    "load_of_a_node": (0, "LoadParams", '(plan = (nodes = [(name = "b", numCores = 2), ()], model = (bytes = 9, fingerprint = 8, '
+                                        'contentLow = 7, contentHigh = 18446744073709551615)), weights = [(name = "a", '
+                                        'isCoordinator = true, address = "10.0.0.1:7300"), ()])'),
     "submit": (1, "GenerateRequest", '(requestId = 5, sequenceIndex = 2, prompt = [1, 2], sampling = '
                                      f'{SAMPLING}, score = (firstPosition = 3, fullPath = "/x.npy"), timeoutNs = -1)'),
     "submit_again": (1, "GenerateRequest", '(requestId = 18446744073709551615, sequenceIndex = 3, prompt = [1], generated = '
@@ -123,7 +126,8 @@ def corpora():
     control["thirty_million_links"] = (6, claims_structs(0, 0, 2, 1, 30 << 20))
     control["thirty_million_sequences"] = (10, claims_structs(1, 0, 4, 0, 30 << 20))
     control["thirty_million_likely_tokens"] = (4, claims_structs(5, 0, 1, 0, 30 << 20))
-    return {"public_wire": public, "control_wire": control, "kv_frame": kv_frames()}
+    return {"public_wire": public, "control_wire": control, "kv_frame": kv_frames(),
+            "weights": weights()}
 
 
 def kv_frames():
@@ -148,6 +152,22 @@ def kv_frames():
         "sequence_of_too_many_positions": sequences((1, 97, (0, 1, 2, 3, 4, 5, 6))),
         "sequence_of_fewer_blocks": sequences((1, 96, (0,))), "sequence_of_no_block": sequences((1, 1, (10,))),
         "end": (len(end), end), "end_with_payload": (len(end), end + b"x"), "cut": (len(end) - 1, end[:-1]), "kind": (8, bytes(8)),
+    }
+
+
+def weights():
+    """Manifests as models/weights/manifest.h has them; and for the fetch the byte 1, then what comes."""
+    def manifest(size=3 << 20, head=5000, samples=64, hashes=4, told=None):
+        start = struct.pack("<8sQQQII", b"CHWEIGH1", size, head, 7, samples, hashes if told is None else told)
+        return 0, start + bytes(samples) + bytes(range(16)) * hashes
+
+    return {
+        "manifest": manifest(), "manifest_of_no_pieces": manifest(hashes=0), "manifest_of_no_head": manifest(head=0),
+        "manifest_of_two_billion": manifest(told=0x7FFFFFFF), "manifest_head_beyond_the_file": manifest(size=10),
+        "manifest_of_most_bytes": manifest(size=(1 << 64) - 1, head=(1 << 64) - 1), "manifest_large_head": manifest(head=3 << 20),
+        "fetch_all_right": (1, bytes([255, 254, 253] * 30)), "fetch_all_wrong": (1, bytes([255, 247, 1, 4, 7, 10] * 30)),
+        "fetch_all_lost": (1, bytes([255, 2, 5, 8, 11] * 30)), "fetch_of_all_kinds": (1, bytes(range(256)) * 4),
+        "fetch_silence": (1, bytes([0, 248, 240] * 100)),
     }
 
 

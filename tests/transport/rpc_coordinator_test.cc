@@ -32,6 +32,7 @@ struct IdleCoordinator final : CoordinatorHandler {
       return reply(make_error(ErrorCode::overloaded, "that was change {}", spec.number));
     moving = std::move(reply);
   }
+  void on_trace(uint32_t, uint64_t, Reply<StepEvents> reply) override { reply(StepEvents{}); }
   Reply<Ok> moving;
   CoordinatorServer* server = nullptr;
 };

@@ -30,6 +30,7 @@ Status check(const NodeInfo& node, const std::string& name) {
                    [](const std::string& label) { return is_certificate_name(label); }))
     return wrong("has labels that are none: at most 64, of 1 to 40 letters, digits, '-' or '_'");
   if (!is_numeric(node.agent)) return wrong("has an agent at no numeric address");
+  if (!is_numeric(node.weights)) return wrong("serves weights at no numeric address");
   if (!node.data_address.empty() && !is_numeric(node.data_address + ":1"))
     return wrong("has a data address that is not numeric");
   if (node.cores.empty() || node.cores.size() > kCoresMax ||

@@ -14,7 +14,7 @@
 namespace chainpump::transport::rpc {
 
 /// Equals protocolVersion in schemas/control.capnp (asserted where both are visible).
-inline constexpr uint32_t kProtocolVersion = 17;
+inline constexpr uint32_t kProtocolVersion = 18;
 
 struct HelloReply {
   uint32_t protocol_version = 0;
@@ -92,6 +92,20 @@ struct EdgePlan {
   int64_t slot_metadata_bytes = 0;
 };
 
+struct ModelIdentity {
+  uint64_t bytes = 0;
+  uint64_t fingerprint = 0;
+  uint64_t content_low = 0;
+  uint64_t content_high = 0;
+  bool operator==(const ModelIdentity&) const = default;
+};
+
+struct WeightSource {
+  std::string name;
+  bool is_coordinator = false;
+  std::string address;  // empty: there is none
+};
+
 struct NodePlan {
   std::string name;
   int32_t num_cores = 1;
@@ -117,6 +131,7 @@ struct Plan {
   std::vector<StagePlan> stages;
   std::vector<EdgePlan> edges;
   std::vector<NodePlan> nodes = {};
+  ModelIdentity model = {};
 };
 
 struct LoadParams {
@@ -127,6 +142,7 @@ struct LoadParams {
   bool spin_between_ops = false;
   std::string cache_folder;
   uint64_t term = 0;
+  std::vector<WeightSource> weights = {};
 };
 
 struct LaneState {
@@ -172,6 +188,7 @@ struct NodeInfo {
   double int8_ops_per_s = 0;
   double f32_ops_per_s = 0;
   double bf16_ops_per_s = 0;
+  std::string weights = {};
 };
 
 struct LaneNews {
@@ -201,6 +218,7 @@ struct ServiceSpec {
   std::string graph = {};
   std::string graph_text = {};
   uint32_t number = 0;
+  WeightSource weights = {};
 };
 
 struct LinkTarget {

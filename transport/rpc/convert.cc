@@ -149,6 +149,7 @@ void write(schema::LoadParams::Builder out, const LoadParams& in) {
   out.setSpinBetweenOps(in.spin_between_ops);
   out.setCacheFolder(in.cache_folder.c_str());
   out.setTerm(in.term);
+  write_list(out.initWeights(num(in.weights)), in.weights);
 }
 
 void read(schema::LoadParams::Reader in, LoadParams& out) {
@@ -159,6 +160,7 @@ void read(schema::LoadParams::Reader in, LoadParams& out) {
   out.spin_between_ops = in.getSpinBetweenOps();
   out.cache_folder = text(in.getCacheFolder());
   out.term = in.getTerm();
+  read_list(in.getWeights(), out.weights);
 }
 
 void write(schema::LinkTarget::Builder out, const LinkTarget& in) {

@@ -7,6 +7,7 @@
 
 #include "schemas/cluster.capnp.h"
 #include "schemas/control.capnp.h"
+#include "schemas/weights.capnp.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/fields.h"
 #include "transport/rpc/move_types.h"
@@ -31,6 +32,10 @@ void write(schema::EdgePlan::Builder out, const EdgePlan& in);
 void read(schema::EdgePlan::Reader in, EdgePlan& out);
 void write(schema::NodePlan::Builder out, const NodePlan& in);
 void read(schema::NodePlan::Reader in, NodePlan& out);
+void write(schema::ModelIdentity::Builder out, const ModelIdentity& in);
+void read(schema::ModelIdentity::Reader in, ModelIdentity& out);
+void write(schema::WeightSource::Builder out, const WeightSource& in);
+void read(schema::WeightSource::Reader in, WeightSource& out);
 void write(schema::Plan::Builder out, const Plan& in);
 void read(schema::Plan::Reader in, Plan& out);
 void write(schema::LoadParams::Builder out, const LoadParams& in);

@@ -21,6 +21,7 @@ void write(schema::NodeInfo::Builder out, const NodeInfo& in) {
   out.setInt8OpsPerS(in.int8_ops_per_s);
   out.setF32OpsPerS(in.f32_ops_per_s);
   out.setBf16OpsPerS(in.bf16_ops_per_s);
+  out.setWeights(text(in.weights));
 }
 
 void read(schema::NodeInfo::Reader in, NodeInfo& out) {
@@ -35,6 +36,7 @@ void read(schema::NodeInfo::Reader in, NodeInfo& out) {
   out.int8_ops_per_s = in.getInt8OpsPerS();
   out.f32_ops_per_s = in.getF32OpsPerS();
   out.bf16_ops_per_s = in.getBf16OpsPerS();
+  out.weights = text(in.getWeights());
 }
 
 }  // namespace chainpump::transport::rpc

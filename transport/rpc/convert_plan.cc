@@ -13,6 +13,32 @@ void read(schema::NodePlan::Reader in, NodePlan& out) {
   out.num_cores = in.getNumCores();
 }
 
+void write(schema::ModelIdentity::Builder out, const ModelIdentity& in) {
+  out.setBytes(in.bytes);
+  out.setFingerprint(in.fingerprint);
+  out.setContentLow(in.content_low);
+  out.setContentHigh(in.content_high);
+}
+
+void read(schema::ModelIdentity::Reader in, ModelIdentity& out) {
+  out.bytes = in.getBytes();
+  out.fingerprint = in.getFingerprint();
+  out.content_low = in.getContentLow();
+  out.content_high = in.getContentHigh();
+}
+
+void write(schema::WeightSource::Builder out, const WeightSource& in) {
+  out.setName(text(in.name));
+  out.setIsCoordinator(in.is_coordinator);
+  out.setAddress(text(in.address));
+}
+
+void read(schema::WeightSource::Reader in, WeightSource& out) {
+  out.name = text(in.getName());
+  out.is_coordinator = in.getIsCoordinator();
+  out.address = text(in.getAddress());
+}
+
 void write(schema::Plan::Builder out, const Plan& in) {
   out.setEpoch(in.epoch);
   out.setModelPath(in.model_path.c_str());
@@ -33,6 +59,7 @@ void write(schema::Plan::Builder out, const Plan& in) {
   write_list(out.initStages(static_cast<uint32_t>(in.stages.size())), in.stages);
   write_list(out.initEdges(static_cast<uint32_t>(in.edges.size())), in.edges);
   write_list(out.initNodes(static_cast<uint32_t>(in.nodes.size())), in.nodes);
+  write(out.initModel(), in.model);
 }
 
 void read(schema::Plan::Reader in, Plan& out) {
@@ -55,6 +82,7 @@ void read(schema::Plan::Reader in, Plan& out) {
   read_list(in.getStages(), out.stages);
   read_list(in.getEdges(), out.edges);
   read_list(in.getNodes(), out.nodes);
+  read(in.getModel(), out.model);
 }
 
 }  // namespace chainpump::transport::rpc

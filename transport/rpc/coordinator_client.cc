@@ -88,6 +88,21 @@ void CoordinatorClient::stats(Duration deadline, Callback<std::vector<RankStats>
       });
 }
 
+void CoordinatorClient::trace(uint32_t rank, uint64_t since, Duration deadline,
+                              Callback<StepEvents> callback) {
+  thread_->call<StepEvents, Api>(connection_, "trace", deadline, std::move(callback),
+                                 [rank, since](Api::Client& coordinator) {
+                                   auto request = coordinator.traceRequest();
+                                   request.setRank(rank);
+                                   request.setSince(since);
+                                   return request.send().then([](auto&& response) {
+                                     StepEvents events;
+                                     read(response.getEvents(), events);
+                                     return events;
+                                   });
+                                 });
+}
+
 void CoordinatorClient::stop(Duration deadline, Callback<Ok> callback) {
   thread_->call<Ok, Api>(
       connection_, "stop", deadline, std::move(callback), [](Api::Client& coordinator) {

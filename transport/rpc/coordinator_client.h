@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/step_trace.h"
 #include "transport/rpc/channel.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/move_types.h"
@@ -35,6 +36,7 @@ class CoordinatorClient {
   /// The callback comes when the connection ends.
   void watch(DeploymentCallbacks callbacks, Callback<Ok> callback);
   void stats(Duration deadline, Callback<std::vector<RankStats>> callback);
+  void trace(uint32_t rank, uint64_t since, Duration deadline, Callback<StepEvents> callback);
   void stop(Duration deadline, Callback<Ok> callback);
   void beat(Duration deadline, Callback<Ok> callback);
   /// `on_progress` on the RPC thread.

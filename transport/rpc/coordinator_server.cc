@@ -156,6 +156,15 @@ class CoordinatorApi final : public schema::Coordinator::Server {
     state_.handler.on_stop();
     return promise.then([](Result<Ok> result) { value_of(result); });
   }
+  kj::Promise<void> trace(TraceContext context) override {
+    peer_.check(context);
+    auto [answer, reply] = peer_.make_reply<StepEvents>();
+    const auto params = context.getParams();
+    state_.handler.on_trace(params.getRank(), params.getSince(), std::move(reply));
+    return answer.then([context](Result<StepEvents> result) mutable {
+      write(context.getResults().initEvents(), value_of(result));
+    });
+  }
   kj::Promise<void> beat(BeatContext context) override {
     peer_.check(context);
     auto [promise, reply] = peer_.make_reply<Ok>();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/step_trace.h"
 #include "base/unique_fd.h"
 #include "transport/rpc/control_types.h"
 #include "transport/rpc/move_types.h"
@@ -26,6 +27,7 @@ class CoordinatorHandler {
   /// `progress` may be called on any thread until the reply is.
   virtual void on_move(uint32_t rank, OnMoveProgress progress, Reply<Ok> reply) = 0;
   virtual void on_change(ServiceSpec spec, OnMoveProgress progress, Reply<Ok> reply) = 0;
+  virtual void on_trace(uint32_t rank, uint64_t since, Reply<StepEvents> reply) = 0;
 };
 
 class CoordinatorServer {

@@ -33,6 +33,7 @@ void write(schema::ServiceSpec::Builder out, const ServiceSpec& in) {
   out.setGraph(text(in.graph));
   out.setGraphText(text(in.graph_text));
   out.setNumber(in.number);
+  write(out.initWeights(), in.weights);
 }
 
 void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
@@ -51,6 +52,7 @@ void read(schema::ServiceSpec::Reader in, ServiceSpec& out) {
   out.graph = text(in.getGraph());
   out.graph_text = text(in.getGraphText());
   out.number = in.getNumber();
+  read(in.getWeights(), out.weights);
 }
 
 namespace {

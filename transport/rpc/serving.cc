@@ -88,12 +88,13 @@ class ServerConnection {
 class Door final : public kj::TaskSet::ErrorHandler {
  public:
   Door(kj::Timer& timer, kj::Own<kj::ConnectionReceiver> receiver, const MakeBootstrap& bootstrap,
-       const Admission& admission, bool is_on_network)
+       const Admission& admission, bool is_on_network, bool is_bulk)
       : timer_(timer),
         receiver_(kj::mv(receiver)),
         bootstrap_(bootstrap),
         admission_(admission),
         is_on_network_(is_on_network),
+        is_bulk_(is_bulk),
         tasks_(*this) {}
 
   kj::Promise<void> run() {
@@ -149,7 +150,7 @@ class Door final : public kj::TaskSet::ErrorHandler {
   }
 
   void admit(kj::Own<kj::AsyncIoStream> io, const std::optional<Identity>& peer) {
-    set_small_window(*io);
+    if (!is_bulk_) set_small_window(*io);
     const auto connection =
         std::make_shared<ServerConnection>(timer_, kj::mv(io), bootstrap_(peer));
     connections_.insert(connection);
@@ -163,6 +164,7 @@ class Door final : public kj::TaskSet::ErrorHandler {
   const MakeBootstrap& bootstrap_;
   const Admission& admission_;
   const bool is_on_network_;
+  const bool is_bulk_;
   size_t num_strangers_ = 0;  // who have not shown who they are
   std::optional<kj::TimePoint> told_;
   std::set<std::shared_ptr<ServerConnection>> connections_;
@@ -182,7 +184,7 @@ Status serve(kj::AsyncIoContext& io, Serving& serving, UniqueFd control, UniqueF
     door.emplace(timer,
                  io.lowLevelProvider->wrapListenSocketFd(
                      listener.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP),
-                 make_bootstrap, admission, on_network);
+                 make_bootstrap, admission, on_network, serving.is_bulk);
     ends = ends.exclusiveJoin(door->run());
   }
   if (control.valid()) {

@@ -27,6 +27,7 @@ struct Serving {
   std::shared_ptr<Inbox> inbox = std::make_shared<Inbox>();
   kj::Own<kj::PromiseFulfiller<void>> stop = {};
   uint64_t newest_term = 0;  // of a coordinator, that any connection has told
+  bool is_bulk = false;      // answers are large, and none is urgent
 };
 
 /// Makes what a new connection is given first; who it is, where that came over a network.
