@@ -33,6 +33,7 @@ class RankHost {
   /// Those that run already, for a coordinator before this one; their ends are told from here on.
   /// Once, before any spawn().
   virtual Result<std::vector<Found>> find() { return std::vector<Found>(); }
+  /// Null: it has ended already, which is told, too.
   virtual Result<std::shared_ptr<RankPort>> spawn(RankId rank) = 0;
   /// Makes sure that the rank ends, whatever it is doing.
   virtual void kill(RankId rank) = 0;

@@ -108,13 +108,18 @@ class RemoteHost final : public RankHost {
     exits_->started(rank, run);  // before it can end
     auto path = answered<std::string>(
         [&](auto callback) { agent_.spawn(rank.value, run, kAgentDeadline, std::move(callback)); });
-    Result<rpc::Channel> channel = path.ok() ? open(*path) : path.error();
-    if (!channel.ok()) {
+    if (!path.ok()) {
       exits_->never_started(rank);
-      return std::move(channel).error();
+      return std::move(path).error();
     }
     if (line_.on_address) line_.on_address(rank, *path);
-    return make_rpc_port(rpc_, std::move(*channel));
+    Result<rpc::Channel> channel = open(*path);
+    if (channel.ok()) return make_rpc_port(rpc_, std::move(*channel));
+    const ErrorCode code = channel.error().code;
+    if (code == ErrorCode::not_found || code == ErrorCode::disconnected)
+      return std::shared_ptr<RankPort>();  // it has ended, as the agent says soon
+    exits_->never_started(rank);
+    return std::move(channel).error();
   }
 
   void kill(RankId rank) override {
