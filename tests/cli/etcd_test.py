@@ -120,9 +120,16 @@ class Base(unittest.TestCase):
 
     def strike(self, number):
         """The leader's process; how long until another leads."""
-        head, pid, term = self.wait_leader()
-        began = time.monotonic()
-        os.kill(pid, number)
+        def hit():
+            head, pid, term = self.wait_leader()
+            began = time.monotonic()
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:  # it has stepped down, and nobody has written over its name yet
+                return None
+            return head, pid, term, began
+
+        head, pid, term, began = wait_until(hit, "a leader that lives", PATIENCE_S)
         after = self.wait_leader(term, 10)
         self.takeovers_s.append(time.monotonic() - began)
         return head, pid, after
