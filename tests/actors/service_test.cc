@@ -183,11 +183,11 @@ BOOST_AUTO_TEST_CASE(a_killed_coordinator_is_followed_by_another) {
   Running service(plan);
   Listener calm, listener, idle;  // outlive the runtime
   const auto runtime = service.attach_ready();
-  runtime->submit(request(10, 1000, 0.9f), kPatience, calm.callbacks());
+  runtime->submit(request(10, 3000, 0.9f), kPatience, calm.callbacks());
   BOOST_REQUIRE(calm.wait_end().ok());
   const pid_t agent = service.pid_of("agent");
   const std::vector<pid_t> ranks = {service.pid_of("rank-0"), service.pid_of("rank-1")};
-  runtime->submit(request(10, 1000, 0.9f), kPatience, listener.callbacks());
+  runtime->submit(request(10, 3000, 0.9f), kPatience, listener.callbacks());
   for (size_t round = 1; round <= 3; ++round) {
     BOOST_REQUIRE(listener.wait_tokens(10 * round));
     const pid_t before = service.pid_of("coordinator");
